@@ -1,0 +1,162 @@
+//! The SQLite file: opening, migrating, one writer, a small pool of readers.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::Error;
+
+const FILE_NAME: &str = "hullwatch.db";
+
+/// How long a statement waits for another process's write. Writes last milliseconds; this is for a stalled disk.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle readers kept open. More are opened when more threads read, and closed afterwards.
+const IDLE_READERS_MAX: usize = 4;
+
+/// Forward only; the number is the schema version after it.
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_findings.sql"))];
+
+/// An open database. Shared between threads by reference.
+pub(crate) struct Database {
+    path: PathBuf,
+    /// `None` for read-only use.
+    writer: Option<Mutex<Connection>>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl Database {
+    pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join(FILE_NAME);
+        let fail = |path: &Path, source| Error::Open {
+            path: path.to_owned(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(|source| fail(state_dir, source))?;
+        // Findings quote arguments and environments: for the owner alone. The WAL takes the mode of the file.
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| fail(&path, source))?;
+        let mut writer = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        writer.busy_timeout(BUSY_TIMEOUT)?;
+        writer.pragma_update(None, "journal_mode", "WAL")?;
+        // In WAL mode only FULL makes a commit survive power loss; a finding is announced after its commit.
+        writer.pragma_update(None, "synchronous", "FULL")?;
+        writer.pragma_update(None, "foreign_keys", true)?;
+        writer.pragma_update(None, "cache_size", -16 * 1024)?;
+        writer.set_prepared_statement_cache_capacity(128);
+        migrate(&mut writer)?;
+        Ok(Self {
+            path,
+            writer: Some(Mutex::new(writer)),
+            readers: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn open_read_only(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(Error::Missing { path });
+        }
+        let database = Self {
+            path,
+            writer: None,
+            readers: Mutex::default(),
+        };
+        let (found, known) = database.read(|db| Ok((schema_version(db)?, newest())))?;
+        if found > known {
+            return Err(Error::NewerSchema { found, known });
+        }
+        if found < known {
+            return Err(Error::OlderSchema { found, known });
+        }
+        Ok(database)
+    }
+
+    /// Runs `body` in one transaction that holds the write lock from the start, and commits it unless it fails.
+    pub(crate) fn write<T>(
+        &self,
+        body: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let writer = self
+            .writer
+            .as_ref()
+            .ok_or_else(|| Error::invalid("store", "opened for reading only"))?;
+        let mut connection = lock(writer);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = body(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Runs `body` on a reader, in one snapshot.
+    pub(crate) fn read<T>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let idle = lock(&self.readers).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.reader()?,
+        };
+        let result = (|| {
+            let transaction = connection.transaction()?;
+            body(&transaction)
+        })();
+        let mut readers = lock(&self.readers);
+        if readers.len() < IDLE_READERS_MAX {
+            readers.push(connection);
+        }
+        result
+    }
+
+    fn reader(&self) -> Result<Connection, Error> {
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "cache_size", -8 * 1024)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    }
+}
+
+/// A panic elsewhere leaves no half-written state behind: a transaction that is dropped rolls back.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |(version, _)| *version)
+}
+
+fn schema_version(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    // The lock comes first: two processes may start at once.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = schema_version(&transaction)?;
+    if found > newest() {
+        return Err(Error::NewerSchema {
+            found,
+            known: newest(),
+        });
+    }
+    for (version, sql) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", version)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Recording findings from detection: one finding per distinct fact, repeats fold into it.
+
+use std::time::SystemTime;
+
+use model::Timestamp;
+use model::finding::{Finding, FindingResult, State};
+use serde_json::Value;
+
+use crate::index::{Index, Stored};
+use crate::name::FindingName;
+use crate::{Error, Store};
+
+/// Source property with the number of times the fact was seen.
+pub const OCCURRENCES: &str = "Occurrences";
+
+/// Source property with the time the fact was seen first, RFC 3339.
+pub const FIRST_SEEN: &str = "First_Seen";
+
+/// Values kept in each list of indicators of one finding, when repeats bring new ones.
+const INDICATORS_MAX: usize = 64;
+
+/// What became of a recorded finding. Announce [`Outcome::New`], [`Outcome::Reactivated`] and [`Outcome::Changed`], unless muted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Name of the finding.
+    pub name: String,
+    /// New, a repeat, or a change.
+    pub outcome: Outcome,
+    /// A mute rule or a user muted it.
+    pub muted: bool,
+}
+
+/// What a recorded finding was to the store. Counts are of times seen, this one included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not seen before.
+    New,
+    /// The same fact again.
+    Repeat {
+        /// Times seen.
+        count: u64,
+    },
+    /// It was inactive, not by a user's decision, and is active again.
+    Reactivated {
+        /// Times seen.
+        count: u64,
+    },
+    /// Severity changed, or it became inactive.
+    Changed {
+        /// Times seen.
+        count: u64,
+    },
+}
+
+impl Store {
+    /// Stores findings in one transaction: all of them are on disk when it returns, or none. A finding that is there
+    /// already is folded: evidence of the newer event, later `eventTime`, count. What users set (state, mute, marks,
+    /// external systems) stays.
+    pub fn record(&self, batch: &[FindingResult]) -> Result<Vec<Recorded>, Error> {
+        let now = Timestamp::from(SystemTime::now());
+        self.database.write(|db| {
+            let mut index = Index::new(db);
+            let recorded = batch
+                .iter()
+                .map(|result| record_one(&mut index, result, now))
+                .collect::<Result<Vec<_>, _>>()?;
+            index.finish()?;
+            Ok(recorded)
+        })
+    }
+}
+
+fn record_one(
+    index: &mut Index<'_>,
+    seen: &FindingResult,
+    now: Timestamp,
+) -> Result<Recorded, Error> {
+    let name = FindingName::parse(&seen.finding.name)?;
+    let Some(old) = index.load(&name)? else {
+        let mut result = seen.clone();
+        let finding = &mut result.finding;
+        finding.name = name.to_string();
+        finding.parent = name.parent.to_string();
+        finding.create_time.get_or_insert(now);
+        let first = *finding.event_time.get_or_insert(now);
+        let properties = &mut finding.source_properties;
+        properties.insert(OCCURRENCES.to_owned(), Value::from(1));
+        properties.insert(FIRST_SEEN.to_owned(), Value::from(first.to_string()));
+        index.insert(&name.key, &result)?;
+        return Ok(Recorded {
+            name: name.to_string(),
+            outcome: Outcome::New,
+            muted: false,
+        });
+    };
+    let mut new = Stored {
+        id: old.id,
+        result: old.result.clone(),
+        occurrences: old.occurrences + 1,
+        state_by_user: old.state_by_user,
+    };
+    fold(&mut new, seen, now);
+    index.update(&old, &new)?;
+    let count = new.occurrences.unsigned_abs();
+    let (before, after) = (&old.result.finding, &new.result.finding);
+    let outcome = if before.state != State::Active && after.state == State::Active {
+        Outcome::Reactivated { count }
+    } else if before.state != after.state || before.severity != after.severity {
+        Outcome::Changed { count }
+    } else {
+        Outcome::Repeat { count }
+    };
+    Ok(Recorded {
+        name: name.to_string(),
+        outcome,
+        muted: after.mute == model::finding::Mute::Muted,
+    })
+}
+
+fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
+    let finding = &mut stored.result.finding;
+    let new = &seen.finding;
+    finding
+        .source_properties
+        .insert(OCCURRENCES.to_owned(), Value::from(stored.occurrences));
+    let time = new.event_time.unwrap_or(now);
+    // Events can arrive out of order; the evidence shown is that of the latest.
+    if finding.event_time.is_some_and(|latest| latest > time) {
+        return;
+    }
+    finding.event_time = Some(time);
+    if !stored.state_by_user {
+        finding.state = new.state;
+    }
+    finding.severity = new.severity;
+    merge_evidence(finding, new);
+    if !seen.resource.name.is_empty() {
+        stored.result.resource = seen.resource.clone();
+    }
+}
+
+/// Takes what the newer event knows; what it does not know stays.
+fn merge_evidence(finding: &mut Finding, new: &Finding) {
+    for (key, value) in &new.source_properties {
+        if key != OCCURRENCES && key != FIRST_SEEN {
+            finding.source_properties.insert(key.clone(), value.clone());
+        }
+    }
+    finding.other.extend(new.other.clone());
+    let indicator = &mut finding.indicator;
+    join(&mut indicator.ip_addresses, &new.indicator.ip_addresses);
+    join(&mut indicator.domains, &new.indicator.domains);
+    join(&mut indicator.uris, &new.indicator.uris);
+    join(&mut indicator.signatures, &new.indicator.signatures);
+    replace(&mut finding.connections, &new.connections);
+    replace(&mut finding.processes, &new.processes);
+    replace(&mut finding.containers, &new.containers);
+    replace(&mut finding.files, &new.files);
+    for (text, new) in [
+        (&mut finding.external_uri, &new.external_uri),
+        (&mut finding.description, &new.description),
+        (&mut finding.next_steps, &new.next_steps),
+        (&mut finding.module_name, &new.module_name),
+        (&mut finding.parent_display_name, &new.parent_display_name),
+    ] {
+        if !new.is_empty() {
+            text.clone_from(new);
+        }
+    }
+    if new.mitre_attack.is_some() {
+        finding.mitre_attack.clone_from(&new.mitre_attack);
+    }
+    if new.kubernetes.is_some() {
+        finding.kubernetes.clone_from(&new.kubernetes);
+    }
+}
+
+fn replace<T: Clone>(list: &mut Vec<T>, new: &[T]) {
+    if !new.is_empty() {
+        *list = new.to_vec();
+    }
+}
+
+fn join<T: Clone + PartialEq>(list: &mut Vec<T>, new: &[T]) {
+    for item in new {
+        if list.len() < INDICATORS_MAX && !list.contains(item) {
+            list.push(item.clone());
+        }
+    }
+}

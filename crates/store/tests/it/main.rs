@@ -1,0 +1,4 @@
+//! The store against real databases.
+
+mod record;
+mod support;
