@@ -63,3 +63,74 @@ pub const CONTENTS_BYTES_MAX: usize = 4096;
 
 /// Bytes of one name or label that an engine gives.
 pub const NAME_BYTES_MAX: usize = 1024;
+
+/// Parents looked at to find the engine's process above a container. A container can make a longer chain; then the engine's
+/// files have to do.
+pub const LINEAGE_MAX: usize = 64;
+
+/// Entries read of one directory of an engine (its containers, its namespaces).
+pub const DIRECTORY_ENTRIES_MAX: usize = 4096;
+
+/// Directories of engines remembered, of each kind: default places, configured ones, and those seen on running engines.
+pub const ENGINE_ROOTS_MAX: usize = 32;
+
+/// Times that the metadata of a new container is looked up again, when its engine has not written all of it yet.
+pub const METADATA_TRIES_MAX: u8 = 10;
+
+/// Words of a container's command kept in its settings.
+pub const COMMAND_WORDS_MAX: usize = 256;
+
+/// Control groups remembered, with the mount namespaces in them. A container can have many of both.
+pub const CGROUPS_MAX: usize = 16_384;
+
+/// Containers (and host services with mounts of their own) told apart by namespace alone, each held by one process
+/// descriptor.
+pub const NAMESPACES_HELD_MAX: usize = 256;
+
+/// Bytes held by [`HASH_CACHE_ENTRIES_MAX`] entries together: a cache full of scripts would else keep the beginning of each.
+pub const HASH_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Judged files remembered (container, path, content).
+pub const FILES_MAX: usize = 16_384;
+
+/// Bytes of judged files remembered: a path may have [`PATH_BYTES_MAX`] bytes, a script adds [`CONTENTS_BYTES_MAX`].
+pub const FILES_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// Files up to this size are hashed at once (below a millisecond); larger ones by a thread of their own, in turns.
+pub const HASH_INLINE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of one file hashed before the next container's file has its turn.
+pub const HASH_TURN_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Large files waiting to be hashed, of all containers. Each holds a descriptor.
+pub const HASH_JOBS_MAX: usize = 512;
+
+/// Large files of one container waiting to be hashed.
+pub const HASH_JOBS_PER_CONTAINER_MAX: usize = 64;
+
+/// Observations that wait for a file of their process to be hashed.
+pub const OBSERVATIONS_PARKED_MAX: usize = 4096;
+
+/// Library loads that wait for the exec event of a process not heard of yet: two sensors report independently.
+pub const LOADS_WAITING_MAX: usize = 1024;
+
+/// Mounts read of one mount namespace. The kernel allows 100,000; engines make about 30.
+pub const MOUNTS_PER_NAMESPACE_MAX: usize = 4096;
+
+/// Bytes of one `mountinfo` file.
+pub const MOUNTINFO_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Bytes of all mount tables remembered.
+pub const MOUNT_TABLES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Layers of one image. Overlayfs itself takes at most 500.
+pub const LAYERS_MAX: usize = 500;
+
+/// Files listed in the size index of one layer, and of all layers together four times that.
+pub const LAYER_FILES_MAX: usize = 500_000;
+
+/// Bytes of arguments kept of each ancestor of a process.
+pub const ANCESTOR_ARGS_BYTES_MAX: usize = 512;
+
+/// Bytes of all processes remembered: each may carry [`ARGV_BYTES_MAX`] and [`ENV_BYTES_MAX`].
+pub const PROCESSES_BYTES_MAX: usize = 24 * 1024 * 1024;
