@@ -1,0 +1,158 @@
+//! One simulation in one throw-away container, by whichever engine.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use detect::simulation::{Root, Simulation};
+
+use super::{engines, external, external::Interrupt, image, runc, watcher::Watcher};
+use crate::cli::Runtime;
+
+/// Longest that loading an image or running a simulation may take. On a busy machine an engine takes seconds.
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(120);
+
+/// Longest that removing a container or an image may take.
+pub(crate) const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest that an engine may take to say whether it is there.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Marks containers and images as ours, for whoever meets one: the value is the detector's id.
+const LABEL: &str = "hullwatch.simulation";
+
+/// What an engine is given.
+pub(crate) struct Job<'a> {
+    /// Name of the container, unique on this machine.
+    pub(crate) name: String,
+    /// Reference of its image, unique likewise. `localhost` is never asked for an image.
+    pub(crate) reference: String,
+    /// Label or annotation of both.
+    pub(crate) label: (&'static str, &'a str),
+    /// The container's first process.
+    pub(crate) command: Vec<String>,
+    /// Root of the image's tree.
+    pub(crate) image: PathBuf,
+    /// Where the engine may put files. Removed afterwards.
+    pub(crate) directory: PathBuf,
+    /// Ends the job early.
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+/// Performs a simulation. `watcher` is frozen meanwhile when the simulation asks for it. Returns the container's name.
+pub(crate) fn run(
+    id: &str,
+    simulation: &Simulation,
+    runtime: Runtime,
+    watcher: &Watcher,
+    interrupt: &Interrupt,
+) -> Result<String> {
+    let directory = tempfile::Builder::new()
+        .prefix("hullwatch-simulation-")
+        .tempdir()
+        .context("making a temporary directory")?;
+    let unique = directory
+        .path()
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.rsplit('-').next())
+        .context("the temporary directory has no name")?;
+    let image = directory.path().join("image");
+    fs::create_dir(&image)?;
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o755))?;
+    image::build(&image, simulation).context("making the image")?;
+    let job = Job {
+        name: format!("hullwatch-simulation-{id}-{unique}"),
+        reference: format!("localhost/hullwatch-simulation:{id}-{unique}"),
+        label: (LABEL, id),
+        command: ["/bin/sh", "-c", &simulation.script()]
+            .map(str::to_owned)
+            .to_vec(),
+        image,
+        directory: directory.path().to_owned(),
+        interrupt,
+    };
+    let frozen = simulation
+        .watcher_paused_s
+        .map(|seconds| {
+            Ok::<_, anyhow::Error>((watcher.freeze()?, Duration::from_secs(seconds.into())))
+        })
+        .transpose()?;
+    let begun = Instant::now();
+    let plain = simulation.root == Root::Plain;
+    match runtime {
+        Runtime::Runc => runc::run(&job, plain),
+        _ if plain => {
+            bail!("only runc can run a container on a plain directory: use --runtime runc")
+        }
+        Runtime::Podman => engines::run_podman(&job),
+        Runtime::Containerd => engines::run_containerd(&job),
+        Runtime::Docker => engines::run_docker(&job),
+    }?;
+    if let Some((_frozen, at_least)) = &frozen {
+        interrupt.wait(at_least.saturating_sub(begun.elapsed()))?;
+    }
+    Ok(job.name)
+}
+
+/// The engine that the user named, when it answers, or the first that does.
+pub(crate) fn choose(wanted: Option<Runtime>) -> Result<Runtime> {
+    if let Some(runtime) = wanted {
+        answers(runtime).with_context(|| format!("{} cannot be used", name(runtime)))?;
+        return Ok(runtime);
+    }
+    let mut reasons = Vec::new();
+    // runc first: it needs no daemon and no configuration.
+    for runtime in [
+        Runtime::Runc,
+        Runtime::Podman,
+        Runtime::Containerd,
+        Runtime::Docker,
+    ] {
+        match answers(runtime) {
+            Ok(()) => return Ok(runtime),
+            Err(error) => reasons.push(format!("{}: {error:#}", name(runtime))),
+        }
+    }
+    bail!(
+        "no container engine works on this host (on Debian: apt-get install runc)\n  {}",
+        reasons.join("\n  ")
+    )
+}
+
+/// Whether the engine can be asked to run something.
+fn answers(runtime: Runtime) -> Result<()> {
+    let mut command = match runtime {
+        Runtime::Runc => {
+            if !rustix::process::geteuid().is_root() {
+                bail!("it needs root: use sudo");
+            }
+            let mut command = std::process::Command::new("runc");
+            command.arg("list");
+            command
+        }
+        Runtime::Podman => engines::podman(&["info"]),
+        Runtime::Containerd => engines::ctr(&["--timeout", "5s", "version"]),
+        Runtime::Docker => engines::docker(&["version"]),
+    };
+    let program = command.get_program().to_string_lossy().into_owned();
+    if external::find(&program).is_none() {
+        bail!("{program} is not installed");
+    }
+    external::succeed(&mut command, PROBE_LIMIT, None)?;
+    Ok(())
+}
+
+/// What people call it.
+pub(crate) fn name(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Runc => "runc",
+        Runtime::Podman => "podman",
+        Runtime::Containerd => "containerd",
+        Runtime::Docker => "docker",
+    }
+}
