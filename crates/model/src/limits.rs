@@ -134,3 +134,12 @@ pub const ANCESTOR_ARGS_BYTES_MAX: usize = 512;
 
 /// Bytes of all processes remembered: each may carry [`ARGV_BYTES_MAX`] and [`ENV_BYTES_MAX`].
 pub const PROCESSES_BYTES_MAX: usize = 24 * 1024 * 1024;
+
+/// Bytes of one text (a path, a name, a label, a line) in a finding. Bytes that are not UTF-8 take four there.
+pub const FINDING_TEXT_BYTES_MAX: usize = 8192;
+
+/// Bytes of the arguments of the process that a finding is about, all together.
+pub const FINDING_ARGS_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of the arguments of one of its ancestors, all together. With [`ANCESTORS_MAX`] of them a finding stays small.
+pub const FINDING_ANCESTOR_ARGS_BYTES_MAX: usize = 2048;

@@ -1,0 +1,78 @@
+//! A program ran that is not part of the container image, and threat intelligence knows its hash.
+//!
+//! ## Why it matters
+//! Images are built once and run unchanged. A program that appears later was brought in by whoever controls the running
+//! container, and this one is known to be malicious: the usual second step after a break-in is to fetch a tool and start it.
+//!
+//! ## Evidence
+//! The SHA-256 of the whole file that the kernel ran is on an intelligence list, and the image ships no file at that path.
+//! The finding names the list, its entry and date, and says when the bytes are a renamed or copied file of the image, or when
+//! the file is on another mount, in memory only, or deleted. A script counts as a program: `processes[0].binary` is then the
+//! interpreter and `processes[0].script` the script.
+//!
+//! ## Blind spots and false positives
+//! Only hashes on the imported lists are known; a changed byte makes another hash. Scripts that are piped into a shell or
+//! given as an argument have no file and so no hash. A list that names a tool you use yourself raises this finding rightly by
+//! its letter; remove the entry from the list.
+//!
+//! ## Response
+//! Treat the container as taken over. Save the file and the container's writable layer, then replace the container, and look
+//! for the way in: the process's ancestors show which service started it.
+
+use model::{
+    detection::Detection,
+    enriched::{EnrichedEvent, EventKind},
+    finding::{FindingClass, Severity},
+    provenance::Provenance,
+};
+
+use crate::{
+    attack, known, next_steps, samples,
+    simulation::{Simulation, Step},
+    spec::{Spec, Stage},
+};
+
+const PATH: &str = "/tmp/hullwatch-added";
+
+pub(crate) static SPEC: Spec = Spec {
+    id: "added_malicious_binary_executed",
+    category: "Execution: Added Malicious Binary Executed",
+    module_name: "CLOUD_RUN_ADDED_MALICIOUS_BINARY_EXECUTED",
+    severity: Severity::Critical,
+    finding_class: FindingClass::Threat,
+    attack: Some(attack::PROGRAM),
+    consumes: &[EventKind::Exec, EventKind::ScriptRun],
+    enabled_by_default: true,
+    stage: Stage::Stable,
+    next_steps: &[
+        next_steps::OTHER_FINDINGS,
+        next_steps::VIRUSTOTAL,
+        next_steps::SETTINGS,
+        next_steps::LOGS,
+        next_steps::EVIDENCE,
+        next_steps::REDEPLOY,
+        next_steps::SECRETS,
+    ],
+    simulation: Simulation::in_overlay(
+        "Writes a harmless program, whose hash the built-in list names, to a path that the image does not have, and runs it.",
+        &[],
+        &[
+            Step::Write {
+                path: PATH,
+                sample: samples::ADDED_PROGRAM,
+                mode: 0o755,
+            },
+            Step::Run {
+                program: PATH,
+                args: &[],
+                env: &[],
+            },
+        ],
+    ),
+    source: include_str!("added_malicious_binary_executed.rs"),
+    build: || Box::new(on_event),
+};
+
+fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
+    known::programs(&SPEC, event, |found| found == Provenance::Added, out);
+}

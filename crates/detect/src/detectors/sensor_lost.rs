@@ -1,0 +1,107 @@
+//! A sensor stopped seeing, never saw, or did not see for a while.
+//!
+//! ## Why it matters
+//! Without it, silence means nothing: an attacker's first wish is that the watcher is gone. Google's service does not tell
+//! when its watcher has died; here it is a finding.
+//!
+//! ## Evidence
+//! The sensor's own report: which sensor (eBPF, fanotify, perf, or the agent as a whole), whether it is lost or was blind for
+//! a while, and why. After a crash, a restart or a freeze of the agent the gap is measured from its last heartbeat. A detector
+//! that fails and is switched off is reported here as well.
+//!
+//! ## Blind spots and false positives
+//! An agent that is killed cannot report at that moment; the gap is reported when it runs again. A server that collects
+//! findings of many hosts should watch for hosts that fall silent.
+//!
+//! ## Response
+//! Run `hullwatch doctor` on the host and mend what it names. Look at what was done on the host just before: killing the
+//! watcher takes root. Containers that ran in the gap were not watched; consider replacing them.
+
+use model::{
+    detection::Detection,
+    enriched::{EnrichedEvent, EnrichedPayload, EventKind},
+    event::{Sensor, SensorCondition},
+    finding::{FindingClass, Severity},
+};
+
+use crate::{
+    samples,
+    simulation::{ImageContent, ImageFile, Simulation, Step},
+    spec::{Spec, Stage},
+};
+
+const PATH: &str = "/usr/bin/hullwatch-ordinary";
+
+pub(crate) static SPEC: Spec = Spec {
+    id: "sensor_lost",
+    category: "Sensor Lost",
+    module_name: "HULLWATCH_SENSOR_LOST",
+    severity: Severity::High,
+    finding_class: FindingClass::SccError,
+    attack: None,
+    consumes: &[EventKind::SensorState],
+    enabled_by_default: true,
+    stage: Stage::Stable,
+    next_steps: &[
+        "Run `hullwatch doctor` on the host: it says what the sensors need and what is missing.",
+        "Find out why the sensor stopped: the agent's log, the kernel's log, who was root on the host at the time.",
+        "Containers that ran meanwhile were not watched, or only in part. Replace those that matter.",
+    ],
+    simulation: Simulation {
+        watcher_paused_s: Some(15),
+        ..Simulation::in_overlay(
+            "Freezes the running watcher for fifteen seconds while programs run in a container.",
+            &[ImageFile {
+                path: PATH,
+                content: ImageContent::Sample(samples::ORDINARY_PROGRAM),
+                mode: 0o755,
+            }],
+            &[Step::RunTimes {
+                program: PATH,
+                times: 100,
+            }],
+        )
+    },
+    source: include_str!("sensor_lost.rs"),
+    build: || Box::new(on_event),
+};
+
+fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
+    let EnrichedPayload::SensorState(state) = &event.payload else {
+        return;
+    };
+    let (kind, word) = match state.condition {
+        SensorCondition::Running => return,
+        SensorCondition::Lost => ("LOST", "does not see"),
+        SensorCondition::Gap => ("GAP", "did not see for a while"),
+    };
+    let sensor = match state.sensor {
+        Sensor::Ebpf => "eBPF sensor (programs that start)",
+        Sensor::Fanotify => "fanotify sensor (bytes of programs)",
+        Sensor::Perf => "perf sensor (library loads)",
+        Sensor::Agent => "agent",
+    };
+    out.push(Detection {
+        detector: SPEC.id,
+        event: event.clone(),
+        description: format!(
+            "The {sensor} {word}: {}.",
+            model::text::escape_terminal(&state.detail)
+        ),
+        identity: vec![
+            format!("{:?}", state.sensor),
+            kind.to_owned(),
+            // Two detectors that fail are two facts; the words of a gap differ each time it happens, and are one.
+            match state.condition {
+                SensorCondition::Lost => state.detail.clone(),
+                _ => String::new(),
+            },
+        ],
+        files: Vec::new(),
+        severity: None,
+        properties: vec![
+            ("Sensor", format!("{:?}", state.sensor).into()),
+            ("Sensor_Condition", kind.into()),
+        ],
+    });
+}
