@@ -1,0 +1,482 @@
+//! Finds the files of a container's engine and makes a [`Container`] of them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use model::{
+    enriched::{Container, Engine, Pod},
+    limits::ENGINE_ROOTS_MAX,
+};
+
+use super::{
+    argv::EngineProcess,
+    bound, containerd, crio, docker,
+    files::{HostFiles, Stamp},
+    oci, podman,
+    process::Lineage,
+};
+
+/// A container as far as its engine's files tell.
+#[derive(Debug)]
+pub(super) struct Description {
+    pub(super) container: Container,
+    /// Nothing is missing that the engine is still going to write.
+    pub(super) is_complete: bool,
+    /// The file the description rests on, to see when an id is used again.
+    pub(super) source: Option<(PathBuf, Stamp)>,
+}
+
+/// Where engines keep their files, on the host.
+#[derive(Debug)]
+pub(super) struct Finder {
+    files: HostFiles,
+    report_env_values: bool,
+    /// `--root` of runc: `ID/state.json`.
+    runc_roots: Vec<PathBuf>,
+    /// Directories of tasks of containerd: `NAMESPACE/ID/config.json`.
+    task_roots: Vec<PathBuf>,
+    /// containers/storage of Podman and CRI-O: `DRIVER-containers/ID/userdata/config.json`.
+    storage_roots: Vec<PathBuf>,
+    /// Docker's data roots: `containers/ID/config.v2.json`.
+    docker_roots: Vec<PathBuf>,
+}
+
+impl Finder {
+    pub(super) fn new(root: PathBuf, extra_roots: &[PathBuf], report_env_values: bool) -> Self {
+        let files = HostFiles::new(root);
+        let configured = files
+            .read(Path::new("/etc/docker"), "daemon.json")
+            .ok()
+            .and_then(|(bytes, _)| docker::parse_data_root(&bytes).ok().flatten());
+        let roots = |defaults: &[&str]| -> Vec<PathBuf> {
+            let defaults = defaults.iter().map(PathBuf::from);
+            defaults
+                .chain(extra_roots.iter().cloned())
+                .take(ENGINE_ROOTS_MAX)
+                .collect()
+        };
+        let mut finder = Self {
+            files,
+            report_env_values,
+            runc_roots: roots(&["/run/runc", "/run/crun", "/run/docker/runtime-runc/moby"]),
+            task_roots: roots(&[
+                "/run/containerd/io.containerd.runtime.v2.task",
+                "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
+                "/run/k3s/containerd/io.containerd.runtime.v2.task",
+            ]),
+            storage_roots: roots(&[
+                "/var/lib/containers/storage",
+                // CRI-O writes config.json to the run root.
+                "/run/containers/storage",
+            ]),
+            docker_roots: roots(&["/var/lib/docker"]),
+        };
+        if let Some(data_root) = configured {
+            remember(&mut finder.docker_roots, PathBuf::from(data_root));
+        }
+        finder
+    }
+
+    /// Remembers the places that an engine's process names, for containers whose own engine process cannot be seen.
+    pub(super) fn learn(&mut self, process: &EngineProcess) {
+        match process {
+            EngineProcess::Shim { bundle, .. } => {
+                // TASKS/NAMESPACE/ID
+                if let Some(tasks) = bundle.ancestors().nth(2) {
+                    remember(&mut self.task_roots, tasks.to_owned());
+                }
+            }
+            EngineProcess::Conmon {
+                bundle,
+                storage_root,
+                ..
+            } => {
+                // STORAGE/DRIVER-containers/ID/userdata
+                if let Some(storage) = bundle.ancestors().nth(3) {
+                    remember(&mut self.storage_roots, storage.to_owned());
+                }
+                if let Some(storage) = storage_root {
+                    remember(&mut self.storage_roots, storage.clone());
+                }
+            }
+            EngineProcess::Runc { root, .. } => {
+                if let Some(root) = root {
+                    remember(&mut self.runc_roots, root.clone());
+                }
+            }
+        }
+    }
+
+    /// The container `id`. `engine` is what its cgroup tells; without files of that engine the container has its id alone.
+    pub(super) fn describe(
+        &mut self,
+        engine: Option<Engine>,
+        id: &str,
+        lineage: &Lineage,
+    ) -> Description {
+        let process = lineage.engine.as_ref();
+        let found = match engine {
+            Some(Engine::Docker) => self.docker(id),
+            Some(Engine::Podman) => self.podman(id, process),
+            Some(Engine::Containerd) => self.containerd(id),
+            Some(Engine::Crio) => self.crio(id, process),
+            Some(Engine::Runc) => self.runc(id),
+            Some(Engine::Unknown) => None,
+            None => self
+                .docker(id)
+                .or_else(|| self.containerd(id))
+                .or_else(|| self.crio(id, process))
+                .or_else(|| self.podman(id, process))
+                .or_else(|| self.runc(id)),
+        };
+        let mut found = found.unwrap_or_else(|| Description {
+            container: Container::default(),
+            is_complete: false,
+            source: None,
+        });
+        let container = &mut found.container;
+        container.id = bound::name(id);
+        if container.name.is_empty() {
+            container.name.clone_from(&container.id);
+        }
+        if container.engine == Engine::Unknown {
+            container.engine = engine.unwrap_or_default();
+        }
+        found
+    }
+
+    /// The runc state whose first process is in `lineage`, or whose control group is `cgroup` or above it.
+    pub(super) fn runc_state(
+        &self,
+        lineage: &Lineage,
+        cgroup: &str,
+    ) -> Option<(oci::State, usize)> {
+        let mut by_cgroup: Option<(oci::State, usize)> = None;
+        for root in &self.runc_roots {
+            for id in self.files.list(root) {
+                let Some(state) = self.state(root, &id) else {
+                    continue;
+                };
+                let cgroup_bytes = cgroup_prefixes(cgroup)
+                    .find(|prefix| state.is_in(prefix))
+                    .map(str::len);
+                let is_ancestor = lineage.inside.iter().any(|member| {
+                    member.pid == state.init_pid && member.start_ticks == state.init_start_ticks
+                });
+                if is_ancestor {
+                    return Some((state, cgroup_bytes.unwrap_or(0)));
+                }
+                if let Some(bytes) = cgroup_bytes
+                    && by_cgroup.as_ref().is_none_or(|(_, best)| bytes > *best)
+                {
+                    by_cgroup = Some((state, bytes));
+                }
+            }
+        }
+        by_cgroup
+    }
+
+    /// The containerd container with a free name that `cgroup` is in, as (id, bytes of its own cgroup).
+    pub(super) fn containerd_task(
+        &self,
+        lineage: &Lineage,
+        cgroup: &str,
+    ) -> Option<(String, usize)> {
+        for root in &self.task_roots {
+            for namespace in self.files.list(root) {
+                let directory = root.join(&namespace);
+                for id in self.files.list(&directory) {
+                    if super::cgroup::is_random_id(&id) && namespace == "moby" {
+                        continue;
+                    }
+                    let Some((config, _)) = self.oci_config(&directory, &id) else {
+                        continue;
+                    };
+                    let own = cgroup_prefixes(cgroup)
+                        .find(|prefix| *prefix == config.cgroups_path)
+                        .map(str::len);
+                    let is_ancestor = || {
+                        let pid = self
+                            .files
+                            .read(&directory, &format!("{id}/init.pid"))
+                            .ok()
+                            .and_then(|(bytes, _)| {
+                                std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+                            });
+                        lineage.inside.iter().any(|member| Some(member.pid) == pid)
+                    };
+                    if own.is_some() || is_ancestor() {
+                        return Some((id, own.unwrap_or(0)));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The stamp of a description's file now.
+    pub(super) fn stamp(&self, path: &Path) -> Option<Stamp> {
+        self.files
+            .stamp(path.parent()?, path.file_name()?.to_str()?)
+    }
+
+    fn docker(&mut self, id: &str) -> Option<Description> {
+        let task = self.task(id);
+        if let Some(data_root) = task
+            .as_ref()
+            .and_then(|task| docker::data_root_of(&task.config.mounts, id))
+        {
+            remember(&mut self.docker_roots, PathBuf::from(data_root));
+        }
+        let (root, config, source) = self.docker_roots.iter().find_map(|root| {
+            let directory = root.join("containers").join(id);
+            let (bytes, stamp) = self.files.read(&directory, "config.v2.json").ok()?;
+            let config = docker::parse_config(&bytes).ok()?;
+            Some((root, config, (directory.join("config.v2.json"), stamp)))
+        })?;
+        let settings = match &task {
+            Some(task) => task.config.settings.clone(),
+            None => model::enriched::Settings {
+                command: oci::command(&config.command),
+                env: oci::env(&config.env, self.report_env_values),
+                user: bound::name(&config.user),
+                ..Default::default()
+            },
+        };
+        let mut container = Container {
+            name: bound::name(&config.name),
+            engine: Engine::Docker,
+            image: bound::name(&config.image),
+            labels: bound::labels(&config.labels),
+            created: config.created,
+            log_path: config.log_path.as_deref().map(bound::name),
+            settings,
+            ..Default::default()
+        };
+        let directory = root.join("containers").join(id);
+        if let Ok((bytes, _)) = self.files.read(&directory, "hostconfig.json")
+            && let Ok(privileged) = docker::parse_privileged(&bytes)
+        {
+            container.settings.privileged = privileged;
+        }
+        let driver = if config.driver.is_empty() {
+            "overlay2"
+        } else {
+            &config.driver
+        };
+        let repo_digest = self
+            .files
+            .read(&root.join("image"), &format!("{driver}/repositories.json"))
+            .ok()
+            .and_then(|(bytes, _)| {
+                docker::parse_repo_digest(&bytes, &config.image, &config.image_id).ok()?
+            });
+        container.image_digest = repo_digest
+            .or_else(|| Some(config.image_id).filter(|id| !id.is_empty()))
+            .map(|digest| bound::name(&digest));
+        container.pod = pod_from_labels(&container.labels, &BTreeMap::new());
+        Some(Description {
+            container,
+            is_complete: task.is_some(),
+            source: Some(source),
+        })
+    }
+
+    fn podman(&self, id: &str, process: Option<&EngineProcess>) -> Option<Description> {
+        let (storage, driver, config, source) = self.storage_config(id)?;
+        let record = self
+            .files
+            .read(
+                &storage.join(format!("{driver}-containers")),
+                "containers.json",
+            )
+            .ok()
+            .and_then(|(bytes, _)| podman::parse_containers(&bytes, id).ok()?);
+        let is_complete = record.is_some();
+        let record = record.unwrap_or_default();
+        let database = self.podman_database(&storage, id);
+        let digest = self
+            .files
+            .read(&storage.join(format!("{driver}-images")), "images.json")
+            .ok()
+            .and_then(|(bytes, _)| podman::parse_image_digest(&bytes, &record.image_id).ok()?)
+            .or_else(|| {
+                (!record.image_id.is_empty()).then(|| format!("sha256:{}", record.image_id))
+            });
+        let (labels, pod) = database.unwrap_or_default();
+        let log_path = match process {
+            Some(EngineProcess::Conmon {
+                log_path: Some(path),
+                ..
+            }) => Some(path.to_string_lossy().into_owned()),
+            _ => None,
+        };
+        Some(Description {
+            container: Container {
+                name: bound::name(&record.name.unwrap_or_default()),
+                engine: Engine::Podman,
+                image: bound::name(&record.image.unwrap_or_default()),
+                image_digest: digest.map(|digest| bound::name(&digest)),
+                labels,
+                created: record.created,
+                pod,
+                settings: config.settings,
+                log_path: log_path.map(|path| bound::name(&path)),
+                ..Default::default()
+            },
+            is_complete,
+            source: Some(source),
+        })
+    }
+
+    fn podman_database(
+        &self,
+        _storage: &Path,
+        _id: &str,
+    ) -> Option<(BTreeMap<String, String>, Option<Pod>)> {
+        None
+    }
+
+    fn crio(&self, id: &str, process: Option<&EngineProcess>) -> Option<Description> {
+        let (_, _, config, source) = self.storage_config(id)?;
+        let mut container = crio::container(&config)?;
+        if container.log_path.is_none()
+            && let Some(EngineProcess::Conmon {
+                log_path: Some(path),
+                ..
+            }) = process
+        {
+            container.log_path = Some(bound::name(&path.to_string_lossy()));
+        }
+        Some(Description {
+            container,
+            is_complete: true,
+            source: Some(source),
+        })
+    }
+
+    fn containerd(&self, id: &str) -> Option<Description> {
+        let task = self.task(id)?;
+        let container = containerd::container(&task.config);
+        Some(Description {
+            container,
+            is_complete: false,
+            source: Some(task.source),
+        })
+    }
+
+    fn runc(&self, id: &str) -> Option<Description> {
+        let state = self
+            .runc_roots
+            .iter()
+            .find_map(|root| self.state(root, id))?;
+        let bundle = PathBuf::from(state.bundle?);
+        let (bytes, stamp) = self.files.read(&bundle, "config.json").ok()?;
+        let config = oci::parse_config(&bytes, self.report_env_values).ok()?;
+        let annotation = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| config.annotations.get(*name))
+                .map(|value| bound::name(value))
+        };
+        Some(Description {
+            container: Container {
+                engine: Engine::Runc,
+                name: annotation(&["io.kubernetes.cri.container-name"]).unwrap_or_default(),
+                image: annotation(&[
+                    "org.opencontainers.image.ref.name",
+                    "org.opencontainers.image.base.name",
+                ])
+                .unwrap_or_default(),
+                image_digest: annotation(&["org.opencontainers.image.digest"]),
+                labels: bound::labels(&config.annotations),
+                created: state.created,
+                settings: config.settings,
+                ..Default::default()
+            },
+            is_complete: true,
+            source: Some((bundle.join("config.json"), stamp)),
+        })
+    }
+
+    fn state(&self, root: &Path, id: &str) -> Option<oci::State> {
+        let (bytes, _) = self.files.read(root, &format!("{id}/state.json")).ok()?;
+        oci::parse_state(&bytes).ok()
+    }
+
+    /// A containerd or Docker task by its id, in any namespace.
+    fn task(&self, id: &str) -> Option<Task> {
+        self.task_roots.iter().find_map(|root| {
+            self.files.list(root).into_iter().find_map(|namespace| {
+                let directory = root.join(&namespace);
+                let (config, stamp) = self.oci_config(&directory, id)?;
+                let source = (directory.join(id).join("config.json"), stamp);
+                Some(Task { config, source })
+            })
+        })
+    }
+
+    fn oci_config(&self, directory: &Path, id: &str) -> Option<(oci::Config, Stamp)> {
+        let (bytes, stamp) = self
+            .files
+            .read(directory, &format!("{id}/config.json"))
+            .ok()?;
+        let config = oci::parse_config(&bytes, self.report_env_values).ok()?;
+        Some((config, stamp))
+    }
+
+    /// The OCI configuration of a container in containers/storage, as (storage root, driver, configuration, source).
+    fn storage_config(&self, id: &str) -> Option<(PathBuf, String, oci::Config, (PathBuf, Stamp))> {
+        self.storage_roots.iter().find_map(|storage| {
+            self.files.list(storage).into_iter().find_map(|name| {
+                let driver = name.strip_suffix("-containers")?;
+                let directory = storage.join(&name);
+                let file = format!("{id}/userdata/config.json");
+                let (bytes, stamp) = self.files.read(&directory, &file).ok()?;
+                let config = oci::parse_config(&bytes, self.report_env_values).ok()?;
+                let source = (directory.join(file), stamp);
+                Some((storage.clone(), driver.to_owned(), config, source))
+            })
+        })
+    }
+}
+
+struct Task {
+    config: oci::Config,
+    source: (PathBuf, Stamp),
+}
+
+/// `/a/b/c`, `/a/b`, `/a`. Not the root: every process is in it.
+fn cgroup_prefixes(cgroup: &str) -> impl Iterator<Item = &str> {
+    let mut next = Some(cgroup);
+    std::iter::from_fn(move || {
+        let prefix = next.filter(|prefix| prefix.len() > 1)?;
+        next = prefix.rsplit_once('/').map(|(before, _)| before);
+        Some(prefix)
+    })
+}
+
+fn remember(roots: &mut Vec<PathBuf>, root: PathBuf) {
+    if root.is_absolute() && !roots.contains(&root) && roots.len() < ENGINE_ROOTS_MAX {
+        roots.push(root);
+    }
+}
+
+/// The pod that the kubelet's labels name.
+pub(super) fn pod_from_labels(
+    labels: &BTreeMap<String, String>,
+    pod_labels: &BTreeMap<String, String>,
+) -> Option<Pod> {
+    let get = |name: &str| labels.get(name).cloned().unwrap_or_default();
+    let name = get("io.kubernetes.pod.name");
+    (!name.is_empty()).then(|| Pod {
+        namespace: get("io.kubernetes.pod.namespace"),
+        name,
+        uid: get("io.kubernetes.pod.uid"),
+        container: get("io.kubernetes.container.name"),
+        labels: bound::labels(pod_labels),
+        node: None,
+    })
+}

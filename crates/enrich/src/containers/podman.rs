@@ -1,0 +1,117 @@
+//! Podman's files: the container and image lists of containers/storage, and the configuration in libpod's database.
+
+use std::collections::BTreeMap;
+
+use model::Timestamp;
+use serde::Deserialize;
+
+use super::bound::or_default;
+
+/// One container of `DRIVER-containers/containers.json`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Name.
+    pub name: Option<String>,
+    /// Image reference.
+    pub image: Option<String>,
+    /// Image id, 64 hex digits.
+    pub image_id: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+}
+
+/// Finds a container in `containers.json`.
+///
+/// # Errors
+/// When it is not JSON of that shape.
+pub fn parse_containers(bytes: &[u8], id: &str) -> Result<Option<Record>, serde_json::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Entry {
+        id: String,
+        #[serde(deserialize_with = "or_default")]
+        names: Vec<String>,
+        image: String,
+        metadata: String,
+        created: String,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "kebab-case")]
+    struct Metadata {
+        image_name: Option<String>,
+    }
+    let entries: Vec<Entry> = serde_json::from_slice(bytes)?;
+    Ok(entries
+        .into_iter()
+        .find(|entry| entry.id == id)
+        .map(|entry| Record {
+            name: entry.names.into_iter().next(),
+            image: serde_json::from_str::<Metadata>(&entry.metadata)
+                .ok()
+                .and_then(|metadata| metadata.image_name),
+            image_id: entry.image,
+            created: Timestamp::parse(&entry.created),
+        }))
+}
+
+/// The manifest digest of an image, from `DRIVER-images/images.json`.
+///
+/// # Errors
+/// When it is not JSON of that shape.
+pub fn parse_image_digest(
+    bytes: &[u8],
+    image_id: &str,
+) -> Result<Option<String>, serde_json::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Entry {
+        id: String,
+        digest: String,
+    }
+    let entries: Vec<Entry> = serde_json::from_slice(bytes)?;
+    Ok(entries
+        .into_iter()
+        .find(|entry| entry.id == image_id && !entry.digest.is_empty())
+        .map(|entry| entry.digest))
+}
+
+/// What matters of a container's configuration in libpod's database.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DatabaseConfig {
+    /// Labels of the container and its image.
+    #[serde(deserialize_with = "or_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Image reference, normalised.
+    #[serde(rename = "rootfsImageName")]
+    pub image: String,
+    /// Id of its pod, empty when it has none.
+    pub pod: String,
+}
+
+/// Reads the `config` value of a container (`ctr` bucket) in libpod's `bolt_state.db`.
+///
+/// # Errors
+/// When it is not JSON of that shape.
+pub fn parse_database_config(bytes: &[u8]) -> Result<DatabaseConfig, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}
+
+/// What matters of a pod's configuration in libpod's database.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DatabasePod {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    #[serde(deserialize_with = "or_default")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Reads the `config` value of a pod (`pod` bucket) in libpod's `bolt_state.db`.
+///
+/// # Errors
+/// When it is not JSON of that shape.
+pub fn parse_database_pod(bytes: &[u8]) -> Result<DatabasePod, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}

@@ -1,0 +1,186 @@
+//! What `/proc` says about a process: its parent, namespaces, root, and the engine's process above it.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use model::limits::{ARGV_BYTES_MAX, LINEAGE_MAX};
+
+use super::{
+    argv::{self, EngineProcess},
+    cgroup,
+};
+
+/// Bytes read of one of the small files of `/proc/PID`.
+const PROC_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The host's `/proc`.
+#[derive(Debug)]
+pub(super) struct Proc {
+    root: PathBuf,
+    /// Mount namespace of the host's first process, 0 when it cannot be read.
+    pub(super) host_mnt_namespace: u32,
+    host_root: Option<(u64, u64)>,
+    /// The cgroup that the host itself is in, when it is a container of another host.
+    host_cgroup: Vec<u8>,
+}
+
+/// A process and those above it, up to the first that runs outside the container.
+#[derive(Debug, Default)]
+pub(super) struct Lineage {
+    /// Pids and start times, the process itself first. All in its container as far as namespaces and cgroups tell.
+    pub(super) inside: Vec<Member>,
+    /// What the first process outside is, when an engine's.
+    pub(super) engine: Option<EngineProcess>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) pid: u32,
+    /// `starttime` of `/proc/PID/stat`, clock ticks since boot.
+    pub(super) start_ticks: u64,
+    pub(super) mnt_namespace: u32,
+}
+
+impl Proc {
+    pub(super) fn new(root: PathBuf) -> Self {
+        let mut proc = Self {
+            root,
+            host_mnt_namespace: 0,
+            host_root: None,
+            host_cgroup: Vec::new(),
+        };
+        // The first process, or where it does not let itself be looked at, this one.
+        proc.host_mnt_namespace = proc
+            .mnt_namespace("1")
+            .or_else(|| proc.mnt_namespace("self"))
+            .unwrap_or(0);
+        proc.host_root = proc.root_of("1").or_else(|| proc.root_of("self"));
+        proc.host_cgroup = proc
+            .cgroups("1")
+            .iter()
+            .find_map(|path| cgroup::parse(path).map(|named| named.cgroup.to_vec()))
+            .unwrap_or_default();
+        proc
+    }
+
+    /// `path` as the host sees it: without the cgroup that the host itself lives in.
+    pub(super) fn below_host<'a>(&self, path: &'a [u8]) -> &'a [u8] {
+        match path.strip_prefix(self.host_cgroup.as_slice()) {
+            Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
+            _ => path,
+        }
+    }
+
+    /// Inode number of a process's mount namespace.
+    pub(super) fn mnt_namespace(&self, pid: &str) -> Option<u32> {
+        let target = fs::read_link(self.path(pid, "ns/mnt")).ok()?;
+        let number = target.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?;
+        number.parse().ok()
+    }
+
+    /// Whether the process has the host's root directory. `None` when the process is gone.
+    pub(super) fn has_host_root(&self, pid: &str) -> Option<bool> {
+        let root = self.root_of(pid)?;
+        Some(self.host_root == Some(root))
+    }
+
+    /// The process and those above it.
+    pub(super) fn lineage(&self, pid: u32) -> Lineage {
+        let mut lineage = Lineage::default();
+        let mut next = pid;
+        // A container can make a chain of parents as long as it likes.
+        for _ in 0..LINEAGE_MAX {
+            let name = next.to_string();
+            let Some((parent, start_ticks)) = self.stat(&name) else {
+                break;
+            };
+            let Some(mnt_namespace) = self.mnt_namespace(&name) else {
+                break;
+            };
+            if next != pid && self.is_outside(&name, mnt_namespace) {
+                lineage.engine = self.engine_process(&name);
+                break;
+            }
+            lineage.inside.push(Member {
+                pid: next,
+                start_ticks,
+                mnt_namespace,
+            });
+            if parent == 0 {
+                break;
+            }
+            next = parent;
+        }
+        lineage
+    }
+
+    /// Runs in the host's mount namespace and in no container's cgroup. Only the word of such a process is taken.
+    fn is_outside(&self, pid: &str, mnt_namespace: u32) -> bool {
+        mnt_namespace == self.host_mnt_namespace
+            && self
+                .cgroups(pid)
+                .iter()
+                .all(|path| cgroup::parse(self.below_host(path)).is_none())
+    }
+
+    fn engine_process(&self, pid: &str) -> Option<EngineProcess> {
+        let cmdline = self.read(pid, "cmdline", ARGV_BYTES_MAX as u64 * 4)?;
+        let directory = fs::read_link(self.path(pid, "cwd")).unwrap_or_default();
+        argv::parse(&cmdline, &directory)
+    }
+
+    /// Parent and start time.
+    pub(super) fn stat(&self, pid: &str) -> Option<(u32, u64)> {
+        let bytes = self.read(pid, "stat", PROC_FILE_BYTES_MAX)?;
+        // The name in parentheses is the process's own choice; what follows the last one is the kernel's.
+        let after = bytes.iter().rposition(|&byte| byte == b')')? + 1;
+        let fields: Vec<&str> = std::str::from_utf8(bytes.get(after..)?)
+            .ok()?
+            .split_ascii_whitespace()
+            .collect();
+        // proc_pid_stat(5): field 3 is the first here, 4 is ppid, 22 is starttime.
+        Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+    }
+
+    /// Paths of all hierarchies.
+    fn cgroups(&self, pid: &str) -> Vec<Vec<u8>> {
+        let Some(bytes) = self.read(pid, "cgroup", PROC_FILE_BYTES_MAX) else {
+            return Vec::new();
+        };
+        bytes
+            .split(|&byte| byte == b'\n')
+            .filter_map(|line| line.splitn(3, |&byte| byte == b':').nth(2))
+            .map(<[u8]>::to_vec)
+            .collect()
+    }
+
+    fn root_of(&self, pid: &str) -> Option<(u64, u64)> {
+        let root = fs::metadata(self.path(pid, "root")).ok()?;
+        Some((root.dev(), root.ino()))
+    }
+
+    fn read(&self, pid: &str, name: &str, bytes_max: u64) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(self.path(pid, name)).ok()?;
+        file.take(bytes_max).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    fn path(&self, pid: &str, name: &str) -> PathBuf {
+        self.root.join(pid).join(name)
+    }
+}
+
+/// A path out of bytes.
+pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
+}
+
+/// `path`, seen from `directory` when it is relative.
+pub(super) fn absolute(directory: &Path, path: &[u8]) -> PathBuf {
+    directory.join(path_of(path))
+}
