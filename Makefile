@@ -1,0 +1,44 @@
+# What a user of a checkout needs. Everything else is plain cargo.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+HULLWATCH := $(TARGET)/release/hullwatch
+# Watching and containers need root; building does not.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Seconds that each fuzz target runs.
+SECONDS ?= 60
+
+.PHONY: help run demo test bench fuzz build rust
+
+help:
+	@echo 'make run      install what is missing, build, and watch every container on this machine (ARGS="..." for options)'
+	@echo 'make demo     watch while every simulation is performed, and show the findings'
+	@echo 'make test     install what is missing, and run all tests, those in real containers too'
+	@echo 'make bench    measure, and print one table'
+	@echo 'make fuzz     run every fuzz target for SECONDS=60 each'
+
+run: build
+	$(SUDO) $(HULLWATCH) run $(ARGS)
+
+demo: build
+	@scripts/install demo
+	@$(SUDO) scripts/demo $(HULLWATCH)
+
+test: rust
+	@scripts/install build test
+	@scripts/test
+
+bench: rust
+	@scripts/install build test
+	cargo build --release --package hullwatch --package bench
+	$(SUDO) $(TARGET)/release/bench $(ARGS)
+
+fuzz: rust
+	@scripts/install build
+	scripts/fuzz $(SECONDS)
+
+build: rust
+	@scripts/install build
+	cargo build --release --package hullwatch
+
+rust:
+	@command -v cargo >/dev/null || { echo 'Rust is missing. Install it from https://rustup.rs, then try again.' >&2; exit 1; }
