@@ -2,10 +2,10 @@
 //!
 //! They are data. A runner prepares a throw-away container, without network, and carries out the steps in order:
 //!
-//! 1. The image: a root filesystem with a statically linked busybox at `/bin/busybox`, links to it at `/bin/sh`, `/bin/cat`,
-//!    `/bin/chmod`, `/bin/mv`, `/bin/cp`, `/bin/rm`, `/bin/mkdir` and `/bin/sleep`, an empty writable `/tmp` directory that is
-//!    part of the root filesystem (no tmpfs), [`MAPPER_PATH`] holding [`crate::samples::MAPPER`] (mode 755), and
-//!    [`Simulation::image`]. No file of the image may be touched before the container starts: what is built in must stay so.
+//! 1. The image: a root filesystem with a shell at `/bin/sh` and with `cat`, `chmod`, `mv`, `cp`, `rm`, `mkdir` and `sleep` in
+//!    `/bin` (the host's own, with their libraries), an empty writable `/tmp` directory that is part of the root filesystem
+//!    (no tmpfs), [`MAPPER_PATH`] holding [`crate::samples::MAPPER`] (mode 755), and [`Simulation::image`]. No file of the
+//!    image may be touched before the container starts: what is built in must stay so.
 //! 2. [`Root::Overlay`]: the image is the lower directory of an overlay (any engine does this). [`Root::Plain`]: the container
 //!    runs on a plain copy of it, which only a bare runtime does.
 //! 3. The container runs as root; its first process is [`Simulation::script`] given to `/bin/sh -c`, which performs

@@ -46,8 +46,8 @@ pub(crate) static SPEC: Spec = Spec {
             "Runs a program of the image in a container whose root is a plain directory.",
             &[],
             &[Step::Run {
-                program: "/bin/busybox",
-                args: &["true"],
+                program: "/bin/cat",
+                args: &["/dev/null"],
                 env: &[],
             }],
         )
