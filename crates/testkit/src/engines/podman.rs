@@ -1,0 +1,128 @@
+//! Podman with its own storage, and runc below it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use super::{Container, Directory, Engine, Run};
+use crate::{Image, command, unique};
+
+/// A private Podman. It has no daemon.
+#[derive(Debug)]
+pub struct Podman {
+    directory: Directory,
+}
+
+impl Podman {
+    /// Sets up its directories.
+    pub fn start() -> Self {
+        let directory = Directory::new("podman");
+        let write = |name: &str, text: &str| {
+            fs::write(directory.join(name), text).expect("writing Podman's configuration");
+        };
+        write(
+            "storage.conf",
+            &format!(
+                "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/storage\"\nrunroot = \"{0}/run\"\n",
+                directory.path().display()
+            ),
+        );
+        // Limits that root may set without CAP_SYS_RESOURCE; locks in a file, not in memory shared with other instances.
+        write(
+            "containers.conf",
+            "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=4096:4096\"]\n\
+             [engine]\nlock_type = \"file\"\n",
+        );
+        write(
+            "policy.json",
+            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        );
+        Self { directory }
+    }
+
+    fn podman(&self) -> Command {
+        let mut podman = Command::new("podman");
+        podman
+            .env(
+                "CONTAINERS_STORAGE_CONF",
+                self.directory.join("storage.conf"),
+            )
+            .env("CONTAINERS_CONF", self.directory.join("containers.conf"))
+            .arg("--runtime=runc")
+            .arg(format!(
+                "--runtime-flag=root={}/runc",
+                self.directory.path().display()
+            ))
+            .arg("--cgroup-manager=cgroupfs")
+            .arg("--events-backend=file")
+            .arg("--log-level=error")
+            .arg(format!("--tmpdir={}/tmp", self.directory.path().display()));
+        podman
+    }
+
+    fn inspect(&self, name: &str) -> Container {
+        let text = command::run(self.podman().args([
+            "inspect",
+            "--type=container",
+            "--format={{.Id}} {{.State.Pid}} {{.Name}}",
+            name,
+        ]));
+        super::docker::parse_inspected(&text)
+    }
+}
+
+impl Engine for Podman {
+    fn name(&self) -> &'static str {
+        "podman"
+    }
+
+    fn load(&mut self, image: &Image) {
+        let archive = self.directory.join(&unique("image"));
+        image.write_docker_archive(&archive);
+        command::run(
+            self.podman()
+                .args(["load", "--signature-policy"])
+                .arg(self.directory.join("policy.json"))
+                .arg("-i")
+                .arg(&archive),
+        );
+        fs::remove_file(archive).expect("removing the archive");
+    }
+
+    fn run(&mut self, run: &Run) -> Container {
+        command::run(
+            self.podman()
+                .args(["run", "--detach", "--pull=never", "--log-driver=k8s-file"])
+                .args(run.docker_options()),
+        );
+        self.inspect(&run.name)
+    }
+
+    fn exec(&self, container: &Container, command: &[&str]) -> Output {
+        command::output(self.podman().args(["exec", &container.id]).args(command))
+    }
+
+    fn restart(&mut self, container: &Container) -> Container {
+        command::run(self.podman().args(["restart", "--time=0", &container.id]));
+        self.inspect(&container.id)
+    }
+
+    fn remove(&mut self, container: &Container) {
+        command::run(
+            self.podman()
+                .args(["rm", "--force", "--time=0", &container.id]),
+        );
+    }
+
+    fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        command::output(self.podman().args(["rm", "--force", "--all", "--time=0"]));
+    }
+}
