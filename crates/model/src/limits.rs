@@ -126,8 +126,17 @@ pub const MOUNT_TABLES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Layers of one image. Overlayfs itself takes at most 500.
 pub const LAYERS_MAX: usize = 500;
 
-/// Files listed in the size index of one layer, and of all layers together four times that.
-pub const LAYER_FILES_MAX: usize = 500_000;
+/// Bytes of paths in the list of one layer's files. Four megabytes are about 60,000 files.
+pub const LAYER_INDEX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of the lists of all layers.
+pub const LAYER_INDEXES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of an image manifest (mtree). About 200 bytes a file.
+pub const MANIFEST_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Files kept of one image manifest.
+pub const MANIFEST_FILES_MAX: usize = 100_000;
 
 /// Bytes of arguments kept of each ancestor of a process.
 pub const ANCESTOR_ARGS_BYTES_MAX: usize = 512;
@@ -143,3 +152,12 @@ pub const FINDING_ARGS_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes of the arguments of one of its ancestors, all together. With [`ANCESTORS_MAX`] of them a finding stays small.
 pub const FINDING_ANCESTOR_ARGS_BYTES_MAX: usize = 2048;
+
+/// Bytes of one line of an indicator list. A hash and a name are about a hundred.
+pub const INDICATOR_LINE_BYTES_MAX: usize = 4096;
+
+/// Bytes kept of the family or comment beside an indicator; the rest is cut.
+pub const INDICATOR_NOTE_BYTES_MAX: usize = 256;
+
+/// Broken lines of one import that are reported one by one; more are only counted.
+pub const INDICATOR_PROBLEMS_MAX: usize = 100;
