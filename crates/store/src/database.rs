@@ -19,7 +19,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_READERS_MAX: usize = 4;
 
 /// Forward only; the number is the schema version after it.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_findings.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/sqlite/0001_findings.sql")),
+    (2, include_str!("../migrations/sqlite/0002_access.sql")),
+];
 
 /// An open database. Shared between threads by reference.
 pub(crate) struct Database {

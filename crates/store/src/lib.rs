@@ -8,23 +8,32 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod aggregate;
 mod database;
 mod error;
 mod fields;
 pub mod filter;
 mod index;
 pub mod name;
+mod page;
 mod query;
 mod record;
 mod run;
+mod select;
+mod sql;
+mod tally;
 mod terms;
 
 use std::path::Path;
 
 use model::Timestamp;
 
+pub use access::{AuditEntry, Credential, CredentialKind};
+pub use aggregate::{BUCKETS_MAX, Bucket, Group, GroupQuery, Groups, Histogram};
 pub use error::Error;
-pub use query::{Page, Query};
+pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};
+pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
 pub use record::{FIRST_SEEN, OCCURRENCES, Outcome, Recorded};
 pub use run::{Gap, GapKind};
 
