@@ -161,3 +161,6 @@ pub const INDICATOR_NOTE_BYTES_MAX: usize = 256;
 
 /// Broken lines of one import that are reported one by one; more are only counted.
 pub const INDICATOR_PROBLEMS_MAX: usize = 100;
+
+/// Pages read of an engine's bolt database for one look-up, which takes a few dozen.
+pub const BOLT_PAGES_MAX: usize = 4096;

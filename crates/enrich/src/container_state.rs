@@ -1,0 +1,169 @@
+//! What is remembered of each container: its image, and the mounts of its mount namespaces.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use model::{
+    enriched::Container,
+    event::FileFacts,
+    limits::{CONTAINERS_MAX, MOUNT_TABLES_BYTES_MAX},
+    provenance::UnknownReason,
+};
+
+use crate::{
+    proc,
+    provenance::{Image, Mount, MountTable, RootFs, read_mounts},
+    weighted::WeightedCache,
+};
+
+/// Mount tables remembered. The bound by bytes is the one that counts.
+const MOUNT_TABLES_MAX: usize = 4 * CONTAINERS_MAX;
+
+/// Least time between two readings of one namespace's mounts: a container that mounts all the time costs no more.
+const REREAD_AFTER: Duration = Duration::from_millis(20);
+
+/// Processes above one another that are looked at to find a container's first.
+const LINEAGE_MAX: usize = 64;
+
+/// One container.
+pub(crate) struct ContainerState {
+    /// Names it for as long as it is remembered.
+    pub(crate) number: u64,
+    pub(crate) root: Arc<RootFs>,
+}
+
+/// See the module.
+pub(crate) struct ContainerStates {
+    host_root: PathBuf,
+    states: WeightedCache<String, ContainerState>,
+    tables: WeightedCache<(u64, u32), Table>,
+    next: u64,
+}
+
+struct Table {
+    mounts: Arc<MountTable>,
+    read_at: Instant,
+}
+
+/// Something that a person should know about a container, once.
+pub(crate) struct NotCovered(pub(crate) String);
+
+impl ContainerStates {
+    pub(crate) fn new(host_root: PathBuf) -> Self {
+        Self {
+            host_root,
+            states: WeightedCache::new(CONTAINERS_MAX, usize::MAX),
+            tables: WeightedCache::new(MOUNT_TABLES_MAX, MOUNT_TABLES_BYTES_MAX),
+            next: 0,
+        }
+    }
+
+    /// The number and root of a container, found with the help of `pid`, one of its processes.
+    pub(crate) fn get(
+        &mut self,
+        container: &Container,
+        pid: u32,
+    ) -> (u64, Arc<RootFs>, Option<NotCovered>) {
+        if let Some(state) = self.states.get(&container.id) {
+            let is_known = !matches!(state.root.image, Image::None(UnknownReason::ContainerGone));
+            if is_known {
+                return (state.number, Arc::clone(&state.root), None);
+            }
+        }
+        let first = first_process(pid);
+        let root = read_mounts(first).or_else(|| read_mounts(pid)).map_or_else(
+            || RootFs::unknown(UnknownReason::ContainerGone),
+            |mounts| RootFs::new(&mounts, &self.host_root),
+        );
+        let not_covered = matches!(root.image, Image::None(UnknownReason::NoImage)).then(|| {
+            NotCovered(format!(
+                "Container {} has its root on {}, not on an overlay, and no copy of its image was found: what runs in it \
+                 is hashed, but cannot be told apart as built in, modified or added.",
+                container.name, root.filesystem
+            ))
+        });
+        let known = self.states.get(&container.id).map(|state| state.number);
+        let number = known.unwrap_or_else(|| {
+            self.next += 1;
+            self.next
+        });
+        let root = Arc::new(root);
+        let state = ContainerState {
+            number,
+            root: Arc::clone(&root),
+        };
+        self.states.put(container.id.clone(), state, 0);
+        (number, root, not_covered)
+    }
+
+    /// The mounts of a namespace of a container, in which the file's mount can be found if at all. Read again from `pid`
+    /// when the mount is not in the table, or cannot be the one that is.
+    pub(crate) fn mounts(
+        &mut self,
+        number: u64,
+        mnt_namespace: u32,
+        pid: u32,
+        facts: &FileFacts,
+    ) -> Option<Arc<MountTable>> {
+        let key = (number, mnt_namespace);
+        if let Some(table) = self.tables.get(&key)
+            && (is_found(&table.mounts, facts) || table.read_at.elapsed() < REREAD_AFTER)
+        {
+            return Some(Arc::clone(&table.mounts));
+        }
+        let is_same = mnt_namespace == 0 || proc::mnt_namespace_of(pid) == Some(mnt_namespace);
+        if let Some(mounts) = read_mounts(pid).filter(|_| is_same) {
+            let mounts = Arc::new(mounts);
+            let table = Table {
+                mounts: Arc::clone(&mounts),
+                read_at: Instant::now(),
+            };
+            self.tables.put(key, table, mounts.weight());
+            return Some(mounts);
+        }
+        self.tables.get(&key).map(|table| Arc::clone(&table.mounts))
+    }
+}
+
+/// The table has the file's mount.
+fn is_found(mounts: &MountTable, facts: &FileFacts) -> bool {
+    match facts.mount_id {
+        0 => true,
+        id => mounts
+            .by_id(id)
+            .is_some_and(|mount| is_consistent(mount, facts)),
+    }
+}
+
+/// Mount ids are used again. On btrfs, and on an overlay over several filesystems, files have other device numbers than
+/// the mount.
+fn is_consistent(mount: &Mount, facts: &FileFacts) -> bool {
+    let name = facts.filesystem.as_bytes();
+    (name.is_empty() || name == mount.filesystem)
+        && (matches!(&*mount.filesystem, b"overlay" | b"btrfs")
+            || facts.key.is_none_or(|key| key.device == mount.device))
+}
+
+/// The topmost process above `pid` in the same control group: the one that the engine started. A process further down
+/// may have made itself another root, from which its files would look like an image's.
+fn first_process(pid: u32) -> u32 {
+    let Some(cgroup) = proc::read_small(&format!("/proc/{pid}/cgroup")) else {
+        return pid;
+    };
+    let mut first = pid;
+    for _ in 0..LINEAGE_MAX {
+        let Some((parent, _)) = proc::parent_and_start(first) else {
+            break;
+        };
+        if parent == 0
+            || proc::read_small(&format!("/proc/{parent}/cgroup")).as_ref() != Some(&cgroup)
+        {
+            break;
+        }
+        first = parent;
+    }
+    first
+}

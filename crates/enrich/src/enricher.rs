@@ -1,0 +1,875 @@
+//! The stage between sensors and detectors: keeps the process table, finds containers, has files judged.
+//!
+//! Everything happens on the caller's thread but the reading of large files. An event whose file is still being read is
+//! parked, and with it the later events of the same process; all others pass.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use model::{
+    Text, Timestamp,
+    enriched::{Container, EnrichedEvent, EnrichedPayload, File, Process},
+    event::{Event, Exec, FileFacts, FileKey, LibraryLoad, Observation, Payload, ProcessKey},
+    limits::{FILES_BYTES_MAX, FILES_MAX, LOADS_WAITING_MAX, OBSERVATIONS_PARKED_MAX},
+    provenance::{MissingReason, Provenance, UnknownReason},
+};
+
+use crate::{
+    container_state::{ContainerStates, NotCovered},
+    containers::{self, Containers, Resolution},
+    file_kind::Interpreter,
+    hash::Block,
+    judge::{Bytes, Judge, Judged, Request, Scanner},
+    proc,
+    process_table::{ProcessTable, Program, keep_env},
+    script::{Script, open_script, script_argument},
+    slow::{Slow, Ticket},
+    weighted::WeightedCache,
+};
+
+/// How long an event about a process not heard of yet waits for that process. The sensors' queues are apart by
+/// milliseconds; most of what waits here is about processes of the host.
+const UNKNOWN_PROCESS_WAIT: Duration = Duration::from_millis(250);
+
+/// What the enricher is told at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where engines keep their files.
+    pub containers: containers::Config,
+    /// The host's root directory as this process sees it: `/`, unless it runs in a container of its own.
+    pub host_root: PathBuf,
+    /// Files larger than this are not hashed. No limit by default: large files are read in turns and delay nobody.
+    pub hash_bytes_max: u64,
+    /// Look for the image file that an added file was copied from also when no indicator knows the file.
+    pub same_content_for_all_added: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            containers: containers::Config::default(),
+            host_root: PathBuf::from("/"),
+            hash_bytes_max: u64::MAX,
+            same_content_for_all_added: false,
+        }
+    }
+}
+
+/// What was not done, for the agent's own report. All count since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events about processes that are in no container, or that nobody ever announced.
+    pub unknown_process: u64,
+    /// Of those, dropped before their time since too many were waiting.
+    pub unknown_process_overflow: u64,
+    /// Files not hashed since too many were waiting.
+    pub hash_overload: u64,
+    /// Events let through with unfinished files since too many were parked.
+    pub parked_overload: u64,
+}
+
+/// See the module.
+pub struct Enricher {
+    containers: Containers,
+    states: ContainerStates,
+    processes: ProcessTable,
+    judge: Arc<Judge>,
+    slow: Slow,
+    block: Block,
+    files: WeightedCache<FileId, Judged>,
+    ignore: Box<dyn Fn(u64, u32) + Send>,
+    /// Drafts by number, and which file of which draft a ticket is for.
+    parked: HashMap<u64, Draft>,
+    tickets: HashMap<Ticket, (u64, Part, Option<FileId>)>,
+    followers: usize,
+    next_draft: u64,
+    waiting: HashMap<u32, Vec<Observation>>,
+    waiting_order: VecDeque<(Instant, u32)>,
+    counters: Counters,
+}
+
+/// What makes two judgements the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FileId {
+    container: u64,
+    key: FileKey,
+    mount_id: u32,
+    mnt_namespace: u32,
+    is_unnamed: bool,
+    path: Text,
+    path_used: Option<Text>,
+}
+
+/// The files of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The program, or the library of a load.
+    Main,
+    Script,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Ready(Judged),
+    Waiting,
+}
+
+/// An event whose files are being judged.
+struct Draft {
+    time: Timestamp,
+    place: Place,
+    kind: Kind,
+    main: Option<Slot>,
+    script: Option<Slot>,
+    /// Later observations of the same process.
+    followers: Vec<Observation>,
+}
+
+enum Kind {
+    Exec {
+        process: Arc<Process>,
+        program: Arc<Program>,
+        /// A script that an argument may name, opened before the interpreter is known to be one.
+        candidate: Option<(Text, Script)>,
+        is_script_settled: bool,
+    },
+    LibraryLoad {
+        process: Arc<Process>,
+    },
+    ScriptRun {
+        process: Arc<Process>,
+        program: Arc<Program>,
+    },
+}
+
+/// Where an event happened.
+#[derive(Clone)]
+struct Place {
+    container: Arc<Container>,
+    number: u64,
+    root: Arc<crate::provenance::RootFs>,
+    pid: u32,
+    mnt_namespace: u32,
+}
+
+impl Enricher {
+    /// `ignore(cgroup_id, mnt_namespace)` is called for pairs that are the host's own, whose events are of no use.
+    pub fn new(
+        config: Config,
+        scanner: Box<dyn Scanner + Send>,
+        ignore: Box<dyn Fn(u64, u32) + Send>,
+    ) -> Self {
+        let judge = Arc::new(Judge::new(
+            scanner,
+            config.hash_bytes_max,
+            config.same_content_for_all_added,
+        ));
+        Self {
+            containers: Containers::new(config.containers),
+            states: ContainerStates::new(config.host_root),
+            processes: ProcessTable::default(),
+            slow: Slow::start(Arc::clone(&judge)),
+            judge,
+            block: Block::default(),
+            files: WeightedCache::new(FILES_MAX, FILES_BYTES_MAX),
+            ignore,
+            parked: HashMap::new(),
+            tickets: HashMap::new(),
+            followers: 0,
+            next_draft: 0,
+            waiting: HashMap::new(),
+            waiting_order: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one observation and appends what is complete to `out`.
+    pub fn observe(&mut self, observation: Observation, out: &mut Vec<EnrichedEvent>) {
+        let Observation {
+            event,
+            file,
+            script,
+        } = observation;
+        let Event {
+            time,
+            process: key,
+            cgroup,
+            payload,
+        } = event;
+        match payload {
+            Payload::Exec(exec) => self.exec(time, key, cgroup, *exec, file, script, out),
+            Payload::Fork { parent } => {
+                self.processes.fork(key, parent, time);
+                self.replay_waiting(key.pid, out);
+            }
+            Payload::Exit => {
+                self.processes.exit(key, time);
+                self.processes.expire(time);
+            }
+            payload @ (Payload::LibraryLoad(_) | Payload::ExecNoFormat { .. }) => {
+                let event = Event {
+                    time,
+                    process: key,
+                    cgroup,
+                    payload,
+                };
+                self.of_known_process(
+                    Observation {
+                        event,
+                        file,
+                        script,
+                    },
+                    out,
+                    true,
+                );
+            }
+            Payload::Loss(loss) => out.push(about_agent(time, EnrichedPayload::Loss(loss))),
+            Payload::SensorState(state) => {
+                out.push(about_agent(time, EnrichedPayload::SensorState(state)));
+            }
+        }
+    }
+
+    /// Takes in files that were read meanwhile. Call it every few milliseconds while [`Self::has_pending`], and now and
+    /// then otherwise.
+    pub fn poll(&mut self, out: &mut Vec<EnrichedEvent>) {
+        while let Some((ticket, judged)) = self.slow.take_done() {
+            let Some((number, part, id)) = self.tickets.remove(&ticket) else {
+                continue;
+            };
+            self.remember(id, &judged);
+            if let Some(mut draft) = self.parked.remove(&number) {
+                *draft.slot(part) = Some(Slot::Ready(judged));
+                self.go_on(number, draft, out);
+            }
+        }
+        let now = Instant::now();
+        while let Some((since, pid)) = self.waiting_order.front().copied() {
+            if now.duration_since(since) < UNKNOWN_PROCESS_WAIT {
+                break;
+            }
+            self.drop_oldest_waiting(pid);
+        }
+        self.processes.expire(Timestamp::from(SystemTime::now()));
+    }
+
+    /// Something is being read, or waits for its process.
+    pub fn has_pending(&self) -> bool {
+        !self.parked.is_empty() || !self.waiting_order.is_empty()
+    }
+
+    /// Asks the scanner anew for every file, also known ones: call it after the indicators have changed.
+    pub fn forget_matches(&mut self) {
+        self.files.clear();
+    }
+
+    /// All containers remembered, ended ones too.
+    pub fn containers(&self) -> impl Iterator<Item = Arc<Container>> {
+        self.containers.iter()
+    }
+
+    /// The look-up of containers, for the last lines of their logs.
+    pub fn container_lookup(&self) -> &Containers {
+        &self.containers
+    }
+
+    /// What was not done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn exec(
+        &mut self,
+        time: Timestamp,
+        key: ProcessKey,
+        cgroup: Option<Arc<model::event::Cgroup>>,
+        mut exec: Exec,
+        file: Option<std::os::fd::OwnedFd>,
+        script: Option<std::os::fd::OwnedFd>,
+        out: &mut Vec<EnrichedEvent>,
+    ) {
+        let mnt_namespace = exec.namespaces.mnt;
+        let container = match &cgroup {
+            Some(cgroup) => match self.containers.resolve(cgroup, key.pid, mnt_namespace) {
+                Resolution::Container(container) => container,
+                Resolution::Host => {
+                    if mnt_namespace == self.containers.host_mnt_namespace() {
+                        (self.ignore)(cgroup.id, mnt_namespace);
+                    }
+                    self.processes.forget(key);
+                    return;
+                }
+            },
+            None => match self.processes.get(key) {
+                Some(entry) => Arc::clone(&entry.container),
+                None => return,
+            },
+        };
+        let place = self.place(container, key.pid, mnt_namespace, time, out);
+        self.next_draft += 1;
+        let number = self.next_draft;
+        let (main_facts, script_facts) = (std::mem::take(&mut exec.file), exec.script.take());
+        let used = std::mem::take(&mut exec.filename);
+        // What was asked for is the script, when there is one.
+        let (main_used, script_used) = match script_facts {
+            Some(_) => (None, Some(used)),
+            None => (Some(used), None),
+        };
+        let main = self.file(
+            number,
+            Part::Main,
+            &place,
+            main_facts.clone(),
+            main_used,
+            file,
+            Fallback::Exe,
+        );
+        let script = script_facts.map(|facts| {
+            self.file(
+                number,
+                Part::Script,
+                &place,
+                facts,
+                script_used,
+                script,
+                Fallback::None,
+            )
+        });
+        let parent = self.processes.parent(key).unwrap_or(exec.parent);
+        let process = Process {
+            key,
+            pid_in_namespace: exec.pid_in_namespace,
+            name: exec.comm,
+            binary: match &main {
+                Slot::Ready(judged) => Some(Arc::clone(&judged.file)),
+                Slot::Waiting => Some(Arc::new(unfinished(main_facts))),
+            },
+            script: None,
+            args: exec.args,
+            args_truncated: exec.args_truncated,
+            env: keep_env(exec.env),
+            env_truncated: exec.env_truncated,
+            cwd: exec.cwd,
+            credentials: exec.credentials,
+            namespaces: exec.namespaces,
+            stdio: exec.stdio,
+            ancestors: self.processes.ancestors(parent, &place.container),
+            exec_time: (!exec.already_running).then_some(time),
+            cgroup,
+        };
+        // The interpreter may have to be read first, and the script may be gone by then.
+        let candidate = match (&main, &script) {
+            (Slot::Waiting, None) => script_argument(Interpreter::Shell, &process.args)
+                .map(|argument| (argument.clone(), open_script(&process, argument))),
+            _ => None,
+        };
+        let process = Arc::new(process);
+        let program = Program::new(Arc::clone(&process), Some(number));
+        self.processes.exec(
+            key,
+            &place.container,
+            Arc::clone(&program),
+            exec.parent,
+            time,
+        );
+        let draft = Draft {
+            time,
+            place,
+            kind: Kind::Exec {
+                process,
+                program,
+                candidate,
+                is_script_settled: script.is_some(),
+            },
+            main: Some(main),
+            script,
+            followers: Vec::new(),
+        };
+        self.go_on(number, draft, out);
+        self.replay_waiting(key.pid, out);
+    }
+
+    /// Library loads and scripts without a known format: their process must be known.
+    fn of_known_process(
+        &mut self,
+        mut observation: Observation,
+        out: &mut Vec<EnrichedEvent>,
+        may_wait: bool,
+    ) {
+        let time = observation.event.time;
+        let Some(key) = self.processes.find(observation.event.process, time) else {
+            if may_wait {
+                self.wait_for_process(observation);
+            } else {
+                self.counters.unknown_process += 1;
+            }
+            return;
+        };
+        observation.event.process = key;
+        let Some(entry) = self.processes.get(key) else {
+            return;
+        };
+        if let Some(draft) = entry
+            .program
+            .parked()
+            .and_then(|number| self.parked.get_mut(&number))
+        {
+            if self.followers < OBSERVATIONS_PARKED_MAX {
+                self.followers += 1;
+                draft.followers.push(observation);
+                return;
+            }
+            self.counters.parked_overload += 1;
+        }
+        let container = Arc::clone(&entry.container);
+        let Some(process) = self.processes.process(key) else {
+            return;
+        };
+        let place = self.place(container, key.pid, process.namespaces.mnt, time, out);
+        self.next_draft += 1;
+        let number = self.next_draft;
+        let draft = match observation.event.payload {
+            Payload::LibraryLoad(load) => {
+                let LibraryLoad {
+                    file,
+                    address_start,
+                    address_end,
+                } = *load;
+                let fallback = Fallback::Mapping(address_start, address_end);
+                Draft {
+                    main: Some(self.file(
+                        number,
+                        Part::Main,
+                        &place,
+                        file,
+                        None,
+                        observation.file,
+                        fallback,
+                    )),
+                    time,
+                    place,
+                    kind: Kind::LibraryLoad { process },
+                    script: None,
+                    followers: Vec::new(),
+                }
+            }
+            Payload::ExecNoFormat { file } => {
+                let slot = self.file(
+                    number,
+                    Part::Script,
+                    &place,
+                    file,
+                    None,
+                    observation.file,
+                    Fallback::None,
+                );
+                // From now on this process runs the script, whether or not it is a fork of the shell.
+                let program = Program::new(Arc::clone(&process), Some(number));
+                self.processes
+                    .exec(key, &place.container, Arc::clone(&program), key, time);
+                Draft {
+                    main: None,
+                    script: Some(slot),
+                    time,
+                    place,
+                    kind: Kind::ScriptRun { process, program },
+                    followers: Vec::new(),
+                }
+            }
+            _ => return,
+        };
+        self.go_on(number, draft, out);
+    }
+
+    /// Emits the event when all its files are known, parks it otherwise.
+    fn go_on(&mut self, number: u64, mut draft: Draft, out: &mut Vec<EnrichedEvent>) {
+        if draft.is_waiting() {
+            self.parked.insert(number, draft);
+            return;
+        }
+        self.settle_script(number, &mut draft);
+        if draft.is_waiting() {
+            self.parked.insert(number, draft);
+            return;
+        }
+        let (main, script) = (ready(draft.main), ready(draft.script));
+        let (process, payload) = match draft.kind {
+            Kind::Exec {
+                process, program, ..
+            } => {
+                let mut finished = Arc::unwrap_or_clone(process);
+                finished.binary = main;
+                finished.script = script;
+                let finished = Arc::new(finished);
+                program.finish(Arc::clone(&finished));
+                (finished, EnrichedPayload::Exec)
+            }
+            Kind::ScriptRun { process, program } => {
+                let finished = Arc::new(Process {
+                    script,
+                    ..Process::clone(&process)
+                });
+                program.finish(Arc::clone(&finished));
+                (finished, EnrichedPayload::ScriptRun)
+            }
+            Kind::LibraryLoad { process } => match main {
+                Some(library) => (process, EnrichedPayload::LibraryLoad { library }),
+                None => return,
+            },
+        };
+        out.push(EnrichedEvent {
+            time: draft.time,
+            container: Some(draft.place.container),
+            process: Some(process),
+            payload,
+        });
+        for follower in draft.followers {
+            self.followers = self.followers.saturating_sub(1);
+            self.of_known_process(follower, out, false);
+        }
+    }
+
+    /// An interpreter runs the script that its arguments name.
+    fn settle_script(&mut self, number: u64, draft: &mut Draft) {
+        let Kind::Exec {
+            process,
+            candidate,
+            is_script_settled,
+            ..
+        } = &mut draft.kind
+        else {
+            return;
+        };
+        if std::mem::replace(is_script_settled, true) {
+            return;
+        }
+        let Some(Slot::Ready(Judged {
+            interpreter: Some(interpreter),
+            ..
+        })) = &draft.main
+        else {
+            return;
+        };
+        let Some(argument) = script_argument(*interpreter, &process.args) else {
+            return;
+        };
+        let script = match candidate.take() {
+            Some((candidate, script)) if candidate == *argument => script,
+            _ => open_script(process, argument),
+        };
+        let used = Some(script.path_used);
+        draft.script = Some(self.file(
+            number,
+            Part::Script,
+            &draft.place,
+            script.facts,
+            used,
+            script.fd,
+            Fallback::None,
+        ));
+    }
+
+    /// Judges a file now, or has it judged for a draft.
+    #[allow(clippy::too_many_arguments)]
+    fn file(
+        &mut self,
+        draft: u64,
+        part: Part,
+        place: &Place,
+        mut facts: FileFacts,
+        used: Option<Text>,
+        fd: Option<std::os::fd::OwnedFd>,
+        fallback: Fallback,
+    ) -> Slot {
+        let path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
+        let id = facts.key.map(|key| FileId {
+            container: place.number,
+            key,
+            mount_id: facts.mount_id,
+            mnt_namespace: place.mnt_namespace,
+            is_unnamed: facts.link_count == 0,
+            path: facts.path.clone(),
+            path_used: path_used.clone(),
+        });
+        if let Some(judged) = id.as_ref().and_then(|id| self.files.get(id)) {
+            return Slot::Ready(judged.clone());
+        }
+        let known = facts.key.and_then(|key| self.judge.cache.get(&key));
+        let bytes = match (known, fd) {
+            (Some(content), fd) => {
+                fd.inspect(|fd| complete_facts(&mut facts, fd));
+                Bytes::Known(content)
+            }
+            (None, Some(fd)) => {
+                complete_facts(&mut facts, &fd);
+                Bytes::Descriptor(fd)
+            }
+            (None, None) => self.bytes_without_descriptor(place.pid, &mut facts, fallback),
+        };
+        let mounts = self
+            .states
+            .mounts(place.number, place.mnt_namespace, place.pid, &facts);
+        let request = Request {
+            root: Some(Arc::clone(&place.root)),
+            mounts,
+            facts,
+            path_used,
+            bytes,
+        };
+        let request = match self.judge.fast(request, &mut self.block) {
+            Ok(judged) => {
+                self.remember(id, &judged);
+                return Slot::Ready(judged);
+            }
+            Err(request) => request,
+        };
+        let is_room = self.parked.len() < OBSERVATIONS_PARKED_MAX;
+        let submitted = if is_room {
+            self.slow.submit(place.number, request)
+        } else {
+            Err(request)
+        };
+        match submitted {
+            Ok(ticket) => {
+                self.tickets.insert(ticket, (draft, part, id));
+                Slot::Waiting
+            }
+            Err(request) => {
+                self.counters.hash_overload += 1;
+                Slot::Ready(self.judge.overloaded(*request, &mut self.block))
+            }
+        }
+    }
+
+    /// The sensor holds this content for known, or could not open it: what can still be had.
+    fn bytes_without_descriptor(
+        &self,
+        pid: u32,
+        facts: &mut FileFacts,
+        fallback: Fallback,
+    ) -> Bytes {
+        if let Some(content) = facts
+            .key
+            .and_then(|key| self.judge.cache.get_unsettled(&key))
+        {
+            return Bytes::Known(content);
+        }
+        let fd = match fallback {
+            Fallback::Exe => proc::open_link(pid, "exe"),
+            Fallback::Mapping(start, end) => {
+                proc::open_link(pid, &format!("map_files/{start:x}-{end:x}"))
+            }
+            Fallback::None => None,
+        };
+        // The process may run something else by now, or be another one.
+        let is_same = |fd: &std::os::fd::OwnedFd| {
+            rustix::fs::fstat(fd).is_ok_and(|stat| {
+                let found = proc::key_of(&stat);
+                facts.key.is_some_and(|seen| {
+                    (seen.inode, seen.size, seen.mtime_ns)
+                        == (found.inode, found.size, found.mtime_ns)
+                })
+            })
+        };
+        match fd.filter(is_same) {
+            Some(fd) => {
+                complete_facts(facts, &fd);
+                Bytes::Descriptor(fd)
+            }
+            None => Bytes::Missing(facts.missing.unwrap_or(MissingReason::ProcessGone)),
+        }
+    }
+
+    /// Keeps a judgement that will be the same next time.
+    fn remember(&mut self, id: Option<FileId>, judged: &Judged) {
+        let Some(id) = id.filter(|id| self.judge.cache.get(&id.key).is_some()) else {
+            return;
+        };
+        let is_lasting = match judged.file.provenance {
+            Provenance::BuiltIn | Provenance::Modified | Provenance::Added => true,
+            Provenance::Unknown(reason) => reason == UnknownReason::NoImage,
+        };
+        if is_lasting && judged.file.sha256().is_some() {
+            let bytes = weight(&id, &judged.file);
+            self.files.put(id, judged.clone(), bytes);
+        }
+    }
+
+    fn place(
+        &mut self,
+        container: Arc<Container>,
+        pid: u32,
+        mnt_namespace: u32,
+        time: Timestamp,
+        out: &mut Vec<EnrichedEvent>,
+    ) -> Place {
+        let (number, root, not_covered) = self.states.get(&container, pid);
+        if let Some(NotCovered(what)) = not_covered {
+            out.push(EnrichedEvent {
+                time,
+                container: Some(Arc::clone(&container)),
+                process: None,
+                payload: EnrichedPayload::NotCovered { what },
+            });
+        }
+        Place {
+            container,
+            number,
+            root,
+            pid,
+            mnt_namespace,
+        }
+    }
+
+    fn wait_for_process(&mut self, observation: Observation) {
+        if self.waiting_order.len() >= LOADS_WAITING_MAX
+            && let Some((_, pid)) = self.waiting_order.front().copied()
+        {
+            self.counters.unknown_process_overflow += 1;
+            self.drop_oldest_waiting(pid);
+        }
+        let pid = observation.event.process.pid;
+        self.waiting_order.push_back((Instant::now(), pid));
+        self.waiting.entry(pid).or_default().push(observation);
+    }
+
+    /// Drops what has waited longest, which is about `pid`, unless it was taken meanwhile.
+    fn drop_oldest_waiting(&mut self, pid: u32) {
+        self.waiting_order.pop_front();
+        if let Some(observations) = self.waiting.get_mut(&pid) {
+            self.counters.unknown_process += 1;
+            observations.remove(0);
+            if observations.is_empty() {
+                self.waiting.remove(&pid);
+            }
+        }
+    }
+
+    /// The process has been announced.
+    fn replay_waiting(&mut self, pid: u32, out: &mut Vec<EnrichedEvent>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let Some(observations) = self.waiting.remove(&pid) else {
+            return;
+        };
+        self.waiting_order.retain(|(_, waiting)| *waiting != pid);
+        for observation in observations {
+            self.of_known_process(observation, out, false);
+        }
+    }
+}
+
+/// Where else a file may be opened.
+#[derive(Clone, Copy)]
+enum Fallback {
+    /// `/proc/PID/exe`.
+    Exe,
+    /// `/proc/PID/map_files`.
+    Mapping(u64, u64),
+    None,
+}
+
+impl Draft {
+    fn slot(&mut self, part: Part) -> &mut Option<Slot> {
+        match part {
+            Part::Main => &mut self.main,
+            Part::Script => &mut self.script,
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.main, Some(Slot::Waiting)) || matches!(self.script, Some(Slot::Waiting))
+    }
+}
+
+fn ready(slot: Option<Slot>) -> Option<Arc<File>> {
+    match slot {
+        Some(Slot::Ready(judged)) => Some(judged.file),
+        Some(Slot::Waiting) | None => None,
+    }
+}
+
+/// Stands for a program that is being read, in the lineage of its children.
+fn unfinished(facts: FileFacts) -> File {
+    File {
+        path: facts.path,
+        path_used: None,
+        content: model::enriched::Content::Missing {
+            reason: MissingReason::Overload,
+        },
+        key: facts.key,
+        provenance: Provenance::Unknown(UnknownReason::NoContent),
+        evidence: Default::default(),
+        matches: Vec::new(),
+        kind: Default::default(),
+        contents: None,
+        is_memfd: facts.is_memfd,
+    }
+}
+
+/// What a descriptor tells that the event did not: the mount, and the path from the root of the mount namespace when the
+/// process has another root.
+fn complete_facts(facts: &mut FileFacts, fd: &std::os::fd::OwnedFd) {
+    if facts.mount_id == 0 {
+        facts.mount_id = proc::mount_id_of(fd).unwrap_or(0);
+    }
+    if let Ok(stat) = rustix::fs::fstat(fd) {
+        facts.key.get_or_insert(proc::key_of(&stat));
+        facts.link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
+    }
+    if facts.is_memfd {
+        return;
+    }
+    const GONE: &[u8] = b" (deleted)";
+    let mut found = proc::path_of(fd).unwrap_or_default().0;
+    if facts.link_count == 0 {
+        for path in [&mut facts.path.0, &mut found] {
+            if path.ends_with(GONE) {
+                path.truncate(path.len() - GONE.len());
+            }
+        }
+    }
+    if found.strip_suffix(GONE) == Some(facts.path.as_bytes()) {
+        return;
+    }
+    // The path at the time of the event counts, not one that the file was renamed to since.
+    let is_longer = found.len() > facts.path.0.len() && found.ends_with(facts.path.as_bytes());
+    if is_longer && found.len() <= model::limits::PATH_BYTES_MAX {
+        facts.path = Text(found);
+    }
+}
+
+fn weight(id: &FileId, file: &File) -> usize {
+    let texts = [
+        Some(&id.path),
+        id.path_used.as_ref(),
+        Some(&file.path),
+        file.path_used.as_ref(),
+    ];
+    let evidence = [
+        &file.evidence.image_layer,
+        &file.evidence.same_content_as,
+        &file.evidence.mount,
+        &file.contents,
+    ];
+    let texts = texts
+        .into_iter()
+        .flatten()
+        .chain(evidence.into_iter().flatten());
+    size_of::<FileId>() + size_of::<File>() + texts.map(|text| text.0.capacity()).sum::<usize>()
+}
+
+fn about_agent(time: Timestamp, payload: EnrichedPayload) -> EnrichedEvent {
+    EnrichedEvent {
+        time,
+        container: None,
+        process: None,
+        payload,
+    }
+}

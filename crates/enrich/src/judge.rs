@@ -1,0 +1,336 @@
+//! From a file as a sensor saw it to a [`File`]: its bytes, the verdict on them, and who knows them.
+//!
+//! Works in two paces. The fast one does what takes well below a millisecond and gives up otherwise; the slow one, on a
+//! thread of its own, does the rest of the same work.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use model::{
+    Text,
+    enriched::{self, File, FileKind, IndicatorMatch},
+    event::FileFacts,
+    limits::HASH_INLINE_BYTES_MAX,
+    provenance::{Evidence, MissingReason, Provenance, Sha256, UnknownReason},
+};
+
+use crate::{
+    file_kind::Interpreter,
+    hash::{Block, Cache, Content, Progress, Reading, read_whole},
+    provenance::{
+        ContentIndex, Image, ImageFile, Location, MountTable, RootFs, Verdict, compare, judge,
+    },
+};
+
+/// Threat intelligence, asked for each digest that is seen.
+pub trait Scanner {
+    /// Indicators that know these bytes.
+    fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch>;
+}
+
+/// A file that is to be judged.
+pub(crate) struct Request {
+    /// The container's root; `None` when the process is in no container.
+    pub(crate) root: Option<Arc<RootFs>>,
+    pub(crate) mounts: Option<Arc<MountTable>>,
+    /// With `path` and `mount_id` as far as they could be made out.
+    pub(crate) facts: FileFacts,
+    pub(crate) path_used: Option<Text>,
+    pub(crate) bytes: Bytes,
+}
+
+/// Where the bytes come from.
+pub(crate) enum Bytes {
+    Descriptor(OwnedFd),
+    Reading(Box<Reading>),
+    Known(Arc<Content>),
+    Missing(MissingReason),
+}
+
+/// A judged file.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) file: Arc<File>,
+    pub(crate) interpreter: Option<Interpreter>,
+}
+
+/// See the module.
+pub(crate) struct Judge {
+    pub(crate) cache: Cache,
+    index: ContentIndex,
+    scanner: Mutex<Box<dyn Scanner + Send>>,
+    hash_bytes_max: u64,
+    same_content_for_all_added: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Pace {
+    Fast,
+    Slow,
+}
+
+impl Judge {
+    pub(crate) fn new(
+        scanner: Box<dyn Scanner + Send>,
+        hash_bytes_max: u64,
+        same_content_for_all_added: bool,
+    ) -> Self {
+        Self {
+            cache: Cache::default(),
+            index: ContentIndex::default(),
+            scanner: Mutex::new(scanner),
+            hash_bytes_max,
+            same_content_for_all_added,
+        }
+    }
+
+    /// Judges at once, or gives the request back when that would take long.
+    pub(crate) fn fast(
+        &self,
+        mut request: Request,
+        block: &mut Block,
+    ) -> Result<Judged, Box<Request>> {
+        if let Bytes::Descriptor(fd) = request.bytes {
+            request.bytes = self.begin(fd);
+        }
+        if let Bytes::Reading(reading) = &mut request.bytes {
+            if reading.key().size > HASH_INLINE_BYTES_MAX {
+                return Err(Box::new(request));
+            }
+            match reading.advance(HASH_INLINE_BYTES_MAX, block) {
+                // It grew meanwhile.
+                Progress::More => return Err(Box::new(request)),
+                Progress::Done(result) => self.end(&mut request, result),
+            }
+        }
+        self.complete(&request, Pace::Fast, block)
+            .ok_or(Box::new(request))
+    }
+
+    /// Reads about `budget` bytes more; the answer when that was the last.
+    pub(crate) fn slow(
+        &self,
+        request: &mut Request,
+        budget: u64,
+        block: &mut Block,
+    ) -> Option<Judged> {
+        if let Bytes::Reading(reading) = &mut request.bytes {
+            match reading.advance(budget, block) {
+                Progress::More => return None,
+                Progress::Done(result) => self.end(request, result),
+            }
+        }
+        self.complete(request, Pace::Slow, block)
+    }
+
+    /// The answer for a file whose bytes nobody had time to read.
+    pub(crate) fn overloaded(&self, mut request: Request, block: &mut Block) -> Judged {
+        let content = match &request.bytes {
+            Bytes::Known(content) => Some(Arc::clone(content)),
+            _ => None,
+        };
+        request.bytes = Bytes::Missing(MissingReason::Overload);
+        if let Some(judged) = self.complete(&request, Pace::Fast, block) {
+            return judged;
+        }
+        // Even the image's own copy is too large to be read now.
+        let verdict = (
+            Provenance::Unknown(UnknownReason::NoContent),
+            Evidence::default(),
+        );
+        self.file(&request, content.as_deref(), Vec::new(), verdict)
+    }
+
+    fn begin(&self, fd: OwnedFd) -> Bytes {
+        match Reading::new(fd) {
+            Err(reason) => Bytes::Missing(reason),
+            Ok(reading) => match self.cache.get(&reading.key()) {
+                Some(content) => Bytes::Known(content),
+                None if reading.key().size > self.hash_bytes_max => {
+                    Bytes::Missing(MissingReason::TooLarge)
+                }
+                None => Bytes::Reading(Box::new(reading)),
+            },
+        }
+    }
+
+    /// Remembers what was read. When size or mtime are not those that the kernel saw at exec, the bytes may not be those
+    /// that ran: they count only if threat intelligence knows them.
+    fn end(&self, request: &mut Request, result: Result<Arc<Content>, MissingReason>) {
+        let Bytes::Reading(reading) = &request.bytes else {
+            return;
+        };
+        let is_as_seen = request.facts.key.is_none_or(|seen| {
+            (seen.size, seen.mtime_ns) == (reading.key().size, reading.key().mtime_ns)
+        });
+        request.bytes = match result {
+            Err(reason) => Bytes::Missing(reason),
+            Ok(content) => {
+                let alias = request
+                    .facts
+                    .key
+                    .filter(|seen| seen.ctime_ns == reading.key().ctime_ns);
+                self.cache
+                    .put(reading, alias.filter(|_| is_as_seen), &content);
+                if is_as_seen || !self.matches(&content.sha256).is_empty() {
+                    Bytes::Known(content)
+                } else {
+                    Bytes::Missing(MissingReason::ChangedWhileReading)
+                }
+            }
+        };
+    }
+
+    /// Everything but reading the file itself. `None` when that would be slow and `pace` is fast.
+    fn complete(&self, request: &Request, pace: Pace, block: &mut Block) -> Option<Judged> {
+        let content = match &request.bytes {
+            Bytes::Known(content) => Some(content.as_ref()),
+            _ => None,
+        };
+        let matches = content.map_or_else(Vec::new, |content| self.matches(&content.sha256));
+        let (provenance, mut evidence) = self.verdict(request, content, pace, block)?;
+        let wants_origin = !matches.is_empty() || self.same_content_for_all_added;
+        if provenance == Provenance::Added
+            && wants_origin
+            && let (Some(root), Some(content)) = (&request.root, content)
+        {
+            if pace == Pace::Fast {
+                return None;
+            }
+            evidence.same_content_as = self.same_content(&root.image, content, block);
+        }
+        Some(self.file(request, content, matches, (provenance, evidence)))
+    }
+
+    fn verdict(
+        &self,
+        request: &Request,
+        content: Option<&Content>,
+        pace: Pace,
+        block: &mut Block,
+    ) -> Option<(Provenance, Evidence)> {
+        let facts = &request.facts;
+        let Some(root) = &request.root else {
+            let reason = UnknownReason::NotInContainer;
+            return Some((Provenance::Unknown(reason), Evidence::default()));
+        };
+        let mounts = request.mounts.as_deref();
+        let location = Location {
+            path: facts.path.as_bytes(),
+            is_path_truncated: facts.path_truncated,
+            mount: mounts.and_then(|mounts| match facts.mount_id {
+                0 => mounts.of_path(facts.path.as_bytes()),
+                id => mounts.by_id(id),
+            }),
+            device: facts.key.map(|key| key.device),
+            filesystem: facts.filesystem.as_bytes(),
+            is_memfd: facts.is_memfd,
+            is_unnamed: facts.key.is_some() && facts.link_count == 0,
+        };
+        match judge(root, &location, content) {
+            Verdict::Final(provenance, evidence) => Some((provenance, evidence)),
+            Verdict::CompareWith(image_file, evidence) => {
+                let Some(image_content) = self.image_content(image_file, pace, block)? else {
+                    let reason = UnknownReason::ImageUnreadable;
+                    return Some((Provenance::Unknown(reason), evidence));
+                };
+                match compare(content, image_content.sha256, evidence) {
+                    Verdict::Final(provenance, evidence) => Some((provenance, evidence)),
+                    Verdict::CompareWith(..) => None,
+                }
+            }
+        }
+    }
+
+    /// `None` when it is too large for the fast pace, `Some(None)` when it cannot be read.
+    fn image_content(
+        &self,
+        file: ImageFile,
+        pace: Pace,
+        block: &mut Block,
+    ) -> Option<Option<Arc<Content>>> {
+        if pace == Pace::Slow {
+            return Some(read_whole(file.fd, &self.cache, block).ok());
+        }
+        let Ok(mut reading) = Reading::new(file.fd) else {
+            return Some(None);
+        };
+        if let Some(content) = self.cache.get(&reading.key()) {
+            return Some(Some(content));
+        }
+        if reading.key().size > HASH_INLINE_BYTES_MAX {
+            return None;
+        }
+        match reading.advance(HASH_INLINE_BYTES_MAX, block) {
+            Progress::More => None,
+            Progress::Done(Err(_)) => Some(None),
+            Progress::Done(Ok(content)) => {
+                self.cache.put(&reading, None, &content);
+                Some(Some(content))
+            }
+        }
+    }
+
+    /// Another path of the image with the same bytes.
+    fn same_content(&self, image: &Image, content: &Content, block: &mut Block) -> Option<Text> {
+        let layers = match image {
+            Image::None(_) => return None,
+            Image::Manifest(manifest) => return manifest.path_of(content.sha256).map(Text::from),
+            Image::Layers(layers) => layers,
+        };
+        self.index
+            .paths_by_size(layers, content.size)
+            .into_iter()
+            .find(|path| {
+                // A file of one layer may be hidden by another: what counts is what the image shows there.
+                let Ok(Some(file)) = layers.find(path) else {
+                    return false;
+                };
+                read_whole(file.fd, &self.cache, block)
+                    .is_ok_and(|candidate| candidate.sha256 == content.sha256)
+            })
+            .map(Text)
+    }
+
+    fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch> {
+        self.scanner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .matches(sha256)
+    }
+
+    fn file(
+        &self,
+        request: &Request,
+        content: Option<&Content>,
+        matches: Vec<IndicatorMatch>,
+        (provenance, evidence): (Provenance, Evidence),
+    ) -> Judged {
+        let facts = &request.facts;
+        let reason = match request.bytes {
+            Bytes::Missing(reason) => reason,
+            _ => MissingReason::ReadFailed,
+        };
+        let known = content.map(|content| enriched::Content::Known {
+            sha256: content.sha256,
+            size: content.size,
+        });
+        Judged {
+            interpreter: content.and_then(|content| content.interpreter),
+            file: Arc::new(File {
+                path: facts.path.clone(),
+                path_used: request.path_used.clone(),
+                content: known.unwrap_or(enriched::Content::Missing { reason }),
+                key: facts.key,
+                provenance,
+                evidence,
+                matches,
+                kind: content.map_or(FileKind::Unknown, |content| content.kind),
+                contents: content.and_then(|content| content.contents.clone()),
+                is_memfd: facts.is_memfd,
+            }),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The few things read from `/proc` about processes of containers.
+//!
+//! A process may end, and its pid be reused, between any two calls: every answer is an `Option`, and callers compare
+//! what they get with what the kernel reported.
+
+use std::{
+    io::Read,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use model::{Text, event::FileKey};
+use rustix::fs::{Mode, OFlags, Stat};
+
+/// Bytes of a small file of `/proc` (stat, fdinfo, cgroup).
+const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The identity of a content, from `fstat`.
+pub(crate) fn key_of(stat: &Stat) -> FileKey {
+    FileKey {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+        ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds.try_into().unwrap_or(0))
+}
+
+/// True for a regular file: the only kind that is ever opened for reading.
+pub(crate) fn is_regular(stat: &Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+}
+
+/// Opens for reading what an `O_PATH` descriptor refers to, when it is a regular file.
+///
+/// Opening a container's path directly could block on a fifo or have side effects on a device.
+pub(crate) fn reopen_regular(path_fd: &OwnedFd) -> Option<OwnedFd> {
+    if !is_regular(&rustix::fs::fstat(path_fd).ok()?) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", path_fd.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
+}
+
+/// Opens a magic link of `/proc/PID` (`exe`, `fd/3`, `map_files/...`) for reading, when it leads to a regular file.
+pub(crate) fn open_link(pid: u32, link: &str) -> Option<OwnedFd> {
+    let path = format!("/proc/{pid}/{link}");
+    let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    reopen_regular(&found)
+}
+
+/// The path of an open file from the root of its mount namespace. A name that is gone ends in ` (deleted)`.
+pub(crate) fn path_of(fd: &impl AsFd) -> Option<Text> {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let path = rustix::fs::readlink(link, Vec::new()).ok()?;
+    Some(Text(path.into_bytes()))
+}
+
+/// The mount an open file was reached through, as numbered in `mountinfo`.
+pub(crate) fn mount_id_of(fd: &impl AsFd) -> Option<u32> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let text = read_small(&path)?;
+    let line = text
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"mnt_id:"))?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}
+
+/// Inode number of a process's mount namespace.
+pub(crate) fn mnt_namespace_of(pid: u32) -> Option<u32> {
+    let stat = rustix::fs::stat(format!("/proc/{pid}/ns/mnt")).ok()?;
+    u32::try_from(stat.st_ino).ok()
+}
+
+/// Reads at most [`SMALL_FILE_BYTES_MAX`] bytes of a file of `/proc`.
+pub(crate) fn read_small(path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .ok()?
+        .take(SMALL_FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(bytes)
+}
+
+/// Parent and start time (nanoseconds since boot, in steps of a clock tick) from `/proc/PID/stat`.
+pub(crate) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
+    let stat = read_small(&format!("/proc/{pid}/stat"))?;
+    // comm is in parentheses and may hold anything, parentheses too: the last one ends it.
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let ticks: u64 = fields.nth(17)?.parse().ok()?;
+    Some((parent, ticks.saturating_mul(TICK_NS)))
+}
+
+/// `USER_HZ` is 100 on every architecture that Linux still supports but Alpha.
+pub(crate) const TICK_NS: u64 = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_tells_its_mount_and_path() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(mount_id_of(&file).unwrap() > 0);
+        assert!(path_of(&file).unwrap().as_bytes().ends_with(b" (deleted)"));
+    }
+
+    #[test]
+    fn the_parent_of_this_process_is_found() {
+        let (parent, start_ns) = parent_and_start(std::process::id()).unwrap();
+        assert_eq!(parent, std::os::unix::process::parent_id());
+        assert!(start_ns > parent_and_start(1).unwrap().1);
+    }
+}

@@ -1,0 +1,471 @@
+//! Processes of containers: what each one runs, who started it, which container it is in.
+//!
+//! Filled from exec, fork and exit events. A forked child has its parent's program until it execs. Ended processes stay
+//! for a while, since a library load may be reported after the exit. Bounded by count and by bytes: ended processes go
+//! first, then those not heard of for the longest time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use lru::LruCache;
+use model::{
+    Text, Timestamp,
+    enriched::{Ancestor, Container, EnvVariable, Process},
+    event::ProcessKey,
+    limits::{ANCESTOR_ARGS_BYTES_MAX, ANCESTORS_MAX, PROCESSES_BYTES_MAX, PROCESSES_MAX},
+};
+
+/// How long an ended process is remembered.
+const EXITED_KEPT_NS: u64 = 5_000_000_000;
+
+/// Variables whose values are kept: they decide which code is loaded, or where traffic goes. The finding's builder hides
+/// what looks like a secret in them (a proxy's password).
+const ENV_VALUES_KEPT: &[&[u8]] = &[
+    b"OPENSSL_CONF",
+    b"OPENSSL_ENGINES",
+    b"OPENSSL_MODULES",
+    b"LD_PRELOAD",
+    b"LD_AUDIT",
+    b"LD_LIBRARY_PATH",
+    b"GCONV_PATH",
+    b"http_proxy",
+    b"https_proxy",
+    b"all_proxy",
+    b"HTTP_PROXY",
+    b"HTTPS_PROXY",
+    b"ALL_PROXY",
+];
+
+/// What a process runs; shared with children that have not called exec.
+#[derive(Debug)]
+pub(crate) struct Program {
+    process: Mutex<Arc<Process>>,
+    /// The number of the parked event whose files are still being hashed, 0 when there is none.
+    parked: AtomicU64,
+}
+
+impl Program {
+    pub(crate) fn new(process: Arc<Process>, parked: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            process: Mutex::new(process),
+            parked: AtomicU64::new(parked.unwrap_or(0)),
+        })
+    }
+
+    pub(crate) fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn parked(&self) -> Option<u64> {
+        Some(self.parked.load(Ordering::Relaxed)).filter(|number| *number != 0)
+    }
+
+    /// All files are known.
+    pub(crate) fn finish(&self, process: Arc<Process>) {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+        self.parked.store(0, Ordering::Relaxed);
+    }
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) container: Arc<Container>,
+    pub(crate) program: Arc<Program>,
+    parent: ProcessKey,
+    first_seen: Timestamp,
+    /// It runs what its parent ran.
+    is_inherited: bool,
+    has_exited: bool,
+    bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ProcessTable {
+    entries: LruCache<ProcessKey, Entry>,
+    /// Start times of the processes with a pid, in the order they were heard of.
+    by_pid: HashMap<u32, Vec<u64>>,
+    exited: VecDeque<(Timestamp, ProcessKey)>,
+    bytes: usize,
+}
+
+impl Default for ProcessTable {
+    fn default() -> Self {
+        Self {
+            entries: LruCache::unbounded(),
+            by_pid: HashMap::new(),
+            exited: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl ProcessTable {
+    /// A child begins with its parent's program. Parents that are not in a container are not known here.
+    pub(crate) fn fork(&mut self, child: ProcessKey, parent: ProcessKey, time: Timestamp) {
+        let Some(parent) = self.find(parent, time) else {
+            return;
+        };
+        let Some(entry) = self.entries.get(&parent) else {
+            return;
+        };
+        let entry = Entry {
+            container: Arc::clone(&entry.container),
+            program: Arc::clone(&entry.program),
+            parent,
+            first_seen: time,
+            is_inherited: true,
+            has_exited: false,
+            bytes: size_of::<Entry>() * 2,
+        };
+        self.insert(child, entry);
+    }
+
+    /// A process runs a program. `parent` is used when its fork was not seen.
+    pub(crate) fn exec(
+        &mut self,
+        key: ProcessKey,
+        container: &Arc<Container>,
+        program: Arc<Program>,
+        parent: ProcessKey,
+        time: Timestamp,
+    ) {
+        let bytes = weight(&program.process());
+        let known = self.entries.peek(&key);
+        let entry = Entry {
+            container: Arc::clone(container),
+            program,
+            parent: known.map_or(parent, |known| known.parent),
+            first_seen: known.map_or(time, |known| known.first_seen),
+            is_inherited: false,
+            has_exited: known.is_some_and(|known| known.has_exited),
+            bytes,
+        };
+        self.insert(key, entry);
+    }
+
+    pub(crate) fn exit(&mut self, key: ProcessKey, time: Timestamp) {
+        let Some(key) = self.find(key, time) else {
+            return;
+        };
+        if let Some(entry) = self.entries.peek_mut(&key)
+            && !entry.has_exited
+        {
+            entry.has_exited = true;
+            self.exited.push_back((time, key));
+        }
+    }
+
+    /// Forgets a process that has left its container.
+    pub(crate) fn forget(&mut self, key: ProcessKey) {
+        self.remove(key);
+    }
+
+    /// Forgets processes that ended some time before `now`.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        while let Some((time, key)) = self.exited.front().copied() {
+            if time.plus_ns(EXITED_KEPT_NS) > now {
+                return;
+            }
+            self.exited.pop_front();
+            self.remove(key);
+        }
+    }
+
+    /// The key with its start time, for sources that only know a pid: the latest process with that pid that was heard of
+    /// before `time`.
+    pub(crate) fn find(&self, key: ProcessKey, time: Timestamp) -> Option<ProcessKey> {
+        if key.start_ns != 0 {
+            return self.entries.contains(&key).then_some(key);
+        }
+        let keys = self
+            .by_pid
+            .get(&key.pid)?
+            .iter()
+            .rev()
+            .map(|&start_ns| ProcessKey {
+                pid: key.pid,
+                start_ns,
+            });
+        let mut keys = keys.peekable();
+        let latest = keys.peek().copied();
+        keys.find(|key| {
+            self.entries
+                .peek(key)
+                .is_some_and(|entry| entry.first_seen <= time)
+        })
+        .or(latest)
+    }
+
+    pub(crate) fn get(&mut self, key: ProcessKey) -> Option<&Entry> {
+        self.entries.get(&key)
+    }
+
+    /// The process for an event of its own, with its ancestors, also when it runs its parent's program.
+    pub(crate) fn process(&mut self, key: ProcessKey) -> Option<Arc<Process>> {
+        let entry = self.entries.get(&key)?.clone();
+        let process = entry.program.process();
+        if !entry.is_inherited || process.key == key {
+            return Some(process);
+        }
+        let own = Arc::new(Process {
+            key,
+            pid_in_namespace: 0,
+            ancestors: self.ancestors(entry.parent, &entry.container),
+            ..Process::clone(&process)
+        });
+        Some(own)
+    }
+
+    /// The parent that a process has, or had when it was first heard of.
+    pub(crate) fn parent(&self, key: ProcessKey) -> Option<ProcessKey> {
+        self.entries.peek(&key).map(|entry| entry.parent)
+    }
+
+    /// `parent` and all above it in the same container.
+    pub(crate) fn ancestors(
+        &mut self,
+        parent: ProcessKey,
+        container: &Arc<Container>,
+    ) -> Vec<Ancestor> {
+        let mut ancestors = Vec::new();
+        let mut next = parent;
+        while ancestors.len() < ANCESTORS_MAX {
+            let Some(entry) = self.entries.get(&next) else {
+                break;
+            };
+            if !Arc::ptr_eq(&entry.container, container) && entry.container.id != container.id {
+                break;
+            }
+            let process = entry.program.process();
+            let is_own = !entry.is_inherited;
+            ancestors.push(Ancestor {
+                key: next,
+                pid_in_namespace: if is_own { process.pid_in_namespace } else { 0 },
+                name: process.name.clone(),
+                path: process.binary.as_ref().map(|file| file.path.clone()),
+                args: cut_args(&process.args),
+                uid: process.credentials.uid,
+            });
+            if entry.parent == next {
+                break;
+            }
+            next = entry.parent;
+        }
+        ancestors
+    }
+
+    fn insert(&mut self, key: ProcessKey, entry: Entry) {
+        self.bytes = self.bytes.saturating_add(entry.bytes);
+        match self.entries.push(key, entry) {
+            Some((_, old)) => self.bytes = self.bytes.saturating_sub(old.bytes),
+            None => self.by_pid.entry(key.pid).or_default().push(key.start_ns),
+        }
+        while self.entries.len() > PROCESSES_MAX || self.bytes > PROCESSES_BYTES_MAX {
+            let victim = match self.exited.pop_front() {
+                Some((_, key)) => Some(key),
+                None => self.entries.peek_lru().map(|(key, _)| *key),
+            };
+            let Some(victim) = victim else {
+                return;
+            };
+            self.remove(victim);
+        }
+    }
+
+    fn remove(&mut self, key: ProcessKey) {
+        let Some(entry) = self.entries.pop(&key) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        if let Some(starts) = self.by_pid.get_mut(&key.pid) {
+            starts.retain(|&start_ns| start_ns != key.start_ns);
+            if starts.is_empty() {
+                self.by_pid.remove(&key.pid);
+            }
+        }
+    }
+}
+
+/// Drops the values that may be secrets.
+pub(crate) fn keep_env(env: Vec<(Text, Text)>) -> Vec<EnvVariable> {
+    let keep = |(name, value): (Text, Text)| EnvVariable {
+        value: ENV_VALUES_KEPT.contains(&name.as_bytes()).then_some(value),
+        name,
+    };
+    env.into_iter().map(keep).collect()
+}
+
+fn cut_args(args: &[Text]) -> Vec<Text> {
+    let mut left = ANCESTOR_ARGS_BYTES_MAX;
+    let mut kept = Vec::new();
+    for arg in args {
+        if left == 0 {
+            break;
+        }
+        let bytes = arg.as_bytes();
+        let part = bytes.get(..left.min(bytes.len())).unwrap_or_default();
+        left = left.saturating_sub(part.len() + 1);
+        kept.push(Text::from(part));
+    }
+    kept
+}
+
+fn weight(process: &Process) -> usize {
+    let text = |text: &Text| size_of::<Text>() + text.0.capacity();
+    let args = |args: &[Text]| args.iter().map(text).sum::<usize>();
+    let env: usize = process
+        .env
+        .iter()
+        .map(|variable| {
+            text(&variable.name) + variable.value.as_ref().map_or(size_of::<Text>(), text)
+        })
+        .sum();
+    let ancestors: usize = process
+        .ancestors
+        .iter()
+        .map(|ancestor| {
+            size_of::<Ancestor>() + args(&ancestor.args) + ancestor.path.as_ref().map_or(0, text)
+        })
+        .sum();
+    size_of::<Entry>() * 2
+        + size_of::<Process>()
+        + args(&process.args)
+        + env
+        + ancestors
+        + process.cwd.0.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(pid: u32) -> ProcessKey {
+        ProcessKey {
+            pid,
+            start_ns: u64::from(pid) * 10,
+        }
+    }
+
+    fn program(pid: u32, args: &[&str]) -> Arc<Program> {
+        let process = Process {
+            key: key(pid),
+            name: Text::from(args[0]),
+            args: args.iter().map(|arg| Text::from(*arg)).collect(),
+            ..Process::default()
+        };
+        Program::new(Arc::new(process), None)
+    }
+
+    fn exec(
+        table: &mut ProcessTable,
+        container: &Arc<Container>,
+        pid: u32,
+        parent: u32,
+        args: &[&str],
+        time: u64,
+    ) {
+        table.exec(
+            key(pid),
+            container,
+            program(pid, args),
+            key(parent),
+            Timestamp(time),
+        );
+    }
+
+    #[test]
+    fn lineage_ends_at_the_container_and_outlives_the_parents() {
+        let mut table = ProcessTable::default();
+        let container = Arc::new(Container::default());
+        exec(&mut table, &container, 10, 1, &["init"], 1);
+        table.fork(key(11), key(10), Timestamp(2));
+        exec(&mut table, &container, 11, 10, &["sh", "-c", "x"], 3);
+        table.fork(key(12), key(11), Timestamp(4));
+        table.exit(key(11), Timestamp(5));
+        // Its real parent is init by now, but it comes from the shell.
+        exec(&mut table, &container, 12, 10, &["x"], 6);
+        let names = |table: &mut ProcessTable| -> Vec<String> {
+            let parent = table.parent(key(12)).unwrap();
+            let ancestors = table.ancestors(parent, &container);
+            ancestors
+                .iter()
+                .map(|ancestor| ancestor.name.to_string())
+                .collect()
+        };
+        assert_eq!(names(&mut table), ["sh", "init"]);
+        table.expire(Timestamp(5 + EXITED_KEPT_NS));
+        assert!(names(&mut table).is_empty());
+    }
+
+    #[test]
+    fn a_forked_child_has_its_own_key_and_its_parents_program() {
+        let mut table = ProcessTable::default();
+        let container = Arc::new(Container::default());
+        exec(&mut table, &container, 10, 1, &["server"], 1);
+        table.fork(key(11), key(10), Timestamp(2));
+        let by_pid = ProcessKey {
+            pid: 11,
+            start_ns: 0,
+        };
+        let found = table.find(by_pid, Timestamp(3)).unwrap();
+        let process = table.process(found).unwrap();
+        assert_eq!(
+            (process.key, process.name.to_string().as_str()),
+            (key(11), "server")
+        );
+        assert_eq!(process.ancestors.len(), 1);
+    }
+
+    #[test]
+    fn a_reused_pid_is_told_apart_by_time() {
+        let mut table = ProcessTable::default();
+        let container = Arc::new(Container::default());
+        let (old, new) = (
+            key(10),
+            ProcessKey {
+                pid: 10,
+                start_ns: 999,
+            },
+        );
+        exec(&mut table, &container, 10, 1, &["old"], 1);
+        table.exit(old, Timestamp(5));
+        table.exec(new, &container, program(10, &["new"]), key(1), Timestamp(7));
+        let by_pid = ProcessKey {
+            pid: 10,
+            start_ns: 0,
+        };
+        assert_eq!(table.find(by_pid, Timestamp(4)), Some(old));
+        assert_eq!(table.find(by_pid, Timestamp(7)), Some(new));
+    }
+
+    #[test]
+    fn a_flood_of_large_processes_is_bounded() {
+        let mut table = ProcessTable::default();
+        let container = Arc::new(Container::default());
+        let large = "x".repeat(16 * 1024);
+        for pid in 1..4000 {
+            exec(&mut table, &container, pid, 1, &[&large], u64::from(pid));
+            table.exit(key(pid), Timestamp(u64::from(pid)));
+        }
+        assert!(table.bytes <= PROCESSES_BYTES_MAX);
+        assert!(table.entries.len() > 1000 && table.by_pid.len() == table.entries.len());
+        assert!(table.get(key(3999)).is_some());
+    }
+
+    #[test]
+    fn values_of_the_environment_are_dropped_but_for_the_loaders() {
+        let env = keep_env(vec![
+            (Text::from("DB_PASSWORD"), Text::from("secret")),
+            (Text::from("LD_PRELOAD"), Text::from("/tmp/x.so")),
+        ]);
+        assert_eq!(env[0].value, None);
+        assert_eq!(env[1].value, Some(Text::from("/tmp/x.so")));
+    }
+}
