@@ -1,1 +1,284 @@
-//! Placeholder.
+//! The sensor for Linux hosts: eBPF probes for exec, fork and exit, fanotify for the bytes of executed files, perf
+//! records for library loads, and `/proc` for what ran before.
+//!
+//! Start with [`start`]; [`probe`] says what the host can do. [`decode`] is the part that reads kernel bytes.
+//!
+//! Invariants: one thread reads everything, so that what belongs together is in hand together; nothing here waits for
+//! or changes the watched processes; what cannot be seen is a [`model::SensorState`], a [`model::Loss`] or a
+//! [`model::MissingReason`], never silence. Unsafe code is in `sys.rs` only.
+
+mod bpf;
+mod content;
+mod clock;
+pub mod decode;
+mod marks;
+mod opened;
+mod reader;
+mod sys;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+pub use bpf::Error as BpfError;
+use libbpf_rs::MapHandle;
+use model::{
+    channel::Sender,
+    event::{Observation, SensorState},
+};
+
+/// Settings of the sensor.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes of the ring buffer of execs, a power of two and a multiple of the page size.
+    pub exec_ring_bytes: u32,
+    /// Bytes of the ring buffer of forks and exits, likewise.
+    pub process_ring_bytes: u32,
+    /// Pages of each CPU's buffer of library loads, a power of two.
+    pub perf_pages: usize,
+}
+
+impl Default for Config {
+    /// At 20,000 execs a second of about 1.5 KiB, the exec ring holds a quarter of a second.
+    fn default() -> Self {
+        Self {
+            exec_ring_bytes: 8 * 1024 * 1024,
+            process_ring_bytes: 1024 * 1024,
+            perf_pages: 64,
+        }
+    }
+}
+
+/// Why the sensor could not start. Without eBPF there is nothing to report; fanotify and perf may be missing, which
+/// [`Sensors::states`] tells.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The probes did not load.
+    #[error("the eBPF sensor could not start")]
+    Bpf(#[from] BpfError),
+    /// Something that every process may do failed.
+    #[error("could not {action}")]
+    System {
+        /// What was attempted.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What the sensor has counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Execs outside of what was declared the host's. Each is an observation or counted in `exec_losses`.
+    pub execs: u64,
+    /// Execs of which no observation came, since the ring buffer was full.
+    pub exec_losses: u64,
+    /// Forks and exits, likewise.
+    pub process_events: u64,
+    /// Forks and exits that were lost.
+    pub process_losses: u64,
+    /// Files opened for execution.
+    pub fanotify_events: u64,
+    /// Times that the fanotify queue overflowed.
+    pub fanotify_losses: u64,
+    /// Executable mappings, the host's included.
+    pub mappings: u64,
+    /// Executable mappings of which no record came.
+    pub mapping_losses: u64,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Programs whose bytes could not be had.
+    pub files_missing: u64,
+    /// Mounts that could not be watched.
+    pub mount_failures: u64,
+}
+
+/// The counters as the reader keeps them.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCounters {
+    pub(crate) execs: AtomicU64,
+    pub(crate) exec_losses: AtomicU64,
+    pub(crate) process_events: AtomicU64,
+    pub(crate) process_losses: AtomicU64,
+    pub(crate) fanotify_events: AtomicU64,
+    pub(crate) fanotify_losses: AtomicU64,
+    pub(crate) mappings: AtomicU64,
+    pub(crate) mapping_losses: AtomicU64,
+    pub(crate) undecodable: AtomicU64,
+    pub(crate) files_missing: AtomicU64,
+    pub(crate) mount_failures: AtomicU64,
+}
+
+/// What the reader shares with its owner.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) counters: SharedCounters,
+    pub(crate) states: Mutex<Vec<SensorState>>,
+    pub(crate) is_stopping: AtomicBool,
+    /// Mount namespaces that were declared the host's since the reader last looked.
+    pub(crate) ignored_namespaces: Mutex<Vec<u32>>,
+    /// An eventfd that wakes the reader.
+    pub(crate) wake: OwnedFd,
+}
+
+impl Shared {
+    fn wake(&self) {
+        // Fails only when the counter is at its maximum, and then the reader is awake.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// The running sensor.
+#[derive(Debug)]
+pub struct Sensors {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    ignorer: Ignorer,
+}
+
+/// Tells the kernel which processes are the host's.
+#[derive(Clone, Debug)]
+pub struct Ignorer {
+    shared: Arc<Shared>,
+    map: Arc<MapHandle>,
+}
+
+impl Ignorer {
+    /// Drops, from now on and in the kernel, the events of processes in this control group and mount namespace.
+    pub fn ignore(&self, cgroup_id: u64, mnt_namespace: u32) {
+        // When the kernel's table cannot take it, its events keep coming: more work, nothing missed.
+        if bpf::ignore(&self.map, cgroup_id, mnt_namespace) {
+            self.shared
+                .ignored_namespaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(mnt_namespace);
+            self.shared.wake();
+        }
+    }
+}
+
+/// Loads and attaches everything, marks the mounts of all containers that run, and starts the reader.
+///
+/// Observations of processes that already run come first. The reader waits while the queue is full (the kernel's ring
+/// buffers then fill and count): keep receiving, or drop the receiver, until [`Sensors::stop`] has returned.
+///
+/// # Errors
+/// When the eBPF probes cannot be loaded; the text says what to do.
+pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Error> {
+    let system = |action| move |source: rustix::io::Errno| Error::System {
+        action,
+        source: source.into(),
+    };
+    raise_descriptor_limit();
+    let wake = rustix::event::eventfd(
+        0,
+        rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+    )
+    .map_err(system("create an eventfd"))?;
+    let shared = Arc::new(Shared {
+        counters: SharedCounters::default(),
+        states: Mutex::default(),
+        is_stopping: AtomicBool::new(false),
+        ignored_namespaces: Mutex::default(),
+        wake,
+    });
+    let probes = bpf::load(&config)?;
+    let ignorer = Ignorer {
+        shared: Arc::clone(&shared),
+        map: Arc::new(probes.ignored_map()?),
+    };
+    let reader = reader::Reader::new(&config, probes, Arc::clone(&shared), sender)
+        .map_err(|source| Error::System {
+            action: "prepare the reader",
+            source,
+        })?;
+    let thread = std::thread::Builder::new()
+        .name("sensor-ebpf".to_owned())
+        .spawn(move || reader.run())
+        .map_err(|source| Error::System {
+            action: "start a thread",
+            source,
+        })?;
+    Ok(Sensors {
+        shared,
+        thread: Some(thread),
+        ignorer,
+    })
+}
+
+/// Descriptors are held for files that wait to be hashed; the usual soft limit of 1,024 is too few.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Failing leaves the limit as it is; files then are reported as not read for overload.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
+impl Sensors {
+    /// What each part of the sensor can say about itself now.
+    pub fn states(&self) -> Vec<SensorState> {
+        self.shared
+            .states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Counts since the start; those of the kernel are at most a few milliseconds old.
+    pub fn counters(&self) -> Counters {
+        let counters = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            execs: get(&counters.execs),
+            exec_losses: get(&counters.exec_losses),
+            process_events: get(&counters.process_events),
+            process_losses: get(&counters.process_losses),
+            fanotify_events: get(&counters.fanotify_events),
+            fanotify_losses: get(&counters.fanotify_losses),
+            mappings: get(&counters.mappings),
+            mapping_losses: get(&counters.mapping_losses),
+            undecodable: get(&counters.undecodable),
+            files_missing: get(&counters.files_missing),
+            mount_failures: get(&counters.mount_failures),
+        }
+    }
+
+    /// A handle with which the enricher declares processes to be the host's.
+    pub fn ignorer(&self) -> Ignorer {
+        self.ignorer.clone()
+    }
+
+    /// Detaches everything and waits for the reader. Observations that it had taken from the kernel are sent before.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the reader has been printed by the panic hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Sensors {
+    fn drop(&mut self) {
+        self.join();
+    }
+}

@@ -1,0 +1,39 @@
+//! Prints what the sensor sees. `watch [seconds] [quiet]`; with `quiet` only the counters at the end.
+
+#![expect(clippy::print_stdout, reason = "a command line program")]
+
+use std::time::{Duration, Instant};
+
+use model::{channel, event::Payload, limits};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let seconds = arguments.next().map_or(Ok(10), |text| text.parse())?;
+    let is_quiet = arguments.next().is_some();
+    let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
+    let sensors = sensor_ebpf::start(sensor_ebpf::Config::default(), sender)?;
+    for state in sensors.states() {
+        println!("{:?} {:?}: {}", state.sensor, state.condition, state.detail);
+    }
+    let (mut execs, mut descriptors, mut missing) = (0_u64, 0_u64, 0_u64);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        let Ok(observation) = receiver.recv_timeout(left) else {
+            break;
+        };
+        if let Payload::Exec(exec) = &observation.event.payload {
+            execs += 1;
+            descriptors += u64::from(observation.file.is_some());
+            missing += u64::from(exec.file.missing.is_some());
+        }
+        if !is_quiet {
+            println!("{observation:?}");
+        }
+    }
+    println!("execs {execs}, descriptors {descriptors}, missing {missing}");
+    println!("{:#?}", sensors.counters());
+    println!("{}", std::fs::read_to_string("/proc/self/stat")?);
+    drop(receiver);
+    sensors.stop();
+    Ok(())
+}

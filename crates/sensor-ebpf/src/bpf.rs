@@ -1,0 +1,250 @@
+//! Loads and attaches the probes, and reads their maps.
+
+use std::{
+
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use libbpf_rs::{
+    Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, RingBuffer,
+    RingBufferBuilder,
+};
+
+use crate::{Config, decode};
+
+/// Object code of `bpf/process.bpf.c`. Aligned, since libbpf reads ELF structures in place.
+static PROCESS_OBJECT: &Aligned<[u8]> = &Aligned {
+    _align: [],
+    bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o")),
+};
+
+#[repr(C)]
+struct Aligned<T: ?Sized> {
+    _align: [u64; 0],
+    bytes: T,
+}
+
+/// Failures of loading. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `/sys/kernel/btf/vmlinux` is not there.
+    #[error(
+        "the kernel has no type information (/sys/kernel/btf/vmlinux): run a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
+    NoBtf,
+    /// The kernel refused the programs.
+    #[error(
+        "the kernel did not accept the eBPF programs: run as root (CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN) on Linux 5.8 or newer"
+    )]
+    Load(#[source] libbpf_rs::Error),
+    /// A program was loaded but not attached.
+    #[error("the eBPF program {program} could not be attached")]
+    Attach {
+        /// Its name in `process.bpf.c`.
+        program: String,
+        /// What libbpf said.
+        #[source]
+        source: libbpf_rs::Error,
+    },
+    /// A map of the object could not be used.
+    #[error("the eBPF map {map} could not be used")]
+    Map {
+        /// Its name in `process.bpf.c`.
+        map: &'static str,
+        /// What libbpf said.
+        #[source]
+        source: libbpf_rs::Error,
+    },
+}
+
+/// What arrived in the rings since it was last taken.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) records: Vec<decode::Record>,
+    pub(crate) undecodable: u64,
+}
+
+/// The attached probes.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    // Declared first, so that the programs are detached before their maps go.
+    _links: Vec<Link>,
+    ring: RingBuffer<'static>,
+    batch: Arc<Mutex<Batch>>,
+    object: Object,
+    counters: MapHandle,
+    reader_asleep: MapHandle,
+    ignored: MapHandle,
+    /// Descriptors of the rings, for waiting.
+    pub(crate) exec_ring: MapHandle,
+    pub(crate) process_ring: MapHandle,
+}
+
+/// `struct counters`, summed over all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KernelCounters {
+    pub(crate) execs: u64,
+    pub(crate) exec_losses: u64,
+    pub(crate) process_events: u64,
+    pub(crate) process_losses: u64,
+}
+
+pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
+    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(Error::NoBtf);
+    }
+    // What libbpf wants to say is in the errors; the agent's log is not its own.
+    libbpf_rs::set_print(None);
+    let mut open = ObjectBuilder::default()
+        .name("hullwatch")
+        .and_then(|builder| builder.open_memory(&PROCESS_OBJECT.bytes))
+        .map_err(Error::Load)?;
+    size_maps(&mut open, config)?;
+    let object = open.load().map_err(Error::Load)?;
+    let batch = Arc::new(Mutex::new(Batch::default()));
+    let exec_ring = handle(&object, "exec_ring")?;
+    let process_ring = handle(&object, "process_ring")?;
+    let ring = {
+        let mut builder = RingBufferBuilder::new();
+        for (map, name) in [(&exec_ring, "exec_ring"), (&process_ring, "process_ring")] {
+            let batch = Arc::clone(&batch);
+            builder
+                .add(map, move |bytes| {
+                    let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+                    match decode::record(bytes) {
+                        Ok(record) => batch.records.push(record),
+                        Err(_) => batch.undecodable += 1,
+                    }
+                    0
+                })
+                .map_err(|source| Error::Map { map: name, source })?;
+        }
+        builder.build().map_err(|source| Error::Map {
+            map: "exec_ring",
+            source,
+        })?
+    };
+    let mut links = Vec::new();
+    // Exit before fork before exec: a process whose exec is seen is one whose end will be seen.
+    for name in ["on_exit", "on_fork", "on_exec"] {
+        for program in object.progs_mut().filter(|program| program.name() == name) {
+            links.push(program.attach().map_err(|source| Error::Attach {
+                program: name.to_owned(),
+                source,
+            })?);
+        }
+    }
+    Ok(Probes {
+        _links: links,
+        ring,
+        batch,
+        counters: handle(&object, "counters")?,
+        reader_asleep: handle(&object, "reader_asleep")?,
+        ignored: handle(&object, "ignored")?,
+        exec_ring,
+        process_ring,
+        object,
+    })
+}
+
+fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
+    let cpus = libbpf_rs::num_possible_cpus().map_err(Error::Load)?;
+    for mut map in open.maps_mut() {
+        let (name, entries) = match map.name().to_str() {
+            Some("scratch") => ("scratch", u32::try_from(cpus).unwrap_or(u32::MAX)),
+            Some("exec_ring") => ("exec_ring", config.exec_ring_bytes),
+            Some("process_ring") => ("process_ring", config.process_ring_bytes),
+            _ => continue,
+        };
+        map.set_max_entries(entries)
+            .map_err(|source| Error::Map { map: name, source })?;
+    }
+    Ok(())
+}
+
+fn handle(object: &Object, name: &'static str) -> Result<MapHandle, Error> {
+    let map = object
+        .maps()
+        .find(|map| map.name() == name)
+        .ok_or_else(|| Error::Map {
+            map: name,
+            source: libbpf_rs::Error::from_raw_os_error(libc::ENOENT),
+        })?;
+    MapHandle::try_from(&map).map_err(|source| Error::Map { map: name, source })
+}
+
+impl Probes {
+    /// Takes at most `records_max` records out of each ring and hands over what it has got.
+    pub(crate) fn drain(&self, records_max: usize) -> Batch {
+        // A ring that cannot be read has no records; what is lost that way is seen in the kernel's counters.
+        self.ring.consume_raw_n(records_max);
+        std::mem::take(&mut *self.batch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says whether a record must wake the reader. Off while it naps, since a wake-up per exec costs more than the rest.
+    pub(crate) fn set_asleep(&self, asleep: bool) {
+        let value = u32::from(asleep).to_ne_bytes();
+        // Cannot fail on an array of one; if it did, the reader would still look by itself after its longest sleep.
+        let _ = self
+            .reader_asleep
+            .update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY);
+    }
+
+    /// Reads the counters of all CPUs.
+    pub(crate) fn counters(&self) -> KernelCounters {
+        let mut sum = KernelCounters::default();
+        let Ok(Some(per_cpu)) = self
+            .counters
+            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+        else {
+            return sum;
+        };
+        for value in per_cpu {
+            let mut words = value
+                .chunks_exact(8)
+                .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+            let mut next = || words.next().unwrap_or_default();
+            sum.execs += next();
+            sum.exec_losses += next();
+            sum.process_events += next();
+            sum.process_losses += next();
+        }
+        sum
+    }
+
+    /// Runs that the kernel skipped, since the program was already running on that CPU: (exec, fork and exit).
+    pub(crate) fn missed_runs(&self) -> (u64, u64) {
+        let mut missed = (0, 0);
+        for program in self.object.progs() {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&program));
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
+            let count = info
+                .unwrap_or_default()
+                .lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+                .unwrap_or(0_u64);
+            if program.name() == "on_exec" {
+                missed.0 += count;
+            } else {
+                missed.1 += count;
+            }
+        }
+        missed
+    }
+
+    pub(crate) fn ignored_map(&self) -> Result<MapHandle, Error> {
+        MapHandle::try_from(&self.ignored).map_err(|source| Error::Map {
+            map: "ignored",
+            source,
+        })
+    }
+}
+
+/// Declares a pair the host's. False when the kernel's table could not take it: its events then keep coming.
+pub(crate) fn ignore(map: &MapHandle, cgroup_id: u64, mnt_namespace: u32) -> bool {
+    let mut key = [0; 16];
+    let (id, rest) = key.split_at_mut(8);
+    id.copy_from_slice(&cgroup_id.to_ne_bytes());
+    rest[..4].copy_from_slice(&mnt_namespace.to_ne_bytes());
+    map.update(&key, &[1], MapFlags::ANY).is_ok()
+}

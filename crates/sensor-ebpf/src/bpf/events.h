@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * The records that the probes write and `decode.rs` reads. Sizes are pinned on both sides.
+ *
+ * Natural alignment, little room wasted, no packing. Every record starts with `struct record_header`.
+ */
+#ifndef HULLWATCH_EVENTS_H
+#define HULLWATCH_EVENTS_H
+
+/* The same as model::limits; a Rust test compares them. */
+#define PATH_BYTES_MAX 4096
+#define ARGV_BYTES_MAX (16 * 1024)
+#define ENV_BYTES_MAX (8 * 1024)
+
+/* Steps of one walk from a file to the root: path components plus mount crossings. Deeper paths are cut and flagged. */
+#define WALK_STEPS_MAX 256
+
+enum record_kind {
+	RECORD_EXEC = 1,
+	RECORD_FORK = 2,
+	RECORD_EXIT = 3,
+	RECORD_MEMFD = 4,
+};
+
+struct record_header {
+	u32 kind;
+	/* Bytes of the whole record. */
+	u32 length;
+	/* CLOCK_BOOTTIME. */
+	u64 time_ns;
+	/* Start of the thread group leader, CLOCK_BOOTTIME. */
+	u64 start_ns;
+	u32 tgid;
+	u32 mnt_namespace;
+	u64 cgroup_id;
+};
+
+_Static_assert(sizeof(struct record_header) == 40, "record_header is 40 bytes");
+
+struct fork_record {
+	struct record_header header;
+	u64 parent_start_ns;
+	u32 parent_tgid;
+	u32 pad;
+};
+
+_Static_assert(sizeof(struct fork_record) == 56, "fork_record is 56 bytes");
+
+enum stdio_kind {
+	STDIO_CLOSED = 0,
+	STDIO_FILE = 1,
+	STDIO_DEVICE = 2,
+	STDIO_PIPE = 3,
+	STDIO_SOCKET = 4,
+	STDIO_OTHER = 5,
+};
+
+struct stdio_fact {
+	u8 kind;
+	u8 state;
+	u16 family;
+	/* Host order. */
+	u16 local_port;
+	/* Network order. */
+	u16 peer_port;
+	u64 inode;
+	u8 local_address[16];
+	u8 peer_address[16];
+};
+
+_Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
+
+#define EXEC_PATH_TRUNCATED (1 << 0)
+#define EXEC_CWD_TRUNCATED (1 << 1)
+#define EXEC_CGROUP_TRUNCATED (1 << 2)
+/* The walk ended at a mount that is not attached below the process's root (a memfd, a lazily unmounted tree). */
+#define EXEC_PATH_DETACHED (1 << 3)
+#define EXEC_MEMFD (1 << 4)
+/* linux_binprm.interp is not filename: a script or a binfmt_misc handler. */
+#define EXEC_INTERPRETED (1 << 5)
+#define EXEC_OVERLAY (1 << 6)
+#define EXEC_OVERLAY_UPPER (1 << 7)
+#define EXEC_OVERLAY_LOWER (1 << 8)
+#define EXEC_ARGV_UNREADABLE (1 << 9)
+#define EXEC_ENV_UNREADABLE (1 << 10)
+
+/*
+ * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control
+ * group path are the components from the leaf up, each ended by NUL. The file name is ended by NUL; arguments and
+ * environment are the memory of the new process as it is.
+ */
+struct exec_record {
+	struct record_header header;
+	u64 parent_start_ns;
+	u32 parent_tgid;
+	u32 pid_in_namespace;
+	u32 flags;
+	u32 uid, euid, gid, egid;
+	u32 pid_namespace, net_namespace, user_namespace;
+	u64 cap_effective;
+	u64 inode;
+	u64 size;
+	s64 mtime_sec;
+	s64 ctime_sec;
+	u32 mtime_nsec;
+	u32 ctime_nsec;
+	/* The kernel's dev_t: 12 bits major, 20 bits minor. */
+	u32 device;
+	u32 link_count;
+	u32 mode;
+	u32 mount_id;
+	/* What there was; the strings below may hold less. */
+	u64 argv_bytes;
+	u64 env_bytes;
+	u32 argc;
+	u32 envc;
+	u32 path_length;
+	u32 cwd_length;
+	u32 cgroup_length;
+	u32 filename_length;
+	u32 argv_length;
+	u32 env_length;
+	char comm[16];
+	char parent_comm[16];
+	char filesystem[16];
+	struct stdio_fact stdio[3];
+};
+
+_Static_assert(sizeof(struct exec_record) == 392, "exec_record is 392 bytes");
+
+/* A memfd was created: header.tgid has it open as `fd`. */
+struct memfd_record {
+	struct record_header header;
+	u32 fd;
+	u32 pad;
+};
+
+_Static_assert(sizeof(struct memfd_record) == 48, "memfd_record is 48 bytes");
+
+/* What `counters` holds per CPU. */
+struct counters {
+	/* Execs that the probe took notice of: each is a record or a loss. */
+	u64 execs;
+	u64 exec_losses;
+	/* Forks, exits and memfds likewise. */
+	u64 process_events;
+	u64 process_losses;
+};
+
+/* A control group and mount namespace that user space found to be the host's. */
+struct ignored_key {
+	u64 cgroup_id;
+	u32 mnt_namespace;
+	u32 pad;
+};
+
+_Static_assert(sizeof(struct ignored_key) == 16, "ignored_key is 16 bytes");
+
+#endif

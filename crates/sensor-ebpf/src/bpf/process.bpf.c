@@ -1,0 +1,628 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Exec, fork and exit.
+ *
+ * The probes collect, user space judges. The one decision made here is to say nothing about a (control group, mount
+ * namespace) pair that user space declared to be the host's.
+ */
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "events.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define SB_KERNMOUNT (1 << 22)
+#define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define ANON_INODE_FS_MAGIC 0x09041934
+
+#define S_IFMT 00170000
+#define S_IFSOCK 0140000
+#define S_IFREG 0100000
+#define S_IFBLK 0060000
+#define S_IFDIR 0040000
+#define S_IFCHR 0020000
+#define S_IFIFO 0010000
+
+#define AF_INET 2
+#define AF_INET6 10
+
+/* Since 6.13 (multigrain timestamps) the top bit says that the time was looked at; no time has it. */
+#define CTIME_NSEC_MASK 0x7fffffff
+
+#define NAME_BYTES_MAX 256
+
+/* Three walked paths, the file name, arguments, environment; a power of two above, so that an offset can be masked. */
+#define STRING_BYTES_MAX (4 * PATH_BYTES_MAX + ARGV_BYTES_MAX + ENV_BYTES_MAX)
+#define STRING_OFFSET_MASK 0xffff
+_Static_assert(STRING_BYTES_MAX <= STRING_OFFSET_MASK, "every offset of a string fits the mask");
+
+/* One walk from a dentry up to a root. Addresses are numbers: they are only ever read through. */
+struct walk {
+	u64 dentry;
+	u64 mount;
+	u64 root_dentry;
+	u64 root_mount;
+	/* Where the next name goes in `scratch.strings`, and the first offset that the walk may not use. */
+	u32 offset;
+	u32 end;
+	u32 truncated;
+	u32 detached;
+};
+
+struct scratch {
+	struct walk walk;
+	struct exec_record record;
+	/* The masked offset plus the largest single copy stays inside. */
+	char strings[STRING_OFFSET_MASK + 1 + ARGV_BYTES_MAX];
+};
+
+/*
+ * One per possible CPU, sized before load. Not a per-CPU map: those hold at most 32 KiB a CPU. Nothing else runs the
+ * exec probe on this CPU at the same time: programs do not migrate, and the kernel refuses to re-enter a tracing program
+ * on a CPU (and counts that as a missed run, which user space adds to the losses).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+/* Execs have a ring of their own, so that a storm of forks cannot crowd them out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+} exec_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 2 * 1024 * 1024);
+} process_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct ignored_key);
+	__type(value, u8);
+} ignored SEC(".maps");
+
+/* 1 while the reader sleeps until it is woken. While it naps (2 ms) it looks by itself and waking it would be waste. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} reader_asleep SEC(".maps");
+
+static __always_inline struct counters *own_counters(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+static __always_inline u64 wakeup(void *ring, u64 ring_bytes_urgent)
+{
+	u32 zero = 0;
+	u32 *asleep = bpf_map_lookup_elem(&reader_asleep, &zero);
+
+	if (asleep && *(volatile u32 *)asleep)
+		return BPF_RB_FORCE_WAKEUP;
+	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_bytes_urgent)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+/*
+ * The control group that tells containers apart: of the unified hierarchy when the task is below its root, otherwise
+ * (cgroup v1, or a hybrid whose engine only uses v1) of the first v1 controller that has one.
+ */
+static __always_inline struct cgroup *telling_cgroup(struct task_struct *task)
+{
+	struct css_set *set = task->cgroups;
+	struct cgroup *unified = set->dfl_cgrp;
+	struct cgroup *found;
+
+	if (unified->level > 0)
+		return unified;
+#define TRY_CONTROLLER(id)                                                                                              \
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, id)) {                                                   \
+		found = BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, id)], cgroup);           \
+		if (found && BPF_CORE_READ(found, level) > 0)                                                         \
+			return found;                                                                                 \
+	}
+	TRY_CONTROLLER(pids_cgrp_id)
+	TRY_CONTROLLER(memory_cgrp_id)
+	TRY_CONTROLLER(devices_cgrp_id)
+	TRY_CONTROLLER(cpu_cgrp_id)
+#undef TRY_CONTROLLER
+	return unified;
+}
+
+static __always_inline void fill_header(struct record_header *header, struct task_struct *task, struct cgroup *cgroup,
+					u32 kind, u32 length)
+{
+	header->kind = kind;
+	header->length = length;
+	header->time_ns = bpf_ktime_get_boot_ns();
+	header->start_ns = task->group_leader->start_boottime;
+	header->tgid = task->tgid;
+	header->mnt_namespace = task->nsproxy ? task->nsproxy->mnt_ns->ns.inum : 0;
+	header->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+}
+
+static __always_inline bool is_ignored(const struct record_header *header)
+{
+	struct ignored_key key = {
+		.cgroup_id = header->cgroup_id,
+		.mnt_namespace = header->mnt_namespace,
+	};
+
+	return bpf_map_lookup_elem(&ignored, &key) != NULL;
+}
+
+static __always_inline struct scratch *own_scratch(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&scratch, &cpu);
+}
+
+/* Appends one name to the walk's string. False when there is no room. */
+static __always_inline bool append_name(struct scratch *s, const unsigned char *name)
+{
+	u32 offset = s->walk.offset;
+	long copied;
+
+	if (offset + NAME_BYTES_MAX > s->walk.end)
+		return false;
+	copied = bpf_probe_read_kernel_str(&s->strings[offset & STRING_OFFSET_MASK], NAME_BYTES_MAX, name);
+	if (copied < 0)
+		return false;
+	s->walk.offset = offset + copied;
+	return true;
+}
+
+/*
+ * One step from a file towards the root. A global function, so that the verifier looks at it once and not once per round
+ * of the loop: works without bpf_loop (5.17). Returns 1 when the walk is over.
+ */
+__noinline int path_step(void)
+{
+	struct scratch *s = own_scratch();
+	struct dentry *dentry, *parent, *mount_root;
+	struct mount *mount, *mount_parent;
+
+	if (!s)
+		return 1;
+	dentry = (struct dentry *)s->walk.dentry;
+	mount = (struct mount *)s->walk.mount;
+	if (s->walk.dentry == s->walk.root_dentry && s->walk.mount == s->walk.root_mount)
+		return 1;
+	mount_root = BPF_CORE_READ(mount, mnt.mnt_root);
+	if (dentry == mount_root) {
+		mount_parent = BPF_CORE_READ(mount, mnt_parent);
+		if (mount_parent == mount) {
+			s->walk.detached = 1;
+			return 1;
+		}
+		s->walk.dentry = (u64)BPF_CORE_READ(mount, mnt_mountpoint);
+		s->walk.mount = (u64)mount_parent;
+		return 0;
+	}
+	if (!append_name(s, BPF_CORE_READ(dentry, d_name.name))) {
+		s->walk.truncated = 1;
+		return 1;
+	}
+	parent = BPF_CORE_READ(dentry, d_parent);
+	if (parent == dentry) {
+		/* A dentry without a place in a tree: memfd, O_TMPFILE of a disconnected handle. */
+		s->walk.detached = 1;
+		return 1;
+	}
+	s->walk.dentry = (u64)parent;
+	return 0;
+}
+
+/* One step up a control group's hierarchy; `walk.dentry` holds the kernfs_node. */
+__noinline int cgroup_step(void)
+{
+	struct scratch *s = own_scratch();
+	struct kernfs_node *node, *parent;
+
+	if (!s)
+		return 1;
+	node = (struct kernfs_node *)s->walk.dentry;
+	if (bpf_core_field_exists(((struct kernfs_node___since_6_15 *)0)->__parent))
+		parent = BPF_CORE_READ((struct kernfs_node___since_6_15 *)node, __parent);
+	else
+		parent = BPF_CORE_READ(node, parent);
+	if (!parent)
+		return 1;
+	if (!append_name(s, (const unsigned char *)BPF_CORE_READ(node, name))) {
+		s->walk.truncated = 1;
+		return 1;
+	}
+	s->walk.dentry = (u64)parent;
+	return 0;
+}
+
+static __always_inline struct mount *mount_of(struct vfsmount *vfsmount)
+{
+	return (struct mount *)((char *)vfsmount - bpf_core_field_offset(struct mount, mnt));
+}
+
+/* Writes the components of `path`, leaf first, at `offset`; returns the offset behind them. */
+static __always_inline u32 walk_path(struct scratch *s, struct fs_struct *fs, struct dentry *dentry,
+				     struct vfsmount *vfsmount, u32 offset)
+{
+	s->walk.dentry = (u64)dentry;
+	s->walk.mount = (u64)mount_of(vfsmount);
+	s->walk.root_dentry = (u64)fs->root.dentry;
+	s->walk.root_mount = (u64)mount_of(fs->root.mnt);
+	s->walk.offset = offset;
+	s->walk.end = offset + PATH_BYTES_MAX;
+	s->walk.truncated = 0;
+	s->walk.detached = 0;
+	for (int step = 0; step < WALK_STEPS_MAX; step++) {
+		if (path_step())
+			return s->walk.offset;
+	}
+	s->walk.truncated = 1;
+	return s->walk.offset;
+}
+
+static __always_inline u32 walk_cgroup(struct scratch *s, struct cgroup *cgroup, u32 offset)
+{
+	s->walk.dentry = (u64)BPF_CORE_READ(cgroup, kn);
+	s->walk.offset = offset;
+	s->walk.end = offset + PATH_BYTES_MAX;
+	s->walk.truncated = 0;
+	for (int step = 0; step < WALK_STEPS_MAX; step++) {
+		if (cgroup_step())
+			return s->walk.offset;
+	}
+	s->walk.truncated = 1;
+	return s->walk.offset;
+}
+
+static __always_inline void fill_times(struct exec_record *record, struct inode *inode)
+{
+	struct inode___before_6_7 *oldest = (void *)inode;
+	struct inode___before_6_11 *older = (void *)inode;
+
+	if (bpf_core_field_exists(inode->i_mtime_sec)) {
+		record->mtime_sec = BPF_CORE_READ(inode, i_mtime_sec);
+		record->mtime_nsec = BPF_CORE_READ(inode, i_mtime_nsec);
+	} else if (bpf_core_field_exists(older->__i_mtime)) {
+		record->mtime_sec = BPF_CORE_READ(older, __i_mtime.tv_sec);
+		record->mtime_nsec = BPF_CORE_READ(older, __i_mtime.tv_nsec);
+	} else {
+		record->mtime_sec = BPF_CORE_READ(oldest, i_mtime.tv_sec);
+		record->mtime_nsec = BPF_CORE_READ(oldest, i_mtime.tv_nsec);
+	}
+	if (bpf_core_field_exists(inode->i_ctime_sec)) {
+		record->ctime_sec = BPF_CORE_READ(inode, i_ctime_sec);
+		record->ctime_nsec = BPF_CORE_READ(inode, i_ctime_nsec) & CTIME_NSEC_MASK;
+	} else if (bpf_core_field_exists(older->__i_ctime)) {
+		record->ctime_sec = BPF_CORE_READ(older, __i_ctime.tv_sec);
+		record->ctime_nsec = BPF_CORE_READ(older, __i_ctime.tv_nsec);
+	} else {
+		record->ctime_sec = BPF_CORE_READ(oldest, i_ctime.tv_sec);
+		record->ctime_nsec = BPF_CORE_READ(oldest, i_ctime.tv_nsec);
+	}
+}
+
+/* Upper and lower part of an overlay inode. Without overlayfs in BTF (module not loaded) nothing is said. */
+static __always_inline u32 overlay_flags(struct inode *inode)
+{
+	struct ovl_inode *overlay;
+	struct ovl_inode___lower *lower;
+	struct ovl_inode___lowerpath *lowerpath;
+	u32 flags = EXEC_OVERLAY;
+
+	if (!bpf_core_type_exists(struct ovl_inode))
+		return 0;
+	overlay = (void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	lower = (void *)overlay;
+	lowerpath = (void *)overlay;
+	if (BPF_CORE_READ(overlay, __upperdentry))
+		flags |= EXEC_OVERLAY_UPPER;
+	if (bpf_core_field_exists(overlay->oe)) {
+		if (BPF_CORE_READ(overlay, oe, __numlower) > 0)
+			flags |= EXEC_OVERLAY_LOWER;
+	} else if (bpf_core_field_exists(lowerpath->lowerpath)) {
+		if (BPF_CORE_READ(lowerpath, lowerpath.dentry))
+			flags |= EXEC_OVERLAY_LOWER;
+	} else if (bpf_core_field_exists(lower->lower)) {
+		if (BPF_CORE_READ(lower, lower))
+			flags |= EXEC_OVERLAY_LOWER;
+	}
+	return flags;
+}
+
+static __always_inline void fill_file(struct exec_record *record, struct file *file)
+{
+	struct inode *inode = file->f_inode;
+	struct super_block *sb = inode->i_sb;
+	unsigned long magic = sb->s_magic;
+
+	record->inode = inode->i_ino;
+	record->size = inode->i_size;
+	record->device = sb->s_dev;
+	record->link_count = inode->i_nlink;
+	record->mode = inode->i_mode;
+	record->mount_id = BPF_CORE_READ(mount_of(file->f_path.mnt), mnt_id);
+	fill_times(record, inode);
+	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), BPF_CORE_READ(sb, s_type, name));
+	if (magic == OVERLAYFS_SUPER_MAGIC)
+		record->flags |= overlay_flags(inode);
+	/* The kernel's own mount of shmem, which no path leads to. A name such as "memfd:" can be given to any file. */
+	if ((magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && (sb->s_flags & SB_KERNMOUNT))
+		record->flags |= EXEC_MEMFD;
+}
+
+static __always_inline void fill_socket(struct stdio_fact *fact, struct file *file)
+{
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+	struct sock *sk = BPF_CORE_READ(socket, sk);
+
+	if (!sk)
+		return;
+	fact->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	fact->state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (fact->family == AF_INET) {
+		BPF_CORE_READ_INTO((u32 *)fact->local_address, sk, __sk_common.skc_rcv_saddr);
+		BPF_CORE_READ_INTO((u32 *)fact->peer_address, sk, __sk_common.skc_daddr);
+	} else if (fact->family == AF_INET6) {
+		/* Without IPv6 in the kernel there is no such socket, and no such field. */
+		if (bpf_core_field_exists(sk->__sk_common.skc_v6_daddr)) {
+			BPF_CORE_READ_INTO((struct in6_addr *)fact->local_address, sk, __sk_common.skc_v6_rcv_saddr);
+			BPF_CORE_READ_INTO((struct in6_addr *)fact->peer_address, sk, __sk_common.skc_v6_daddr);
+		}
+	} else {
+		return;
+	}
+	fact->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	fact->peer_port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+}
+
+static __always_inline void fill_stdio(struct stdio_fact *fact, struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	fact->inode = BPF_CORE_READ(inode, i_ino);
+	switch (BPF_CORE_READ(inode, i_mode) & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+		/* Since 6.17 anonymous inodes (eventfd, epoll, ...) have a file type, too. */
+		fact->kind = BPF_CORE_READ(inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC ? STDIO_OTHER : STDIO_FILE;
+		break;
+	case S_IFCHR:
+	case S_IFBLK:
+		fact->kind = STDIO_DEVICE;
+		break;
+	case S_IFIFO:
+		fact->kind = STDIO_PIPE;
+		break;
+	case S_IFSOCK:
+		fact->kind = STDIO_SOCKET;
+		fill_socket(fact, file);
+		break;
+	default:
+		fact->kind = STDIO_OTHER;
+	}
+}
+
+static __always_inline void fill_all_stdio(struct exec_record *record, struct task_struct *task)
+{
+	struct file *files[3] = {};
+	struct fdtable *table;
+
+	if (!task->files)
+		return;
+	/* A table has room for at least BITS_PER_LONG descriptors. */
+	table = task->files->fdt;
+	bpf_probe_read_kernel(files, sizeof(files), BPF_CORE_READ(table, fd));
+	for (int i = 0; i < 3; i++) {
+		if (files[i])
+			fill_stdio(&record->stdio[i], files[i]);
+	}
+}
+
+static __always_inline void fill_credentials(struct exec_record *record, struct task_struct *task)
+{
+	const struct cred *cred = task->cred;
+
+	record->uid = cred->uid.val;
+	record->euid = cred->euid.val;
+	record->gid = cred->gid.val;
+	record->egid = cred->egid.val;
+	/* Eight bytes both as u64 (since 6.3) and as two words. */
+	bpf_core_read(&record->cap_effective, sizeof(record->cap_effective), &cred->cap_effective);
+	record->user_namespace = BPF_CORE_READ(cred, user_ns, ns.inum);
+}
+
+static __always_inline void fill_namespaces(struct exec_record *record, struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	struct upid *own;
+	struct pid_namespace *namespace;
+
+	if (task->nsproxy)
+		record->net_namespace = task->nsproxy->net_ns->ns.inum;
+	/* One number per level of nesting; the last is the task's own. */
+	own = (void *)&pid->numbers[0] + (u64)pid->level * bpf_core_type_size(struct upid);
+	record->pid_in_namespace = BPF_CORE_READ(own, nr);
+	namespace = BPF_CORE_READ(own, ns);
+	record->pid_namespace = BPF_CORE_READ(namespace, ns.inum);
+}
+
+/* Copies user memory [start, end), at most `bytes_max`, to `offset`. Returns the bytes copied. */
+static __always_inline u32 copy_user(struct scratch *s, u32 offset, u64 start, u64 bytes, u32 bytes_max)
+{
+	u64 length = bytes;
+
+	/* Keeps clang from comparing a copy: the verifier must see the bound on the value that is used. */
+	barrier_var(length);
+	if (length > bytes_max)
+		length = bytes_max;
+	if (!length)
+		return 0;
+	if (bpf_probe_read_user(&s->strings[offset & STRING_OFFSET_MASK], length, (void *)start))
+		return 0;
+	return length;
+}
+
+/*
+ * void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), called by exec_binprm after
+ * the point of no return: the new image is in place, nothing of it has run, and the other threads are gone, so what is
+ * read here cannot be changed by the program. BTF-typed since 5.5; bpf_ktime_get_boot_ns and ring buffers need 5.8.
+ */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct counters *count = own_counters();
+	struct scratch *s = own_scratch();
+	struct cgroup *cgroup = telling_cgroup(task);
+	struct exec_record *record;
+	struct task_struct *parent;
+	struct file *file;
+	struct mm_struct *mm;
+	struct fs_struct *fs;
+	u32 offset = 0, next;
+	u64 length, flags;
+
+	if (!count || !s)
+		return 0;
+	record = &s->record;
+	fill_header(&record->header, task, cgroup, RECORD_EXEC, 0);
+	if (is_ignored(&record->header))
+		return 0;
+	count->execs++;
+	__builtin_memset((char *)record + sizeof(record->header), 0, sizeof(*record) - sizeof(record->header));
+
+	parent = task->real_parent;
+	record->parent_tgid = parent->tgid;
+	record->parent_start_ns = parent->group_leader->start_boottime;
+	BPF_CORE_READ_INTO(&record->parent_comm, parent, group_leader, comm);
+	BPF_CORE_READ_INTO(&record->comm, task, comm);
+	fill_credentials(record, task);
+	fill_namespaces(record, task);
+	fill_all_stdio(record, task);
+
+	file = bprm->file;
+	fs = task->fs;
+	mm = task->mm;
+	fill_file(record, file);
+	if (bprm->interp != bprm->filename)
+		record->flags |= EXEC_INTERPRETED;
+	record->argc = bprm->argc;
+	record->envc = bprm->envc;
+
+	offset = walk_path(s, fs, file->f_path.dentry, file->f_path.mnt, 0);
+	record->path_length = offset;
+	if (s->walk.truncated)
+		record->flags |= EXEC_PATH_TRUNCATED;
+	if (s->walk.detached)
+		record->flags |= EXEC_PATH_DETACHED;
+
+	next = walk_path(s, fs, fs->pwd.dentry, fs->pwd.mnt, offset);
+	record->cwd_length = next - offset;
+	if (s->walk.truncated)
+		record->flags |= EXEC_CWD_TRUNCATED;
+	offset = next;
+
+	next = walk_cgroup(s, cgroup, offset);
+	record->cgroup_length = next - offset;
+	if (s->walk.truncated)
+		record->flags |= EXEC_CGROUP_TRUNCATED;
+	offset = next;
+
+	length = bpf_probe_read_kernel_str(&s->strings[offset & STRING_OFFSET_MASK], PATH_BYTES_MAX, bprm->filename);
+	if ((s64)length > 0 && length <= PATH_BYTES_MAX) {
+		record->filename_length = length;
+		offset += length;
+	}
+
+	record->argv_bytes = mm->arg_end - mm->arg_start;
+	record->argv_length = copy_user(s, offset, mm->arg_start, record->argv_bytes, ARGV_BYTES_MAX);
+	if (record->argv_bytes && !record->argv_length)
+		record->flags |= EXEC_ARGV_UNREADABLE;
+	offset += record->argv_length;
+
+	record->env_bytes = mm->env_end - mm->env_start;
+	record->env_length = copy_user(s, offset, mm->env_start, record->env_bytes, ENV_BYTES_MAX);
+	if (record->env_bytes && !record->env_length)
+		record->flags |= EXEC_ENV_UNREADABLE;
+	offset += record->env_length;
+
+	length = sizeof(*record) + offset;
+	if (length > sizeof(*record) + STRING_BYTES_MAX)
+		length = sizeof(*record) + STRING_BYTES_MAX;
+	record->header.length = length;
+	/* The bytes of a memfd are gone when its process ends: there is no time to wait for the reader's next look. */
+	flags = record->flags & EXEC_MEMFD ? BPF_RB_FORCE_WAKEUP : wakeup(&exec_ring, 512 * 1024);
+	if (bpf_ringbuf_output(&exec_ring, record, length, flags))
+		count->exec_losses++;
+	return 0;
+}
+
+/*
+ * void sched_process_fork(struct task_struct *parent, struct task_struct *child), called by kernel_clone when the child
+ * is complete and has not run.
+ */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct counters *count = own_counters();
+	struct fork_record record;
+
+	if (child->pid != child->tgid || !count)
+		return 0;
+	__builtin_memset(&record, 0, sizeof(record));
+	fill_header(&record.header, child, telling_cgroup(child), RECORD_FORK, sizeof(record));
+	if (is_ignored(&record.header))
+		return 0;
+	record.parent_tgid = parent->tgid;
+	record.parent_start_ns = parent->group_leader->start_boottime;
+	count->process_events++;
+	if (bpf_ringbuf_output(&process_ring, &record, sizeof(record), wakeup(&process_ring, 512 * 1024)))
+		count->process_losses++;
+	return 0;
+}
+
+/*
+ * void sched_process_exit(struct task_struct *p), called by do_exit; `signal->live` is 0 when the last thread of the
+ * group is on its way out. Two threads that end together may both see 0: a second exit of a process is harmless.
+ */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct counters *count = own_counters();
+	struct record_header record;
+
+	if (!count || task->signal->live.counter != 0)
+		return 0;
+	__builtin_memset(&record, 0, sizeof(record));
+	fill_header(&record, task, telling_cgroup(task), RECORD_EXIT, sizeof(record));
+	if (is_ignored(&record))
+		return 0;
+	count->process_events++;
+	if (bpf_ringbuf_output(&process_ring, &record, sizeof(record), wakeup(&process_ring, 512 * 1024)))
+		count->process_losses++;
+	return 0;
+}

@@ -1,0 +1,151 @@
+//! Identity of opened files, and which contents the enricher has been given already.
+
+use std::{
+    num::NonZeroUsize,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use lru::LruCache;
+use model::{Text, event::FileKey, limits};
+use rustix::fs::Stat;
+
+/// Half of the enricher's own memory, so that what is remembered here is remembered there.
+const DELIVERED_MAX: NonZeroUsize =
+    NonZeroUsize::new(limits::HASH_CACHE_ENTRIES_MAX / 2).expect("the limit is more than one");
+
+/// How the kernel takes a file that is given to execve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Elf,
+    /// Begins with `#!`.
+    Script,
+    /// Neither: fails with ENOEXEC, unless binfmt_misc knows it.
+    Other,
+}
+
+/// A file that was opened for execution.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) key: FileKey,
+    pub(crate) kind: Kind,
+    pub(crate) link_count: u32,
+    /// Empty for ELF files: an exec tells the path of its program itself.
+    pub(crate) path: Text,
+    /// `None` when its bytes were handed over before.
+    pub(crate) fd: Option<OwnedFd>,
+    /// Its bytes are wanted, but too many descriptors are open.
+    pub(crate) is_overload: bool,
+}
+
+impl Content {
+    /// A program whose bytes were handed over before.
+    pub(crate) fn known(key: FileKey, link_count: u32) -> Self {
+        Self {
+            key,
+            kind: Kind::Elf,
+            link_count,
+            path: Text::default(),
+            fd: None,
+            is_overload: false,
+        }
+    }
+}
+
+/// Contents whose bytes went to the enricher.
+#[derive(Debug)]
+pub(crate) struct Delivered(LruCache<FileKey, Kind>);
+
+impl Delivered {
+    pub(crate) fn new() -> Self {
+        Self(LruCache::new(DELIVERED_MAX))
+    }
+
+    pub(crate) fn contains(&mut self, key: &FileKey) -> bool {
+        self.0.get(key).is_some()
+    }
+
+    /// Takes a descriptor in: closes it at once when its bytes are known.
+    pub(crate) fn content(&mut self, fd: OwnedFd) -> Option<Content> {
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        let key = file_key(&stat);
+        let link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
+        let known = self.0.get(&key).copied();
+        let kind = known.unwrap_or_else(|| kind(&fd));
+        let path = match kind {
+            Kind::Elf => Text::default(),
+            Kind::Script | Kind::Other => path_of(&fd, link_count),
+        };
+        if known.is_some() {
+            return Some(Content {
+                key,
+                kind,
+                link_count,
+                path,
+                fd: None,
+                is_overload: false,
+            });
+        }
+        // The kernel gives out the lowest free number: one above the limit says that as many are open.
+        let is_overload = usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
+        Some(Content {
+            key,
+            kind,
+            link_count,
+            path,
+            fd: (!is_overload).then_some(fd),
+            is_overload,
+        })
+    }
+
+    /// The descriptor to send with an observation: none when an earlier observation took the same bytes along.
+    pub(crate) fn deliver(&mut self, content: &mut Content) -> Option<OwnedFd> {
+        let fd = content.fd.take()?;
+        match self.0.put(content.key, content.kind) {
+            Some(_) => None,
+            None => Some(fd),
+        }
+    }
+}
+
+pub(crate) fn file_key(stat: &Stat) -> FileKey {
+    FileKey {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+        ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(i64::try_from(nanoseconds).unwrap_or_default())
+}
+
+fn kind(fd: &OwnedFd) -> Kind {
+    let mut head = [0; 4];
+    let read = rustix::io::pread(fd, &mut head, 0).unwrap_or_default();
+    match head.get(..read).unwrap_or_default() {
+        b"\x7fELF" => Kind::Elf,
+        [b'#', b'!', ..] => Kind::Script,
+        _ => Kind::Other,
+    }
+}
+
+/// The path that the kernel knows for an open file, seen from the root of its mount tree.
+pub(crate) fn path_of(fd: impl AsFd, link_count: u32) -> Text {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let path = rustix::fs::readlink(link, Vec::new()).unwrap_or_default();
+    without_deleted(path.as_bytes(), link_count)
+}
+
+/// Takes off the mark that the kernel puts behind the path of a file without a name.
+pub(crate) fn without_deleted(path: &[u8], link_count: u32) -> Text {
+    let stripped = (link_count == 0)
+        .then(|| path.strip_suffix(b" (deleted)"))
+        .flatten();
+    let mut path = stripped.unwrap_or(path).to_vec();
+    path.truncate(limits::PATH_BYTES_MAX);
+    Text(path)
+}

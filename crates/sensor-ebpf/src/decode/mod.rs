@@ -1,0 +1,29 @@
+//! Bytes from the kernel to values: ring-buffer records, fanotify events, perf records and `/proc` mount tables.
+//!
+//! Pure and bounded: no I/O, no panic on any input, nothing kept that is larger than its limit in [`model::limits`].
+
+mod fanotify;
+mod fields;
+mod mountinfo;
+mod perf;
+mod record;
+
+pub use fanotify::{FanotifyEvent, fanotify_events};
+pub use mountinfo::{Mount, mountinfo};
+pub use perf::{Mapping, PerfRecord, perf_record};
+pub(crate) use record::{arguments, environment};
+pub use record::{ExecRecord, Header, MemfdRecord, Record, record};
+
+/// A record that is not what the kernel writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It ends before its fields or the strings it announces do.
+    #[error("record is cut short")]
+    Short,
+    /// Its kind is not known.
+    #[error("unknown record kind {0}")]
+    Kind(u32),
+    /// A length field contradicts the record's size.
+    #[error("record length does not fit its content")]
+    Length,
+}

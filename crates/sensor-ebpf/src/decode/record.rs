@@ -1,0 +1,343 @@
+//! Records of the eBPF probes; their layout is `bpf/events.h`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use model::{
+    Text,
+    event::{
+        Credentials, Exec, FileFacts, FileKey, Namespaces, OverlayFacts, ProcessKey, Stdio,
+    },
+    limits,
+};
+
+use super::{
+    Error,
+    fields::{Fields, until_nul},
+};
+
+const KIND_EXEC: u32 = 1;
+const KIND_FORK: u32 = 2;
+const KIND_EXIT: u32 = 3;
+const KIND_MEMFD: u32 = 4;
+
+const PATH_TRUNCATED: u32 = 1 << 0;
+const CWD_TRUNCATED: u32 = 1 << 1;
+const PATH_DETACHED: u32 = 1 << 3;
+const MEMFD: u32 = 1 << 4;
+const INTERPRETED: u32 = 1 << 5;
+const OVERLAY: u32 = 1 << 6;
+const OVERLAY_UPPER: u32 = 1 << 7;
+const OVERLAY_LOWER: u32 = 1 << 8;
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// One record of a ring buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A program was executed.
+    Exec(Box<ExecRecord>),
+    /// A process was created; the header is the child's.
+    Fork {
+        /// The child.
+        header: Header,
+        /// Who forked.
+        parent: ProcessKey,
+    },
+    /// A process ended.
+    Exit {
+        /// The process.
+        header: Header,
+    },
+    /// A memfd was created.
+    Memfd(MemfdRecord),
+}
+
+/// What every record begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// CLOCK_BOOTTIME.
+    pub boot_ns: u64,
+    /// The process.
+    pub process: ProcessKey,
+    /// Mount namespace of the process; 0 when it has none any more.
+    pub mnt_namespace: u32,
+    /// Control group of the process.
+    pub cgroup_id: u64,
+}
+
+/// An exec, with what is needed to find the descriptors that belong to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExecRecord {
+    /// Who, when and where.
+    pub header: Header,
+    /// The event. `exec.file.key` is what the kernel's inode says; on an overlay whose layers lie on several
+    /// filesystems, `stat` says otherwise.
+    pub exec: Exec,
+    /// Path of the control group.
+    pub cgroup_path: Text,
+    /// The file given to execve was a script (or handled by binfmt_misc): `exec.file` is its interpreter.
+    pub interpreted: bool,
+    /// `exec.file` is not below the process's root: it has no path that could be opened.
+    pub detached: bool,
+}
+
+/// A memfd that has just been created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemfdRecord {
+    /// Its creator.
+    pub header: Header,
+    /// The descriptor's number there.
+    pub fd: u32,
+}
+
+/// Decodes one ring-buffer record.
+///
+/// # Errors
+/// When the bytes are not a record of `events.h`.
+pub fn record(bytes: &[u8]) -> Result<Record, Error> {
+    let mut fields = Fields(bytes);
+    let kind = fields.u32()?;
+    let length = fields.length()?;
+    let boot_ns = fields.u64()?;
+    let start_ns = fields.u64()?;
+    let pid = fields.u32()?;
+    let header = Header {
+        boot_ns,
+        process: ProcessKey { pid, start_ns },
+        mnt_namespace: fields.u32()?,
+        cgroup_id: fields.u64()?,
+    };
+    if length != bytes.len() {
+        return Err(Error::Length);
+    }
+    match kind {
+        KIND_EXEC => exec(header, fields).map(|exec| Record::Exec(Box::new(exec))),
+        KIND_FORK => {
+            let start_ns = fields.u64()?;
+            let pid = fields.u32()?;
+            Ok(Record::Fork {
+                header,
+                parent: ProcessKey { pid, start_ns },
+            })
+        }
+        KIND_EXIT => Ok(Record::Exit { header }),
+        KIND_MEMFD => Ok(Record::Memfd(MemfdRecord {
+            header,
+            fd: fields.u32()?,
+        })),
+        other => Err(Error::Kind(other)),
+    }
+}
+
+fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
+    let parent_start_ns = fields.u64()?;
+    let parent = ProcessKey {
+        pid: fields.u32()?,
+        start_ns: parent_start_ns,
+    };
+    let pid_in_namespace = fields.u32()?;
+    let flags = fields.u32()?;
+    let mut credentials = Credentials {
+        uid: fields.u32()?,
+        euid: fields.u32()?,
+        gid: fields.u32()?,
+        egid: fields.u32()?,
+        cap_effective: 0,
+    };
+    let namespaces = Namespaces {
+        mnt: header.mnt_namespace,
+        pid: fields.u32()?,
+        net: fields.u32()?,
+        user: fields.u32()?,
+    };
+    credentials.cap_effective = fields.u64()?;
+
+    let inode = fields.u64()?;
+    let size = fields.u64()?;
+    let (mtime_sec, ctime_sec) = (fields.i64()?, fields.i64()?);
+    let (mtime_nsec, ctime_nsec) = (fields.u32()?, fields.u32()?);
+    let key = FileKey {
+        device: user_device(fields.u32()?),
+        inode,
+        size,
+        mtime_ns: nanoseconds(mtime_sec, mtime_nsec),
+        ctime_ns: nanoseconds(ctime_sec, ctime_nsec),
+    };
+    let link_count = fields.u32()?;
+    let _mode = fields.u32()?;
+    let mount_id = fields.u32()?;
+
+    let argv_bytes = fields.u64()?;
+    let env_bytes = fields.u64()?;
+    let argc = fields.u32()?;
+    let envc = fields.u32()?;
+    let path_length = fields.length()?;
+    let cwd_length = fields.length()?;
+    let cgroup_length = fields.length()?;
+    let filename_length = fields.length()?;
+    let argv_length = fields.length()?;
+    let env_length = fields.length()?;
+    let comm = Text::from(until_nul(fields.bytes(16)?));
+    let parent_comm = Text::from(until_nul(fields.bytes(16)?));
+    let filesystem = Text::from(until_nul(fields.bytes(16)?));
+    let stdio = [
+        stdio(&mut fields)?,
+        stdio(&mut fields)?,
+        stdio(&mut fields)?,
+    ];
+
+    let path = path_from_leaf(fields.bytes(path_length)?);
+    let cwd = path_from_leaf(fields.bytes(cwd_length)?);
+    let cgroup_path = path_from_leaf(fields.bytes(cgroup_length)?);
+    let filename = Text::from(until_nul(fields.bytes(filename_length)?));
+    let argv = fields.bytes(argv_length)?;
+    let env = fields.bytes(env_length)?;
+
+    let args = arguments(argv);
+    let env_list = environment(env);
+    Ok(ExecRecord {
+        header,
+        cgroup_path,
+        interpreted: flags & INTERPRETED != 0,
+        detached: flags & PATH_DETACHED != 0,
+        exec: Exec {
+            file: FileFacts {
+                path,
+                path_truncated: flags & PATH_TRUNCATED != 0,
+                key: Some(key),
+                link_count,
+                mount_id,
+                filesystem,
+                is_memfd: flags & MEMFD != 0,
+                overlay: (flags & OVERLAY != 0).then_some(OverlayFacts {
+                    upper: flags & OVERLAY_UPPER != 0,
+                    lower: flags & OVERLAY_LOWER != 0,
+                }),
+                missing: None,
+            },
+            script: None,
+            filename,
+            args_truncated: is_cut(argv_bytes, argv.len(), argc, args.len()),
+            args,
+            env_truncated: is_cut(env_bytes, env.len(), envc, env_list.len()),
+            env: env_list,
+            cwd: if flags & CWD_TRUNCATED == 0 {
+                cwd
+            } else {
+                Text::default()
+            },
+            comm,
+            parent,
+            parent_comm,
+            pid_in_namespace,
+            credentials,
+            namespaces,
+            stdio,
+            already_running: false,
+        },
+    })
+}
+
+/// Whether fewer bytes or strings were kept than the process has.
+fn is_cut(bytes: u64, kept_bytes: usize, count: u32, kept_count: usize) -> bool {
+    u64::try_from(kept_bytes).is_ok_and(|kept| kept < bytes)
+        || u32::try_from(kept_count).is_ok_and(|kept| kept < count)
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: u32) -> i64 {
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(i64::from(nanoseconds))
+}
+
+/// The kernel's dev_t (12 bits major, 20 bits minor) as `st_dev` has it (`new_encode_dev`).
+fn user_device(device: u32) -> u64 {
+    let (major, minor) = (device >> 20, device & 0xf_ffff);
+    u64::from(minor & 0xff | major << 8 | (minor & !0xff) << 12)
+}
+
+/// Joins components that come leaf first, each ended by NUL.
+fn path_from_leaf(components: &[u8]) -> Text {
+    let mut path = Vec::with_capacity(components.len().max(1));
+    let components = components.strip_suffix(b"\0").unwrap_or(components);
+    for component in components.rsplit(|&byte| byte == 0) {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    path.truncate(limits::PATH_BYTES_MAX);
+    Text(path)
+}
+
+/// The strings of a block of NUL-ended strings, up to the limit.
+pub(crate) fn arguments(block: &[u8]) -> Vec<Text> {
+    if block.is_empty() {
+        return Vec::new();
+    }
+    block
+        .strip_suffix(b"\0")
+        .unwrap_or(block)
+        .split(|&byte| byte == 0)
+        .take(limits::ARGV_COUNT_MAX)
+        .map(Text::from)
+        .collect()
+}
+
+/// The variables of a block of NUL-ended strings, up to the limit. One without `=` has an empty value.
+pub(crate) fn environment(block: &[u8]) -> Vec<(Text, Text)> {
+    if block.is_empty() {
+        return Vec::new();
+    }
+    block
+        .strip_suffix(b"\0")
+        .unwrap_or(block)
+        .split(|&byte| byte == 0)
+        .take(limits::ENV_COUNT_MAX)
+        .map(|variable| {
+            let mut parts = variable.splitn(2, |&byte| byte == b'=');
+            let name = parts.next().unwrap_or_default();
+            let name = name.get(..limits::ENV_NAME_BYTES_MAX).unwrap_or(name);
+            (
+                Text::from(name),
+                Text::from(parts.next().unwrap_or_default()),
+            )
+        })
+        .collect()
+}
+
+fn stdio(fields: &mut Fields<'_>) -> Result<Stdio, Error> {
+    let kind = fields.u8()?;
+    let state = fields.u8()?;
+    let family = fields.u16()?;
+    let local_port = fields.u16()?;
+    let peer_port = u16::from_be(fields.u16()?);
+    let inode = fields.u64()?;
+    let local = address(family, fields.array()?);
+    let peer = address(family, fields.array()?);
+    Ok(match kind {
+        0 => Stdio::Closed,
+        1 => Stdio::File,
+        2 => Stdio::Device,
+        3 => Stdio::Pipe { inode },
+        4 => Stdio::Socket {
+            family,
+            state,
+            local: local.map(|address| SocketAddr::new(address, local_port)),
+            peer: peer
+                .filter(|_| peer_port != 0)
+                .map(|address| SocketAddr::new(address, peer_port)),
+        },
+        _ => Stdio::Other,
+    })
+}
+
+fn address(family: u16, bytes: [u8; 16]) -> Option<IpAddr> {
+    match family {
+        AF_INET => {
+            let [a, b, c, d, ..] = bytes;
+            Some(Ipv4Addr::new(a, b, c, d).into())
+        }
+        AF_INET6 => Some(Ipv6Addr::from(bytes).into()),
+        _ => None,
+    }
+}

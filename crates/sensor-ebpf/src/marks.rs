@@ -1,0 +1,362 @@
+//! Which mounts fanotify watches: every overlay that the host sees, and every mount of every container.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{self, Read, Seek},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use model::limits;
+use rustix::{
+    event::epoll,
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags},
+};
+
+use crate::{
+    decode::{Mount, mountinfo},
+    sys::{self, Scope},
+};
+
+/// Bytes of one mount table that are read. `fs.mount-max` allows 100,000 mounts in a namespace; this is about half.
+const MOUNTINFO_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Filesystems of which nothing can be executed.
+const NOT_EXECUTABLE: &[&[u8]] = &[
+    b"proc",
+    b"sysfs",
+    b"cgroup",
+    b"cgroup2",
+    b"devpts",
+    b"mqueue",
+    b"securityfs",
+    b"debugfs",
+    b"tracefs",
+    b"bpf",
+    b"pstore",
+    b"configfs",
+    b"efivarfs",
+    b"binfmt_misc",
+    b"fusectl",
+    b"nsfs",
+    b"autofs",
+    b"rpc_pipefs",
+];
+
+/// A mount namespace whose mount table is watched.
+#[derive(Debug)]
+struct Namespace {
+    /// A process in it. Its `/proc` directory is the way in.
+    pid: u32,
+    /// Polled for changes; holds the namespace, so it is closed as soon as `pid` ends.
+    table: File,
+    /// By mount id: the mount, and whether it is watched.
+    mounts: HashMap<u32, (Mount, bool)>,
+    /// A table that takes long to read is not read again at once: whoever changes it must not keep the reader busy.
+    not_before: Instant,
+    is_changed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    group: OwnedFd,
+    epoll: OwnedFd,
+    host: Namespace,
+    host_mnt_namespace: u32,
+    /// Superblocks that the host has mounted outside of overlays: only single mounts of them are a container's.
+    host_devices: HashSet<u64>,
+    namespaces: HashMap<u32, Namespace>,
+    ignored: HashSet<u32>,
+    /// Mounts that could not be watched, since the start.
+    pub(crate) failures: u64,
+    pub(crate) last_failure: Option<String>,
+}
+
+/// Epoll data of the mount tables: this plus the namespace's number.
+pub(crate) const TOKEN_MOUNTS: u64 = 1 << 32;
+
+impl Marks {
+    /// Marks what the host sees. `epolls[0]` and following get the mount tables to wait for.
+    pub(crate) fn new(group: OwnedFd, epoll: OwnedFd) -> io::Result<Self> {
+        let host_mnt_namespace = mnt_namespace(1)?;
+        let host = open_namespace(1)?;
+        watch_table(&epoll, &host.table, host_mnt_namespace)?;
+        let mut marks = Self {
+            group,
+            epoll,
+            host,
+            host_mnt_namespace,
+            host_devices: HashSet::new(),
+            namespaces: HashMap::new(),
+            ignored: HashSet::new(),
+            failures: 0,
+            last_failure: None,
+        };
+        marks.scan_host();
+        Ok(marks)
+    }
+
+    pub(crate) fn group(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+
+    pub(crate) fn host_mnt_namespace(&self) -> u32 {
+        self.host_mnt_namespace
+    }
+
+    /// A process of a mount namespace was seen: watches the namespace's mounts if it is a new one.
+    pub(crate) fn saw(&mut self, mnt_namespace: u32, pid: u32, now: Instant) {
+        if mnt_namespace == 0
+            || mnt_namespace == self.host_mnt_namespace
+            || self.namespaces.contains_key(&mnt_namespace)
+            || self.ignored.contains(&mnt_namespace)
+            || self.namespaces.len() >= limits::CONTAINERS_MAX
+        {
+            return;
+        }
+        // Gone, or has moved on to another namespace: its next process will show.
+        let Ok(namespace) = open_namespace(pid) else {
+            return;
+        };
+        if self::mnt_namespace(pid).ok() != Some(mnt_namespace)
+            || watch_table(&self.epoll, &namespace.table, mnt_namespace).is_err()
+        {
+            return;
+        }
+        self.namespaces.insert(mnt_namespace, namespace);
+        self.scan(mnt_namespace, now);
+    }
+
+    /// An exec used a mount: reads the namespace's table again when the mount is not in it.
+    pub(crate) fn used(&mut self, mnt_namespace: u32, mount_id: u32, pid: u32, now: Instant) {
+        self.saw(mnt_namespace, pid, now);
+        if let Some(namespace) = self.namespaces.get(&mnt_namespace)
+            && !namespace.mounts.contains_key(&mount_id)
+        {
+            self.scan(mnt_namespace, now);
+        }
+    }
+
+    /// Whether executions from a mount are reported by fanotify.
+    pub(crate) fn is_watched(&self, mnt_namespace: u32, mount_id: u32) -> bool {
+        self.namespaces
+            .get(&mnt_namespace)
+            .and_then(|namespace| namespace.mounts.get(&mount_id))
+            .is_some_and(|(_, is_watched)| *is_watched)
+    }
+
+    /// A process that can be used to reach the files of a mount namespace.
+    pub(crate) fn anchor(&self, mnt_namespace: u32) -> Option<u32> {
+        self.namespaces
+            .get(&mnt_namespace)
+            .map(|namespace| namespace.pid)
+    }
+
+    /// Lets go of namespaces that `pid` was the way into. The next process seen there becomes the new one.
+    pub(crate) fn exited(&mut self, pid: u32, mnt_namespace: u32) {
+        if self.anchor(mnt_namespace) == Some(pid) {
+            self.namespaces.remove(&mnt_namespace);
+        }
+    }
+
+    /// Lets go of namespaces whose process ended without a trace.
+    pub(crate) fn expire(&mut self) {
+        self.namespaces
+            .retain(|&number, namespace| self::mnt_namespace(namespace.pid).ok() == Some(number));
+    }
+
+    /// A namespace turned out to be the host's (a service with mounts of its own).
+    pub(crate) fn ignore(&mut self, number: u32) {
+        if number == self.host_mnt_namespace {
+            return;
+        }
+        // Numbers are reused only after the namespace is gone; a stale entry would hide a container.
+        if self.ignored.len() >= limits::CONTAINERS_MAX {
+            self.ignored.clear();
+        }
+        self.ignored.insert(number);
+        let Some(namespace) = self.namespaces.remove(&number) else {
+            return;
+        };
+        for (mount, is_watched) in namespace.mounts.values() {
+            if *is_watched && scope(mount, &self.host_devices) == Scope::Mount {
+                // Only a saving: the events of these mounts are dropped anyway.
+                let _ = open_mount(namespace.pid, mount)
+                    .and_then(|target| sys::fanotify_mark(&self.group, false, Scope::Mount, target));
+            }
+        }
+    }
+
+    /// A mount table changed.
+    pub(crate) fn changed(&mut self, mnt_namespace: u32) {
+        if mnt_namespace == self.host_mnt_namespace {
+            self.host.is_changed = true;
+        } else if let Some(namespace) = self.namespaces.get_mut(&mnt_namespace) {
+            namespace.is_changed = true;
+        }
+    }
+
+    /// Reads the tables that changed. Returns true when one has to wait.
+    pub(crate) fn update(&mut self, now: Instant) -> bool {
+        if self.host.is_changed && self.host.not_before <= now {
+            self.scan_host();
+        }
+        let due: Vec<u32> = self
+            .namespaces
+            .iter()
+            .filter(|(_, namespace)| namespace.is_changed && namespace.not_before <= now)
+            .map(|(&number, _)| number)
+            .collect();
+        for number in due {
+            self.scan(number, now);
+        }
+        self.host.is_changed || self.namespaces.values().any(|namespace| namespace.is_changed)
+    }
+
+    fn scan_host(&mut self) {
+        let started = Instant::now();
+        self.host.is_changed = false;
+        let mounts = read_table(&mut self.host.table);
+        self.host_devices = mounts
+            .iter()
+            .filter(|mount| mount.filesystem.as_bytes() != b"overlay")
+            .map(|mount| mount.device)
+            .collect();
+        let mut current = HashMap::new();
+        for mount in mounts {
+            if mount.filesystem.as_bytes() != b"overlay" {
+                continue;
+            }
+            let known = self.host.mounts.get(&mount.id);
+            let is_watched = match known {
+                Some((old, is_watched)) if *old == mount => *is_watched,
+                _ => mark(&self.group, 1, &mount, Scope::Filesystem).is_ok(),
+            };
+            current.insert(mount.id, (mount, is_watched));
+        }
+        self.host.mounts = current;
+        self.host.not_before = Instant::now() + 10 * started.elapsed();
+    }
+
+    fn scan(&mut self, number: u32, now: Instant) {
+        let Some(namespace) = self.namespaces.get_mut(&number) else {
+            return;
+        };
+        if namespace.not_before > now {
+            namespace.is_changed = true;
+            return;
+        }
+        let started = Instant::now();
+        namespace.is_changed = false;
+        let mut current = HashMap::new();
+        for mount in read_table(&mut namespace.table) {
+            if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
+                continue;
+            }
+            let is_watched = match namespace.mounts.get(&mount.id) {
+                Some((old, true)) if *old == mount => true,
+                _ => match mark(
+                    &self.group,
+                    namespace.pid,
+                    &mount,
+                    scope(&mount, &self.host_devices),
+                ) {
+                    Ok(is_visible) => is_visible,
+                    Err(error) => {
+                        self.failures += 1;
+                        self.last_failure = Some(format!(
+                            "{} at {}: {error}",
+                            mount.filesystem, mount.mountpoint
+                        ));
+                        false
+                    }
+                },
+            };
+            current.insert(mount.id, (mount, is_watched));
+        }
+        namespace.mounts = current;
+        namespace.not_before = Instant::now() + 10 * started.elapsed();
+    }
+}
+
+/// An overlay or a filesystem that the host does not use is the container's as a whole, and a mark on it also holds in
+/// namespaces that the container makes. Of the host's own filesystems only the container's mount may be watched.
+fn scope(mount: &Mount, host_devices: &HashSet<u64>) -> Scope {
+    if host_devices.contains(&mount.device) {
+        Scope::Mount
+    } else {
+        Scope::Filesystem
+    }
+}
+
+/// Returns false when the mount cannot be reached because another one covers it: nothing can be executed from it then.
+fn mark(group: &OwnedFd, pid: u32, mount: &Mount, scope: Scope) -> io::Result<bool> {
+    let target = open_mount(pid, mount)?;
+    let stat = rustix::fs::statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    if stat.stx_mnt_id != u64::from(mount.id) {
+        return Ok(false);
+    }
+    sys::fanotify_mark(group, true, scope, target)?;
+    Ok(true)
+}
+
+/// Opens a mountpoint the way the process sees it. The path is the container's choice: it must not lead out.
+fn open_mount(pid: u32, mount: &Mount) -> io::Result<OwnedFd> {
+    let root = rustix::fs::open(
+        format!("/proc/{pid}/root"),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    Ok(rustix::fs::openat2(
+        &root,
+        mount.mountpoint.as_bytes(),
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )?)
+}
+
+fn open_namespace(pid: u32) -> io::Result<Namespace> {
+    Ok(Namespace {
+        pid,
+        table: File::open(format!("/proc/{pid}/mountinfo"))?,
+        mounts: HashMap::new(),
+        not_before: Instant::now(),
+        is_changed: false,
+    })
+}
+
+fn watch_table(epoll: &OwnedFd, table: &File, number: u32) -> io::Result<()> {
+    let data = epoll::EventData::new_u64(TOKEN_MOUNTS | u64::from(number));
+    Ok(epoll::add(
+        epoll,
+        table,
+        data,
+        epoll::EventFlags::PRI | epoll::EventFlags::ERR,
+    )?)
+}
+
+fn read_table(table: &mut File) -> Vec<Mount> {
+    let mut bytes = Vec::new();
+    let read = table
+        .rewind()
+        .and_then(|()| table.by_ref().take(MOUNTINFO_BYTES_MAX).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => mountinfo(&bytes).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Inode number of a process's mount namespace.
+pub(crate) fn mnt_namespace(pid: u32) -> io::Result<u32> {
+    let link = std::fs::read_link(Path::new("/proc").join(format!("{pid}/ns/mnt")))?;
+    link.to_str()
+        .and_then(|text| text.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// How often [`Marks::expire`] is worth its reads.
+pub(crate) const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);

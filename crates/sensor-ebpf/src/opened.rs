@@ -1,0 +1,204 @@
+//! Files opened for execution, by process, until the exec that opened them is seen.
+//!
+//! One execve opens, in this order: the script (and scripts that are its interpreter), the program, and the program
+//! interpreter (`ld.so`). fanotify reports each of them before the exec itself is reported, and reports them also when
+//! the exec fails. Repeats of the same process and file that are still in its queue are merged into the first.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use model::event::FileKey;
+
+use crate::{
+    content::{Content, Kind},
+    decode::ExecRecord,
+};
+
+/// Files remembered of one process: five nested scripts (the kernel's own limit), program, `ld.so`, and some failures.
+const FILES_MAX: usize = 12;
+
+/// Processes remembered. At the full exec rate of two cores this is two tenths of a second.
+const PROCESSES_MAX: usize = 4096;
+
+/// How long an opened file waits for its exec.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a file of no known format waits for an exec that would show that binfmt_misc ran it.
+const NO_FORMAT_WAIT: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+struct OpenedFile {
+    content: Content,
+    opened: Instant,
+    /// Part of an exec that was seen, or reported as one that failed. Kept for the repeats that fanotify merges.
+    is_taken: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    processes: HashMap<u32, VecDeque<OpenedFile>>,
+    /// Processes that have opened a file of no known format.
+    no_format: Vec<u32>,
+}
+
+/// What one exec opened.
+#[derive(Debug, Default)]
+pub(crate) struct Match {
+    pub(crate) file: Option<Content>,
+    pub(crate) script: Option<Content>,
+}
+
+impl Opened {
+    /// A process opened a file for execution.
+    pub(crate) fn push(&mut self, pid: u32, content: Content, now: Instant) {
+        if self.processes.len() >= PROCESSES_MAX && !self.processes.contains_key(&pid) {
+            self.forget_before(now, Duration::from_millis(500));
+            if self.processes.len() >= PROCESSES_MAX {
+                self.processes.clear();
+            }
+        }
+        if content.kind == Kind::Other {
+            self.no_format.push(pid);
+        }
+        let files = self.processes.entry(pid).or_default();
+        if files.len() >= FILES_MAX {
+            files.pop_front();
+        }
+        files.push_back(OpenedFile {
+            content,
+            opened: now,
+            is_taken: false,
+        });
+    }
+
+    /// The files that an exec opened. Of repeats the first that was not taken yet, or the one they were merged into.
+    pub(crate) fn take(&mut self, record: &ExecRecord) -> Match {
+        let mut found = Match::default();
+        let Some(files) = self.processes.get_mut(&record.header.process.pid) else {
+            return found;
+        };
+        let is_program =
+            |file: &OpenedFile| is_same_file(&file.content.key, record.exec.file.key.as_ref());
+        let program = files
+            .iter()
+            .position(|file| !file.is_taken && is_program(file))
+            .or_else(|| files.iter().rposition(is_program));
+        let end = program.unwrap_or(files.len());
+        if record.interpreted {
+            found.script = script_position(files, end, record.exec.filename.file_name())
+                .and_then(|position| take_at(files, position));
+        }
+        found.file = program.and_then(|position| take_at(files, position));
+        // What was opened earlier and is no part of this exec was an exec that failed. A program that failed is of no
+        // further use; a file without format is reported by `failed`.
+        for file in files.iter_mut().take(end) {
+            if file.content.kind != Kind::Other {
+                file.is_taken = true;
+                file.content.fd = None;
+            }
+        }
+        found
+    }
+
+    /// What the process opened under this inode number: its `ld.so`.
+    pub(crate) fn take_inode(&mut self, pid: u32, inode: u64, device: u64) -> Option<Content> {
+        let files = self.processes.get_mut(&pid)?;
+        let position = files.iter().rposition(|file| {
+            file.content.key.inode == inode && file.content.key.device == device
+        })?;
+        take_at(files, position)
+    }
+
+    /// The files that no execve could run, after a wait for one that could.
+    pub(crate) fn failed(&mut self, now: Instant) -> Vec<(u32, Content)> {
+        let mut failed = Vec::new();
+        let processes = &mut self.processes;
+        self.no_format.retain(|&pid| {
+            let Some(files) = processes.get_mut(&pid) else {
+                return false;
+            };
+            let mut is_waiting = false;
+            for position in 0..files.len() {
+                let Some(file) = files.get(position) else {
+                    break;
+                };
+                if file.is_taken || file.content.kind != Kind::Other {
+                    continue;
+                }
+                if now.duration_since(file.opened) < NO_FORMAT_WAIT {
+                    is_waiting = true;
+                } else {
+                    failed.extend(take_at(files, position).map(|content| (pid, content)));
+                }
+            }
+            is_waiting
+        });
+        failed
+    }
+
+    /// Whether [`Opened::failed`] has to be asked again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.no_format.is_empty()
+    }
+
+    /// A process ended. Files that it could not run are still reported.
+    pub(crate) fn exited(&mut self, pid: u32) {
+        if !self.no_format.contains(&pid) {
+            self.processes.remove(&pid);
+        }
+    }
+
+    /// Forgets what no exec came for.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.forget_before(now, WAIT_MAX);
+    }
+
+    fn forget_before(&mut self, now: Instant, age: Duration) {
+        self.processes.retain(|_, files| {
+            files
+                .back()
+                .is_some_and(|file| now.duration_since(file.opened) < age)
+        });
+    }
+}
+
+/// Device numbers are left out: `stat` on an overlay of several filesystems gives another one than the inode has. Times
+/// are left out, since a link or an unlink after the exec changes them.
+fn is_same_file(key: &FileKey, program: Option<&FileKey>) -> bool {
+    program.is_some_and(|program| program.inode == key.inode && program.size == key.size)
+}
+
+/// The script before `end` by the name that execve was given; otherwise (symlinks, `/dev/fd/N`) the first of the
+/// scripts that lead to the program.
+fn script_position(files: &VecDeque<OpenedFile>, end: usize, name: &[u8]) -> Option<usize> {
+    let is_named = |file: &OpenedFile| {
+        file.content.kind != Kind::Elf && file.content.path.file_name() == name
+    };
+    let by_name = files
+        .iter()
+        .take(end)
+        .rposition(|file| !file.is_taken && is_named(file))
+        .or_else(|| files.iter().rposition(is_named));
+    by_name.or_else(|| {
+        let chain = files
+            .iter()
+            .take(end)
+            .rev()
+            .take_while(|file| !file.is_taken && file.content.kind != Kind::Elf)
+            .count();
+        (chain > 0).then(|| end - chain)
+    })
+}
+
+fn take_at(files: &mut VecDeque<OpenedFile>, position: usize) -> Option<Content> {
+    let file = files.get_mut(position)?;
+    file.is_taken = true;
+    Some(Content {
+        fd: file.content.fd.take(),
+        path: file.content.path.clone(),
+        ..file.content
+    })
+}

@@ -1,0 +1,563 @@
+//! The reader: takes what the kernel has, joins it, and sends observations.
+//!
+//! A round reads the rings first and fanotify then, so that every file opened by an exec of the batch is in hand before
+//! the batch is looked at.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+use model::{
+    Text, channel::Sender, limits,
+    event::{
+        Cgroup, Event, FileFacts, Loss, LossSource, Observation, Payload, ProcessKey, Sensor,
+        SensorCondition, SensorState,
+    },
+    provenance::MissingReason,
+};
+use rustix::{
+    event::{Timespec, epoll},
+    fs::{Mode, OFlags},
+};
+
+use crate::{
+    Config, Shared,
+    bpf::{KernelCounters, Probes},
+    clock::{self, Clock},
+    content::{Content, Delivered},
+    decode::{ExecRecord, Header, Record, fanotify_events},
+    marks::{self, Marks},
+    opened::Opened,
+    sys,
+};
+
+/// Records taken per ring and round: bounds how long the files opened by the first of them wait.
+const BATCH_RECORDS_MAX: usize = 2048;
+
+/// While things happen the reader looks this often instead of being woken for each of them.
+const NAP: Duration = Duration::from_millis(2);
+
+/// After as long without anything new the reader sleeps until it is woken.
+const NAPS_BEFORE_SLEEP: u32 = 10;
+
+/// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
+const SLEEP: Duration = Duration::from_secs(1);
+
+const TOKEN_OTHER: u64 = 0;
+
+/// A process that is not the host's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    start_ns: u64,
+    mnt_namespace: u32,
+    cgroup_id: u64,
+}
+
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    sender: Sender<Observation>,
+    probes: Probes,
+    marks: Option<Marks>,
+    /// Waited on while napping: what must not wait, and control.
+    nap: OwnedFd,
+    /// Waited on while asleep: everything.
+    sleep: OwnedFd,
+    clock: Clock,
+    opened: Opened,
+    delivered: Delivered,
+    processes: LruCache<u32, Known>,
+    cgroups: LruCache<u64, Arc<Cgroup>>,
+    reported: KernelCounters,
+    fanotify_lost: Option<Instant>,
+    fanotify_buffer: Vec<u8>,
+    own: ProcessKey,
+    expired: Instant,
+}
+
+/// The receiver is gone.
+struct Closed;
+
+impl Reader {
+    pub(crate) fn new(
+        _config: &Config,
+        probes: Probes,
+        shared: Arc<Shared>,
+        sender: Sender<Observation>,
+    ) -> io::Result<Self> {
+        let nap = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let sleep = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let other = epoll::EventData::new_u64(TOKEN_OTHER);
+        // Edge-triggered: a ring that has data nobody must be woken for does not end a nap.
+        epoll::add(
+            &nap,
+            &probes.exec_ring,
+            other,
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
+        )?;
+        epoll::add(&nap, &shared.wake, other, epoll::EventFlags::IN)?;
+        epoll::add(&sleep, &nap, other, epoll::EventFlags::IN)?;
+        epoll::add(&sleep, &probes.process_ring, other, epoll::EventFlags::IN)?;
+
+        let mut states = vec![running(Sensor::Ebpf, "execs, forks and exits are seen")];
+        let marks = match sys::fanotify_init()
+            .and_then(|group| Marks::new(group, rustix::io::dup(&nap)?))
+        {
+            Ok(marks) => {
+                epoll::add(&sleep, marks.group(), other, epoll::EventFlags::IN)?;
+                states.push(running(Sensor::Fanotify, "executed files are read when they are opened"));
+                Some(marks)
+            }
+            Err(error) => {
+                states.push(SensorState {
+                    sensor: Sensor::Fanotify,
+                    condition: SensorCondition::Lost,
+                    detail: format!(
+                        "fanotify is not usable ({error}): programs that end at once, scripts and files without format \
+                         are not read; run with CAP_SYS_ADMIN on a kernel with CONFIG_FANOTIFY"
+                    ),
+                });
+                None
+            }
+        };
+        *shared.states.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        let one = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self {
+            shared,
+            sender,
+            probes,
+            marks,
+            nap,
+            sleep,
+            clock: Clock::new(),
+            opened: Opened::default(),
+            delivered: Delivered::new(),
+            processes: LruCache::new(one(limits::PROCESSES_MAX)),
+            cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
+            reported: KernelCounters::default(),
+            fanotify_lost: None,
+            fanotify_buffer: vec![0; 64 * 1024],
+            own: ProcessKey {
+                pid: std::process::id(),
+                start_ns: 0,
+            },
+            expired: Instant::now(),
+        })
+    }
+
+    /// Reads until it is told to stop or the receiver is gone.
+    pub(crate) fn run(mut self) {
+        let mut quiet = 0;
+        loop {
+            let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
+            let Ok(was_busy) = self.round() else {
+                return;
+            };
+            if is_stopping {
+                return;
+            }
+            quiet = if was_busy { 0 } else { quiet + 1 };
+            if quiet < NAPS_BEFORE_SLEEP {
+                self.wait(NAP, false);
+                continue;
+            }
+            // Records written before the flag is seen do not wake: look once more behind it.
+            self.probes.set_asleep(true);
+            match self.round() {
+                Ok(false) => self.wait(SLEEP, true),
+                Ok(true) => quiet = 0,
+                Err(Closed) => return,
+            }
+            self.probes.set_asleep(false);
+        }
+    }
+
+    fn wait(&mut self, time: Duration, is_sleep: bool) {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or_default(),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        if is_sleep {
+            let mut events = [none(); 8];
+            let _ = epoll::wait(&self.sleep, &mut events, Some(&timeout));
+        }
+        let timeout = if is_sleep { Timespec::default() } else { timeout };
+        let mut events = [none(); 64];
+        let count = epoll::wait(&self.nap, &mut events, Some(&timeout)).unwrap_or_default();
+        for event in events.into_iter().take(count) {
+            let token = event.data.u64();
+            if token == TOKEN_OTHER {
+                continue;
+            }
+            let number = u32::try_from(token & u64::from(u32::MAX)).unwrap_or_default();
+            if let Some(marks) = &mut self.marks {
+                marks.changed(number);
+            }
+        }
+    }
+
+    /// One look at everything. True when there was something.
+    fn round(&mut self) -> Result<bool, Closed> {
+        let now = Instant::now();
+        self.clock.refresh(now);
+        self.take_control();
+        let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now));
+
+        let mut batch = self.probes.drain(BATCH_RECORDS_MAX);
+        let fanotify_count = self.drain_fanotify(now)?;
+        // The two rings are each in order, and times are taken before a record is written: a fork sorts before the
+        // child's exec, which sorts before its exit.
+        batch.records.sort_by_key(|record| header(record).boot_ns);
+        let was_busy = !batch.records.is_empty() || fanotify_count > 0;
+        for record in batch.records {
+            self.record(record, now)?;
+        }
+        for (pid, content) in self.opened.failed(now) {
+            self.exec_no_format(pid, content)?;
+        }
+        is_waiting |= self.opened.is_waiting();
+        self.report_losses(batch.undecodable)?;
+        if now.duration_since(self.expired) > marks::EXPIRE_INTERVAL {
+            self.expired = now;
+            self.opened.expire(now);
+            if let Some(marks) = &mut self.marks {
+                marks.expire();
+            }
+        }
+        Ok(was_busy || is_waiting)
+    }
+
+    fn take_control(&mut self) {
+        let mut counter = [0; 8];
+        // Empty most of the time.
+        if rustix::io::read(&self.shared.wake, &mut counter).is_err() {
+            return;
+        }
+        let ignored = std::mem::take(
+            &mut *self
+                .shared
+                .ignored_namespaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if let Some(marks) = &mut self.marks {
+            for number in ignored {
+                marks.ignore(number);
+            }
+        }
+    }
+
+    fn drain_fanotify(&mut self, now: Instant) -> Result<u64, Closed> {
+        let Some(marks) = &self.marks else {
+            return Ok(0);
+        };
+        let (mut count, mut overflows) = (0, 0);
+        // Bounded, so that a flood of opens does not keep the rings waiting.
+        for _ in 0..64 {
+            let read = match rustix::io::read(marks.group(), &mut self.fanotify_buffer) {
+                Ok(read) => read,
+                Err(rustix::io::Errno::AGAIN) => break,
+                // The event at hand is gone: no descriptor could be made for it.
+                Err(_) => {
+                    overflows += 1;
+                    break;
+                }
+            };
+            let events = self.fanotify_buffer.get(..read).unwrap_or_default();
+            for event in fanotify_events(events) {
+                count += 1;
+                overflows += u64::from(event.is_overflow);
+                let Some(fd) = event.fd.map(sys::own_event_fd) else {
+                    continue;
+                };
+                if let Some(content) = self.delivered.content(fd) {
+                    self.opened.push(event.pid, content, now);
+                }
+            }
+        }
+        add(&self.shared.counters.fanotify_events, count);
+        if overflows > 0 {
+            self.fanotify_lost = Some(now);
+            add(&self.shared.counters.fanotify_losses, overflows);
+            self.send_loss(LossSource::Fanotify, overflows)?;
+        }
+        Ok(count)
+    }
+
+    fn record(&mut self, record: Record, now: Instant) -> Result<(), Closed> {
+        match record {
+            Record::Exec(record) => self.exec(*record, now),
+            Record::Fork { header, parent } => {
+                self.saw(&header, now);
+                let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
+                self.send(&header, cgroup, Payload::Fork { parent })
+            }
+            Record::Exit { header } => {
+                let pid = header.process.pid;
+                self.processes.pop(&pid);
+                self.opened.exited(pid);
+                if let Some(marks) = &mut self.marks {
+                    marks.exited(pid, header.mnt_namespace);
+                }
+                let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
+                self.send(&header, cgroup, Payload::Exit)
+            }
+            Record::Memfd(_) => Ok(()),
+        }
+    }
+
+    fn saw(&mut self, header: &Header, now: Instant) {
+        self.processes.put(
+            header.process.pid,
+            Known {
+                start_ns: header.process.start_ns,
+                mnt_namespace: header.mnt_namespace,
+                cgroup_id: header.cgroup_id,
+            },
+        );
+        if let Some(marks) = &mut self.marks {
+            marks.saw(header.mnt_namespace, header.process.pid, now);
+        }
+    }
+
+    fn exec(&mut self, mut record: ExecRecord, now: Instant) -> Result<(), Closed> {
+        let pid = record.header.process.pid;
+        let found = self.opened.take(&record);
+        let mut content = found.file;
+        if content.is_none() {
+            content = self.content_by_proc(pid, &record.exec.file);
+        }
+        self.saw(&record.header, now);
+        if let Some(marks) = &mut self.marks
+            && !record.exec.file.is_memfd
+        {
+            marks.used(
+                record.header.mnt_namespace,
+                record.exec.file.mount_id,
+                pid,
+                now,
+            );
+        }
+        let mut file_fd = None;
+        match &mut content {
+            Some(content) => {
+                record.exec.file.key = Some(content.key);
+                file_fd = self.delivered.deliver(content);
+                if file_fd.is_none() && content.is_overload {
+                    record.exec.file.missing = Some(MissingReason::Overload);
+                }
+            }
+            None => {
+                add(&self.shared.counters.files_missing, 1);
+                record.exec.file.missing = Some(self.why_missing(&record, now));
+            }
+        }
+        let mut script_fd = None;
+        if record.interpreted {
+            record.exec.script = Some(match found.script {
+                Some(mut script) => {
+                    script_fd = self.delivered.deliver(&mut script);
+                    facts(&script, script_fd.is_none())
+                }
+                None => FileFacts {
+                    path: record.exec.filename.clone(),
+                    missing: Some(self.why_missing(&record, now)),
+                    ..FileFacts::default()
+                },
+            });
+        }
+        let cgroup = self.cgroup(record.header.cgroup_id, &record.cgroup_path);
+        let event = Event {
+            time: self.clock.wall(record.header.boot_ns),
+            process: record.header.process,
+            cgroup: Some(cgroup),
+            payload: Payload::Exec(Box::new(record.exec)),
+        };
+        self.send_observation(Observation {
+            event,
+            file: file_fd,
+            script: script_fd,
+        })
+    }
+
+    /// The program by way of the process, when fanotify had no mark on its mount: only while the process lives.
+    fn content_by_proc(&mut self, pid: u32, file: &FileFacts) -> Option<Content> {
+        let key = file.key?;
+        if self.delivered.contains(&key) {
+            return Some(Content::known(key, file.link_count));
+        }
+        let fd = rustix::fs::open(
+            format!("/proc/{pid}/exe"),
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
+            Mode::empty(),
+        )
+        .ok()?;
+        let content = self.delivered.content(fd)?;
+        // Otherwise the process has moved on to another program.
+        (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
+    }
+
+    fn why_missing(&self, record: &ExecRecord, now: Instant) -> MissingReason {
+        let file = &record.exec.file;
+        let is_watched = self
+            .marks
+            .as_ref()
+            .is_some_and(|marks| marks.is_watched(record.header.mnt_namespace, file.mount_id));
+        if self
+            .fanotify_lost
+            .is_some_and(|lost| now.duration_since(lost) < Duration::from_secs(5))
+        {
+            MissingReason::NotificationLost
+        } else if file.is_memfd || is_watched {
+            MissingReason::ProcessGone
+        } else {
+            MissingReason::NotWatched
+        }
+    }
+
+    fn exec_no_format(&mut self, pid: u32, mut content: Content) -> Result<(), Closed> {
+        let Some(known) = self.processes.get(&pid).copied() else {
+            return Ok(());
+        };
+        let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
+        let fd = self.delivered.deliver(&mut content);
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(clock::boot_ns()),
+                process: ProcessKey {
+                    pid,
+                    start_ns: known.start_ns,
+                },
+                cgroup,
+                payload: Payload::ExecNoFormat {
+                    file: facts(&content, fd.is_none()),
+                },
+            },
+            file: fd,
+            script: None,
+        })
+    }
+
+    fn cgroup(&mut self, id: u64, path: &Text) -> Arc<Cgroup> {
+        if let Some(known) = self.cgroups.get(&id)
+            && known.path == *path
+        {
+            return Arc::clone(known);
+        }
+        let cgroup = Arc::new(Cgroup {
+            id,
+            path: path.clone(),
+        });
+        self.cgroups.put(id, Arc::clone(&cgroup));
+        cgroup
+    }
+
+    /// Says what the kernel counted as lost since the last time.
+    fn report_losses(&mut self, undecodable: u64) -> Result<(), Closed> {
+        let counters = self.probes.counters();
+        let exec = counters.exec_losses.saturating_sub(self.reported.exec_losses);
+        let process = counters
+            .process_losses
+            .saturating_sub(self.reported.process_losses);
+        self.reported = counters;
+        let shared = &self.shared.counters;
+        shared.execs.store(counters.execs, Ordering::Relaxed);
+        shared.exec_losses.store(counters.exec_losses, Ordering::Relaxed);
+        shared
+            .process_events
+            .store(counters.process_events, Ordering::Relaxed);
+        shared
+            .process_losses
+            .store(counters.process_losses, Ordering::Relaxed);
+        add(&shared.undecodable, undecodable);
+        for (source, count) in [
+            (LossSource::ExecRing, exec),
+            (LossSource::ProcessRing, process),
+            (LossSource::Decode, undecodable),
+        ] {
+            if count > 0 {
+                self.send_loss(source, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_loss(&self, source: LossSource, count: u64) -> Result<(), Closed> {
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(clock::boot_ns()),
+                process: self.own,
+                cgroup: None,
+                payload: Payload::Loss(Loss { source, count }),
+            },
+            file: None,
+            script: None,
+        })
+    }
+
+    fn send(
+        &self,
+        header: &Header,
+        cgroup: Option<Arc<Cgroup>>,
+        payload: Payload,
+    ) -> Result<(), Closed> {
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(header.boot_ns),
+                process: header.process,
+                cgroup,
+                payload,
+            },
+            file: None,
+            script: None,
+        })
+    }
+
+    fn send_observation(&self, observation: Observation) -> Result<(), Closed> {
+        self.sender.send_waiting(observation).map_err(|_| Closed)
+    }
+}
+
+fn header(record: &Record) -> &Header {
+    match record {
+        Record::Exec(exec) => &exec.header,
+        Record::Fork { header, .. } | Record::Exit { header } => header,
+        Record::Memfd(memfd) => &memfd.header,
+    }
+}
+
+fn facts(content: &Content, has_no_descriptor: bool) -> FileFacts {
+    FileFacts {
+        path: content.path.clone(),
+        key: Some(content.key),
+        link_count: content.link_count,
+        missing: (has_no_descriptor && content.is_overload).then_some(MissingReason::Overload),
+        ..FileFacts::default()
+    }
+}
+
+fn running(sensor: Sensor, detail: &str) -> SensorState {
+    SensorState {
+        sensor,
+        condition: SensorCondition::Running,
+        detail: detail.to_owned(),
+    }
+}
+
+fn none() -> epoll::Event {
+    epoll::Event {
+        flags: epoll::EventFlags::empty(),
+        data: epoll::EventData::new_u64(0),
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
