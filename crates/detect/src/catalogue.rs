@@ -6,7 +6,7 @@ use crate::{
         added_malicious_library_loaded, built_in_malicious_binary_executed,
         built_in_malicious_library_loaded, container_not_covered, events_dropped,
         malicious_binary_executed, malicious_library_loaded, modified_malicious_binary_executed,
-        modified_malicious_library_loaded, sensor_lost,
+        modified_malicious_library_loaded, sensor_lost, suspicious_openssl_shared_object_loaded,
     },
     spec::Spec,
 };
@@ -21,6 +21,7 @@ pub static CATALOGUE: &[&Spec] = &[
     &modified_malicious_library_loaded::SPEC,
     &built_in_malicious_library_loaded::SPEC,
     &malicious_library_loaded::SPEC,
+    &suspicious_openssl_shared_object_loaded::SPEC,
     &added_binary_executed::SPEC,
     &added_library_loaded::SPEC,
     &sensor_lost::SPEC,

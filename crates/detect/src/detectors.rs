@@ -13,3 +13,4 @@ pub(crate) mod malicious_library_loaded;
 pub(crate) mod modified_malicious_binary_executed;
 pub(crate) mod modified_malicious_library_loaded;
 pub(crate) mod sensor_lost;
+pub(crate) mod suspicious_openssl_shared_object_loaded;

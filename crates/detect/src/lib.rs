@@ -16,6 +16,7 @@ pub mod docs;
 pub mod finding;
 mod known;
 mod next_steps;
+mod openssl;
 pub mod redact;
 pub mod samples;
 mod settings;

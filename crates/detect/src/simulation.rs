@@ -172,15 +172,16 @@ impl Step {
     }
 }
 
-/// Octal escapes of the shell's own printf: no file, no encoder and no quoting is needed in the container.
+/// Octal escapes of the shell's own printf: no file, no encoder and no quoting is needed in the container. They stand in an
+/// argument, not in the format, where shells differ on what an escaped `%` means.
 fn write_sample(script: &mut String, path: &str, sample: Sample, mode: u32) {
     let escaped: String = sample
         .bytes()
         .iter()
-        .map(|byte| format!("\\{byte:03o}"))
+        .map(|byte| format!("\\0{byte:03o}"))
         .collect();
     script.push_str(&format!(
-        "printf '{escaped}' > {path}\nchmod {mode:o} {path}",
+        "printf '%b' '{escaped}' > {path}\nchmod {mode:o} {path}",
         path = quote(path)
     ));
 }
