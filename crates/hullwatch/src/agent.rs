@@ -1,0 +1,343 @@
+//! The agent: sensors, pipeline and store joined by bounded queues. Reads from top to bottom as the events flow.
+//!
+//! ```text
+//! sensors --observations--> pipeline thread (enrich, detect, build) --findings--> recorder thread (store, announce)
+//! ```
+//!
+//! Each queue makes its sender wait. What waiting costs is lost in the kernel's ring buffer, which counts it.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, anyhow};
+use enrich::Enricher;
+use model::{
+    Timestamp, channel,
+    enriched::EnrichedEvent,
+    event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
+    finding::FindingResult,
+    limits::OBSERVATIONS_QUEUED_MAX,
+    recording,
+};
+use sensor_ebpf::Sensors;
+use store::{Gap, GapKind, Outcome, Recorded, Store};
+
+use crate::{config::Config, judge::Judge};
+
+/// Findings between pipeline and recorder, and the most that one transaction takes.
+const FINDINGS_QUEUED_MAX: usize = 256;
+
+/// How long the pipeline sleeps when nothing comes: pending work (slow hashes, a recording to flush) waits no longer.
+const PIPELINE_IDLE: Duration = Duration::from_millis(500);
+
+/// The same while large files are being hashed.
+const PIPELINE_BUSY: Duration = Duration::from_millis(5);
+
+/// Time between two signs of life in the store.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// Between two signs of life, this long means that the agent did not run (stopped, starved, suspended): a gap.
+const GAP_MIN: Duration = Duration::from_secs(6);
+
+/// What the agent works with.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
+    pub(crate) scanner: Box<dyn enrich::Scanner + Send>,
+    pub(crate) record: Option<PathBuf>,
+    /// Told about every finding that is new or changed, after it is durable.
+    pub(crate) announce: Box<dyn FnMut(&FindingResult) -> Result<()> + Send>,
+    /// Told once, when running containers are covered.
+    pub(crate) on_watching: Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>,
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    store: Arc<Store>,
+    sensors: Sensors,
+    sender: channel::Sender<Observation>,
+    pipeline: JoinHandle<Result<()>>,
+    recorder: JoinHandle<Result<()>>,
+    last_beat: SystemTime,
+}
+
+impl Agent {
+    /// Starts everything. When it returns the sensors are attached.
+    pub(crate) fn start(parts: Parts) -> Result<Self> {
+        let Parts {
+            config,
+            store,
+            scanner,
+            record,
+            announce,
+            on_watching,
+        } = parts;
+        let recording = record.map(|path| create_recording(&path)).transpose()?;
+        let now = SystemTime::now();
+        let gap = store.begin_run(Timestamp::from(now))?;
+
+        let (sender, observations) = channel::bounded(OBSERVATIONS_QUEUED_MAX);
+        let (findings, recorded) = sync_channel(FINDINGS_QUEUED_MAX);
+        if let Some(gap) = gap {
+            send(
+                &sender,
+                Sensor::Agent,
+                SensorCondition::Gap,
+                gap_detail(&gap),
+            )?;
+        }
+        let recorder = spawn("recorder", {
+            let store = Arc::clone(&store);
+            move || record_findings(&store, &recorded, announce)
+        })?;
+        // The sensor sends before `start` returns, so the ignorer comes late: until then nothing is ignored.
+        let sensor_config = config.sensor.clone();
+        let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
+        let pipeline = spawn("pipeline", {
+            let ignorer = Arc::clone(&ignorer);
+            move || {
+                let ignore = Box::new(move |cgroup_id, mnt_namespace| {
+                    if let Some(ignorer) = ignorer.get() {
+                        ignorer.ignore(cgroup_id, mnt_namespace);
+                    }
+                });
+                let pipeline = Pipeline {
+                    enricher: Enricher::new(config.enrich(), scanner, ignore),
+                    judge: Judge::new(config.detection, config.naming),
+                    findings,
+                    recording,
+                    on_watching: Some(on_watching),
+                };
+                pipeline.run(&observations)
+            }
+        })?;
+        let sensors =
+            sensor_ebpf::start(sensor_config, sender.clone()).context("starting the sensors")?;
+        let _ = ignorer.set(sensors.ignorer());
+        // Behind everything that the start-up scan sent: when the pipeline gets here, running containers are covered.
+        send(
+            &sender,
+            Sensor::Agent,
+            SensorCondition::Running,
+            String::new(),
+        )?;
+        Ok(Self {
+            store,
+            sensors,
+            sender,
+            pipeline,
+            recorder,
+            last_beat: now,
+        })
+    }
+
+    /// A sign of life, to be given every [`HEARTBEAT`].
+    ///
+    /// # Errors
+    /// When a thread of the agent has ended: nothing is watched any more.
+    pub(crate) fn beat(&mut self) -> Result<()> {
+        if self.pipeline.is_finished() || self.recorder.is_finished() {
+            return Err(anyhow!("a part of the agent has stopped working"));
+        }
+        let now = SystemTime::now();
+        let since = now.duration_since(self.last_beat).unwrap_or_default();
+        if since > GAP_MIN {
+            let detail = format!(
+                "nothing was watched from {} to {}: the agent did not run in between",
+                Timestamp::from(self.last_beat),
+                Timestamp::from(now)
+            );
+            send(&self.sender, Sensor::Agent, SensorCondition::Gap, detail)?;
+        }
+        self.last_beat = now;
+        Ok(self.store.heartbeat(Timestamp::from(now))?)
+    }
+
+    /// What the sensors say about themselves.
+    pub(crate) fn sensor_states(&self) -> Vec<SensorState> {
+        self.sensors.states()
+    }
+
+    /// Stops the sensors, lets everything that was seen run to its end, and closes the run.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.sensors.stop();
+        drop(self.sender);
+        join("pipeline", self.pipeline)?;
+        join("recorder", self.recorder)?;
+        Ok(self.store.end_run(Timestamp::from(SystemTime::now()))?)
+    }
+}
+
+/// Enrich, detect, build: everything between the sensors and the store, on one thread.
+struct Pipeline {
+    enricher: Enricher,
+    judge: Judge,
+    findings: SyncSender<FindingResult>,
+    recording: Option<BufWriter<File>>,
+    on_watching: Option<Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>>,
+}
+
+impl Pipeline {
+    fn run(mut self, observations: &Receiver<Observation>) -> Result<()> {
+        let mut events = Vec::new();
+        loop {
+            let wait = if self.enricher.has_pending() {
+                PIPELINE_BUSY
+            } else {
+                PIPELINE_IDLE
+            };
+            let mut next = match observations.recv_timeout(wait) {
+                Ok(observation) => Some(observation),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let idle = next.is_none();
+            while let Some(observation) = next {
+                self.observe(observation, &mut events);
+                self.judge_all(&mut events)?;
+                next = observations.try_recv().ok();
+            }
+            self.enricher.poll(&mut events);
+            self.judge_all(&mut events)?;
+            if idle && let Some(recording) = &mut self.recording {
+                recording.flush().context("writing the recording")?;
+            }
+        }
+        let deadline = Instant::now() + FINISH_MAX;
+        while self.enricher.has_pending() && Instant::now() < deadline {
+            thread::park_timeout(PIPELINE_BUSY);
+            self.enricher.poll(&mut events);
+            self.judge_all(&mut events)?;
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.flush().context("writing the recording")?;
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, observation: Observation, events: &mut Vec<EnrichedEvent>) {
+        let is_watching = matches!(
+            &observation.event.payload,
+            Payload::SensorState(SensorState {
+                sensor: Sensor::Agent,
+                condition: SensorCondition::Running,
+                ..
+            })
+        );
+        if is_watching {
+            if let Some(on_watching) = self.on_watching.take() {
+                on_watching(&self.enricher.containers().collect::<Vec<_>>());
+            }
+        } else {
+            self.enricher.observe(observation, events);
+        }
+    }
+
+    fn judge_all(&mut self, events: &mut Vec<EnrichedEvent>) -> Result<()> {
+        for event in events.drain(..) {
+            if let Some(recording) = &mut self.recording {
+                recording::write_event(recording, &event).context("writing the recording")?;
+            }
+            let log_tail = |_: &_| Vec::new();
+            for finding in self.judge.findings(&event, log_tail) {
+                // The recorder is gone only when the store failed; `beat` reports that.
+                let _ = self.findings.send(finding);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Time that large files still being hashed get when the agent stops.
+const FINISH_MAX: Duration = Duration::from_secs(10);
+
+/// Stores findings in batches, and announces what is new once it is durable.
+fn record_findings(
+    store: &Store,
+    findings: &Receiver<FindingResult>,
+    mut announce: Box<dyn FnMut(&FindingResult) -> Result<()> + Send>,
+) -> Result<()> {
+    while let Ok(first) = findings.recv() {
+        let mut batch = vec![first];
+        batch.extend(findings.try_iter().take(FINDINGS_QUEUED_MAX - 1));
+        let outcomes = store.record(&batch).context("storing findings")?;
+        for (finding, Recorded { outcome, muted, .. }) in batch.iter().zip(outcomes) {
+            if !muted && !matches!(outcome, Outcome::Repeat { .. }) {
+                announce(finding)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn create_recording(path: &std::path::Path) -> Result<BufWriter<File>> {
+    let file =
+        File::create(path).with_context(|| format!("creating the recording {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    recording::write_header(&mut out, "made by `hullwatch run --record`")
+        .context("writing the recording")?;
+    Ok(out)
+}
+
+fn gap_detail(gap: &Gap) -> String {
+    let how = match gap.kind {
+        GapKind::Stopped => "the agent was stopped",
+        GapKind::Lost => "the agent ended without being stopped",
+    };
+    format!("nothing was watched from {} to {}: {how}", gap.from, gap.to)
+}
+
+fn send(
+    sender: &channel::Sender<Observation>,
+    sensor: Sensor,
+    condition: SensorCondition,
+    detail: String,
+) -> Result<()> {
+    let event = Event {
+        time: Timestamp::from(SystemTime::now()),
+        process: ProcessKey {
+            pid: std::process::id(),
+            start_ns: 0,
+        },
+        cgroup: None,
+        payload: Payload::SensorState(SensorState {
+            sensor,
+            condition,
+            detail,
+        }),
+    };
+    let observation = Observation {
+        event,
+        file: None,
+        script: None,
+    };
+    sender
+        .send_waiting(observation)
+        .map_err(|_| anyhow!("the pipeline has stopped"))
+}
+
+fn spawn(
+    name: &str,
+    run: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<JoinHandle<Result<()>>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .with_context(|| format!("starting the {name} thread"))
+}
+
+fn join(name: &str, thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread
+        .join()
+        .map_err(|_| anyhow!("the {name} thread panicked"))?
+        .with_context(|| format!("in the {name} thread"))
+}

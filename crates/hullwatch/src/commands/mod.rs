@@ -1,0 +1,24 @@
+//! One file a command.
+
+mod detectors;
+mod doctor;
+mod findings;
+mod intel;
+mod replay;
+mod run;
+mod simulate;
+
+use crate::cli::Command;
+
+/// Runs a command. The number is the exit code.
+pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Findings(command) => findings::run(&command),
+        Command::Detectors(args) => detectors::run(&args),
+        Command::Intel(command) => intel::run(&command),
+        Command::Replay(args) => replay::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}

@@ -1,0 +1,82 @@
+//! The configuration file: everything has a default, a misspelled key is an error.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use detect::finding::Naming;
+use serde::Deserialize;
+
+/// `hullwatch run --config FILE`. `docs/configuration.md` is its page.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Detectors on or off, their severities, and what findings report of arguments and environment.
+    pub(crate) detection: detect::Settings,
+    /// Names of findings and resources.
+    pub(crate) naming: Naming,
+    /// Where engines keep their files, when that cannot be found out.
+    pub(crate) engines: Engines,
+    /// The findings store.
+    pub(crate) findings: Findings,
+    /// The kernel side.
+    #[serde(skip)]
+    pub(crate) sensor: sensor_ebpf::Config,
+}
+
+/// `[engines]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Engines {
+    /// More directories with engine files.
+    pub(crate) extra_roots: Vec<PathBuf>,
+}
+
+/// `[findings]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Findings {
+    /// Findings older than this are deleted.
+    pub(crate) retention_days: u32,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        // SCC keeps findings of activations since May 2025 for 90 days.
+        Self { retention_days: 90 }
+    }
+}
+
+impl Config {
+    /// Reads the file, or takes the defaults when there is none.
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
+        let mut config: Self = match path {
+            None => Self::default(),
+            Some(path) => {
+                let text = fs::read_to_string(path)
+                    .with_context(|| format!("reading {}", path.display()))?;
+                toml::from_str(&text).with_context(|| format!("in {}", path.display()))?
+            }
+        };
+        config.detection.check().context("in the configuration")?;
+        if config.naming.host == Naming::default().host {
+            let name = rustix::system::uname();
+            config.naming.host = name.nodename().to_string_lossy().into_owned();
+        }
+        Ok(config)
+    }
+
+    /// The part that the enricher needs.
+    pub(crate) fn enrich(&self) -> enrich::Config {
+        enrich::Config {
+            containers: enrich::containers::Config {
+                extra_roots: self.engines.extra_roots.clone(),
+                report_env_values: self.detection.report_env_values,
+                ..enrich::containers::Config::default()
+            },
+            ..enrich::Config::default()
+        }
+    }
+}
