@@ -294,23 +294,36 @@ impl Finder {
             )
             .ok()
             .and_then(|(bytes, _)| podman::parse_containers(&bytes, id).ok()?);
-        let is_complete = record.is_some();
-        let record = record.unwrap_or_default();
         let database = self.podman_database(&storage, id);
+        let is_complete = record.is_some() && database.is_some();
+        let record = record.unwrap_or_default();
+        let images = storage.join(format!("{driver}-images"));
         let digest = self
             .files
-            .read(&storage.join(format!("{driver}-images")), "images.json")
+            .read(&images, "images.json")
             .ok()
             .and_then(|(bytes, _)| podman::parse_image_digest(&bytes, &record.image_id).ok()?)
             .or_else(|| {
                 (!record.image_id.is_empty()).then(|| format!("sha256:{}", record.image_id))
             });
-        let (labels, pod) = database.unwrap_or_default();
+        let (labels, pod) = match database {
+            Some((database, pod)) => {
+                let pod = pod.map(|pod| Pod {
+                    name: bound::name(&pod.name),
+                    uid: bound::name(&database.pod),
+                    container: bound::name(record.name.as_deref().unwrap_or_default()),
+                    labels: bound::labels(&pod.labels),
+                    ..Default::default()
+                });
+                (bound::labels(&database.labels), pod)
+            }
+            None => (BTreeMap::new(), None),
+        };
         let log_path = match process {
             Some(EngineProcess::Conmon {
                 log_path: Some(path),
                 ..
-            }) => Some(path.to_string_lossy().into_owned()),
+            }) => Some(bound::name(&path.to_string_lossy())),
             _ => None,
         };
         Some(Description {
@@ -323,7 +336,7 @@ impl Finder {
                 created: record.created,
                 pod,
                 settings: config.settings,
-                log_path: log_path.map(|path| bound::name(&path)),
+                log_path,
                 ..Default::default()
             },
             is_complete,
@@ -331,12 +344,14 @@ impl Finder {
         })
     }
 
+    /// Podman before version 5. Later ones keep labels and pods in SQLite (`db.sql`), which is not read.
     fn podman_database(
         &self,
-        _storage: &Path,
-        _id: &str,
-    ) -> Option<(BTreeMap<String, String>, Option<Pod>)> {
-        None
+        storage: &Path,
+        id: &str,
+    ) -> Option<(podman::DatabaseConfig, Option<podman::DatabasePod>)> {
+        let file = self.files.open(storage, "libpod/bolt_state.db").ok()?;
+        podman::look_up(&file, id).ok()?
     }
 
     fn crio(&self, id: &str, process: Option<&EngineProcess>) -> Option<Description> {
@@ -359,12 +374,28 @@ impl Finder {
 
     fn containerd(&self, id: &str) -> Option<Description> {
         let task = self.task(id)?;
-        let container = containerd::container(&task.config);
+        let record = self.containerd_record(&task, id);
         Some(Description {
-            container,
-            is_complete: false,
+            is_complete: record.is_some(),
+            container: containerd::container(&task.config, record),
             source: Some(task.source),
         })
+    }
+
+    fn containerd_record(&self, task: &Task, id: &str) -> Option<containerd::Record> {
+        // The link `work` of a bundle leads to ROOT/io.containerd.runtime.v2.task/NAMESPACE/ID.
+        let work = self.files.link(&task.directory.join(id), "work");
+        let root = work
+            .as_deref()
+            .and_then(|work| work.ancestors().nth(3))
+            .unwrap_or(Path::new("/var/lib/containerd"));
+        let namespace = task.directory.file_name()?.to_str()?;
+        let file = self
+            .files
+            .open(root, "io.containerd.metadata.v1.bolt/meta.db")
+            .ok()?;
+        let sandbox = containerd::sandbox_id(&task.config);
+        containerd::look_up(&file, namespace, id, sandbox).ok()?
     }
 
     fn runc(&self, id: &str) -> Option<Description> {
@@ -413,7 +444,11 @@ impl Finder {
                 let directory = root.join(&namespace);
                 let (config, stamp) = self.oci_config(&directory, id)?;
                 let source = (directory.join(id).join("config.json"), stamp);
-                Some(Task { config, source })
+                Some(Task {
+                    directory,
+                    config,
+                    source,
+                })
             })
         })
     }
@@ -444,6 +479,8 @@ impl Finder {
 }
 
 struct Task {
+    /// TASKS/NAMESPACE
+    directory: PathBuf,
     config: oci::Config,
     source: (PathBuf, Stamp),
 }

@@ -6,9 +6,10 @@
 //! inside is asked.
 
 pub mod argv;
+pub mod bolt;
 mod bound;
 pub mod cgroup;
-mod containerd;
+pub mod containerd;
 mod crio;
 pub mod docker;
 mod files;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::Timestamp;
 use serde::Deserialize;
 
-use super::bound::or_default;
+use super::{bolt, bound::or_default};
 
 /// One container of `DRIVER-containers/containers.json`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,19 +82,8 @@ pub struct DatabaseConfig {
     /// Labels of the container and its image.
     #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
-    /// Image reference, normalised.
-    #[serde(rename = "rootfsImageName")]
-    pub image: String,
     /// Id of its pod, empty when it has none.
     pub pod: String,
-}
-
-/// Reads the `config` value of a container (`ctr` bucket) in libpod's `bolt_state.db`.
-///
-/// # Errors
-/// When it is not JSON of that shape.
-pub fn parse_database_config(bytes: &[u8]) -> Result<DatabaseConfig, serde_json::Error> {
-    serde_json::from_slice(bytes)
 }
 
 /// What matters of a pod's configuration in libpod's database.
@@ -108,10 +97,37 @@ pub struct DatabasePod {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Reads the `config` value of a pod (`pod` bucket) in libpod's `bolt_state.db`.
+/// A container's configuration and its pod's, from `bolt_state.db`. `None` when it is not there.
 ///
 /// # Errors
-/// When it is not JSON of that shape.
-pub fn parse_database_pod(bytes: &[u8]) -> Result<DatabasePod, serde_json::Error> {
-    serde_json::from_slice(bytes)
+/// When the database cannot be read.
+pub fn look_up(
+    source: &dyn bolt::Source,
+    id: &str,
+) -> Result<Option<(DatabaseConfig, Option<DatabasePod>)>, bolt::Error> {
+    bolt::read(source, |database| {
+        let Some(json) = config_of(database, b"ctr", id)? else {
+            return Ok(None);
+        };
+        let Ok(config) = serde_json::from_slice::<DatabaseConfig>(&json) else {
+            return Ok(None);
+        };
+        let pod = match config.pod.as_str() {
+            "" => None,
+            pod => config_of(database, b"pod", pod)?
+                .and_then(|json| serde_json::from_slice(&json).ok()),
+        };
+        Ok(Some((config, pod)))
+    })
+}
+
+fn config_of(
+    database: &bolt::Database<'_>,
+    kind: &[u8],
+    id: &str,
+) -> Result<Option<Vec<u8>>, bolt::Error> {
+    match database.bucket(&[kind, id.as_bytes()])? {
+        Some(bucket) => database.get(&bucket, b"config"),
+        None => Ok(None),
+    }
 }

@@ -51,10 +51,6 @@ impl Podman {
             )
             .env("CONTAINERS_CONF", self.directory.join("containers.conf"))
             .arg("--runtime=runc")
-            .arg(format!(
-                "--runtime-flag=root={}/runc",
-                self.directory.path().display()
-            ))
             .arg("--cgroup-manager=cgroupfs")
             .arg("--events-backend=file")
             .arg("--log-level=error")
