@@ -136,7 +136,7 @@ fn answers(runtime: Runtime) -> Result<()> {
             command
         }
         Runtime::Podman => engines::podman(&["info"]),
-        Runtime::Containerd => engines::ctr(&["--timeout", "5s", "version"]),
+        Runtime::Containerd => engines::ctr(&["--connect-timeout", "2s", "version"]),
         Runtime::Docker => engines::docker(&["version"]),
     };
     let program = command.get_program().to_string_lossy().into_owned();

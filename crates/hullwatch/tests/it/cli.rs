@@ -1,0 +1,67 @@
+//! Exit codes and output of commands that need no watcher.
+
+use serde_json::Value;
+
+use crate::watcher::{hullwatch, stderr};
+
+#[test]
+fn a_simulation_that_does_not_exist_is_a_mistake_of_usage() {
+    let output = hullwatch(&["simulate", "no_such_detector"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("no_such_detector"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn simulations_are_listed_without_running_one() {
+    let output = hullwatch(&["simulate", "--list"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for spec in detect::CATALOGUE {
+        assert!(
+            text.lines().any(|line| line.starts_with(spec.id)),
+            "{}: {text}",
+            spec.id
+        );
+    }
+    assert!(!text.contains('\x1b'), "colors belong on a terminal only");
+}
+
+#[test]
+fn doctor_finds_that_this_machine_can_be_watched() {
+    let output = hullwatch(&["doctor", "--format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["watching"], "full", "{report:#}");
+    assert_eq!(output.status.code(), Some(0));
+    let engines: Vec<_> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["status"] == "ok")
+        .filter_map(|check| check["name"].as_str())
+        .collect();
+    assert!(
+        engines.contains(&"runc") && engines.contains(&"Podman"),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn findings_of_a_directory_without_a_store_cannot_be_listed() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = hullwatch(&[
+        "findings",
+        "list",
+        "--state-dir",
+        empty.path().to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        stderr(&output).starts_with("error: "),
+        "{}",
+        stderr(&output)
+    );
+}

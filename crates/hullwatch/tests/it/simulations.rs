@@ -1,0 +1,139 @@
+//! Every detector's simulation raises its finding in a real container, and no other.
+
+use std::{collections::BTreeMap, process::Command};
+
+use detect::{CATALOGUE, Spec};
+use model::finding::{FindingClass, FindingResult};
+use testkit::{
+    Engine,
+    engines::{Containerd, Docker, Podman},
+};
+
+use crate::watcher::{HULLWATCH, Options, State, Watcher, categories, hullwatch, stderr};
+
+/// These two are about everything added, malicious or not, so they fire beside others.
+const BROAD: [&str; 2] = ["added_binary_executed", "added_library_loaded"];
+
+#[test]
+fn each_raises_its_finding_and_no_other() {
+    // Detectors that are off by default are on here.
+    let config: String = CATALOGUE
+        .iter()
+        .filter(|spec| !spec.enabled_by_default)
+        .map(|spec| format!("[detection.detectors.{}]\nenabled = true\n", spec.id))
+        .collect();
+    let watcher = Watcher::start_with(&Options {
+        config: &config,
+        ..Options::default()
+    });
+    let state_dir = watcher.state_dir().to_str().unwrap().to_owned();
+    let mut containers = BTreeMap::new();
+    for spec in CATALOGUE {
+        let output = hullwatch(&[
+            "simulate",
+            spec.id,
+            "--runtime",
+            "runc",
+            "--state-dir",
+            &state_dir,
+        ]);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}: {}",
+            spec.id,
+            stderr(&output)
+        );
+        containers.insert(spec.id, container_name(&stderr(&output)));
+    }
+    let state = watcher.stop();
+    for spec in CATALOGUE {
+        check(spec, &containers[spec.id], &state);
+    }
+}
+
+fn check(spec: &Spec, container: &str, state: &State) {
+    if spec.finding_class == FindingClass::SccError && spec.id != "container_not_covered" {
+        let found = state.findings(&format!("category=\"{}\"", spec.category));
+        assert!(!found.is_empty(), "{} raised nothing", spec.id);
+        return;
+    }
+    let expected = [spec.category];
+    let mut found = state.findings_of(container);
+    found.retain(|result| !is_beside(spec, result));
+    assert_eq!(categories(&found), expected, "{}: {found:#?}", spec.id);
+}
+
+/// Findings that other detectors rightly raise about the same act.
+fn is_beside(spec: &Spec, result: &FindingResult) -> bool {
+    let by = CATALOGUE
+        .iter()
+        .find(|other| other.category == result.finding.category)
+        .unwrap();
+    // A container on a plain directory is not covered in full, whatever else happens in it.
+    let plain =
+        by.id == "container_not_covered" && spec.simulation.root == detect::simulation::Root::Plain;
+    by.id != spec.id && (BROAD.contains(&by.id) || plain)
+}
+
+/// The same act with each engine: the container's metadata must be found in each engine's own way.
+#[test]
+fn an_engine_makes_no_difference() {
+    let containerd = Containerd::start();
+    let docker = Docker::start();
+    let podman = Podman::start();
+    let socket = |engine: &dyn Engine| engine.directory().join("sock").to_str().unwrap().to_owned();
+    let file = |name: &str| podman.directory().join(name).to_str().unwrap().to_owned();
+    let environment = [
+        ("CONTAINERD_ADDRESS", socket(&containerd)),
+        ("DOCKER_HOST", format!("unix://{}", socket(&docker))),
+        ("CONTAINERS_STORAGE_CONF", file("storage.conf")),
+        ("CONTAINERS_CONF", file("containers.conf")),
+    ];
+    let watcher = Watcher::start();
+    let id = "added_malicious_binary_executed";
+    let mut containers = Vec::new();
+    for engine in ["runc", "podman", "containerd", "docker"] {
+        let output = testkit::command::output(
+            Command::new(HULLWATCH)
+                .args(["simulate", id, "--runtime", engine, "--state-dir"])
+                .arg(watcher.state_dir())
+                .envs(environment.clone()),
+        );
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{engine}: {}",
+            stderr(&output)
+        );
+        containers.push((engine, container_name(&stderr(&output))));
+    }
+    let state = watcher.stop();
+    for (engine, container) in containers {
+        let found = state.findings_of(&container);
+        assert_eq!(
+            categories(&found),
+            ["Execution: Added Malicious Binary Executed"],
+            "{engine}: {container} {found:#?}"
+        );
+        let image = found[0].finding.containers[0].uri.as_str();
+        // runc knows no images.
+        assert_eq!(
+            engine != "runc",
+            image.contains("hullwatch-simulation"),
+            "{engine}: {image}"
+        );
+    }
+}
+
+/// `simulate` says which container it used.
+fn container_name(said: &str) -> String {
+    let after = said
+        .split("container hullwatch-simulation-")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{said}"));
+    format!(
+        "hullwatch-simulation-{}",
+        after.split_whitespace().next().unwrap()
+    )
+}
