@@ -14,9 +14,6 @@ use serde_json::{Value, json};
 
 use crate::{redact, settings::Settings};
 
-/// Word that stands for a value that is not reported.
-pub(super) const REDACTED: &str = "[redacted]";
-
 /// Indicator matches reported with one finding: more lists than that add nothing.
 pub(super) const MATCHES_MAX: usize = 16;
 
@@ -76,7 +73,7 @@ fn main_process(process: &EnrichedProcess, detection: &Detection, settings: &Set
                 name: text(&variable.name),
                 val: match &variable.value {
                     Some(value) if settings.report_env_values => text(value),
-                    _ => REDACTED.to_owned(),
+                    _ => redact::REDACTED.to_owned(),
                 },
             })
             .collect(),

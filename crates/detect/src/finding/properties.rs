@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Investigation, Naming,
-    parts::{MATCHES_MAX, REDACTED, bounded, text},
+    parts::{MATCHES_MAX, bounded, text},
 };
 use crate::{redact, settings::Settings, spec::Spec};
 
@@ -299,7 +299,7 @@ fn container_settings(container: &ContainerSettings, settings: &Settings) -> Val
         .map(|(name, value)| {
             let value = match value {
                 Some(value) if settings.report_env_values => bounded(value),
-                _ => REDACTED.to_owned(),
+                _ => redact::REDACTED.to_owned(),
             };
             (bounded(name), value.into())
         })
