@@ -58,10 +58,22 @@ pub enum Error {
 }
 
 /// What arrived in the rings since it was last taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) records: Vec<decode::Record>,
     pub(crate) undecodable: u64,
+    /// Boot time up to which no record is left in a ring.
+    pub(crate) complete_until: u64,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            undecodable: 0,
+            complete_until: u64::MAX,
+        }
+    }
 }
 
 /// The attached probes.
@@ -69,7 +81,8 @@ pub(crate) struct Batch {
 pub(crate) struct Probes {
     // Declared first, so that the programs are detached before their maps go.
     _links: Vec<Link>,
-    ring: RingBuffer<'static>,
+    /// Execs, and the rest: two, since a shared budget would let one ring starve the other.
+    rings: [RingBuffer<'static>; 2],
     batch: Arc<Mutex<Batch>>,
     object: Object,
     counters: MapHandle,
@@ -104,26 +117,10 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
     let batch = Arc::new(Mutex::new(Batch::default()));
     let exec_ring = handle(&object, "exec_ring")?;
     let process_ring = handle(&object, "process_ring")?;
-    let ring = {
-        let mut builder = RingBufferBuilder::new();
-        for (map, name) in [(&exec_ring, "exec_ring"), (&process_ring, "process_ring")] {
-            let batch = Arc::clone(&batch);
-            builder
-                .add(map, move |bytes| {
-                    let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
-                    match decode::record(bytes) {
-                        Ok(record) => batch.records.push(record),
-                        Err(_) => batch.undecodable += 1,
-                    }
-                    0
-                })
-                .map_err(|source| Error::Map { map: name, source })?;
-        }
-        builder.build().map_err(|source| Error::Map {
-            map: "exec_ring",
-            source,
-        })?
-    };
+    let rings = [
+        reader_of(&exec_ring, "exec_ring", &batch)?,
+        reader_of(&process_ring, "process_ring", &batch)?,
+    ];
     let mut links = Vec::new();
     // Exit before fork before exec: a process whose exec is seen is one whose end will be seen.
     for name in ["on_exit", "on_fork", "on_exec"] {
@@ -136,7 +133,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
     }
     Ok(Probes {
         _links: links,
-        ring,
+        rings,
         batch,
         counters: handle(&object, "counters")?,
         reader_asleep: handle(&object, "reader_asleep")?,
@@ -145,6 +142,27 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         process_ring,
         object,
     })
+}
+
+fn reader_of(
+    map: &MapHandle,
+    name: &'static str,
+    batch: &Arc<Mutex<Batch>>,
+) -> Result<RingBuffer<'static>, Error> {
+    let failed = |source| Error::Map { map: name, source };
+    let batch = Arc::clone(batch);
+    let mut builder = RingBufferBuilder::new();
+    builder
+        .add(map, move |bytes| {
+            let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+            match decode::record(bytes) {
+                Ok(record) => batch.records.push(record),
+                Err(_) => batch.undecodable += 1,
+            }
+            0
+        })
+        .map_err(failed)?;
+    builder.build().map_err(failed)
 }
 
 fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
@@ -174,11 +192,23 @@ fn handle(object: &Object, name: &'static str) -> Result<MapHandle, Error> {
 }
 
 impl Probes {
-    /// Takes at most `records_max` records out of each ring and hands over what it has got.
+    /// Takes at most `records_max` records out of each ring.
     pub(crate) fn drain(&self, records_max: usize) -> Batch {
-        // A ring that cannot be read has no records; what is lost that way is seen in the kernel's counters.
-        self.ring.consume_raw_n(records_max);
-        std::mem::take(&mut *self.batch.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut all = Batch::default();
+        for ring in &self.rings {
+            // A ring that cannot be read has no records; what is lost that way shows in the kernel's counters.
+            ring.consume_raw_n(records_max);
+            let part =
+                std::mem::take(&mut *self.batch.lock().unwrap_or_else(PoisonError::into_inner));
+            if part.records.len() >= records_max
+                && let Some(last) = part.records.last()
+            {
+                all.complete_until = all.complete_until.min(last.header().boot_ns);
+            }
+            all.records.extend(part.records);
+            all.undecodable += part.undecodable;
+        }
+        all
     }
 
     /// Says whether a record must wake the reader. Off while it naps, since a wake-up per exec costs more than the rest.

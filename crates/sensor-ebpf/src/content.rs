@@ -7,7 +7,7 @@ use std::{
 
 use lru::LruCache;
 use model::{Text, event::FileKey, limits};
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, Stat, Statx, StatxFlags};
 
 /// Half of the enricher's own memory, so that what is remembered here is remembered there.
 const DELIVERED_MAX: NonZeroUsize =
@@ -29,6 +29,8 @@ pub(crate) struct Content {
     pub(crate) key: FileKey,
     pub(crate) kind: Kind,
     pub(crate) link_count: u32,
+    /// 0 when it was not asked for: an exec tells the mount of its program itself.
+    pub(crate) mount_id: u32,
     /// Empty for ELF files: an exec tells the path of its program itself.
     pub(crate) path: Text,
     /// `None` when its bytes were handed over before.
@@ -44,6 +46,7 @@ impl Content {
             key,
             kind: Kind::Elf,
             link_count,
+            mount_id: 0,
             path: Text::default(),
             fd: None,
             is_overload: false,
@@ -71,15 +74,16 @@ impl Delivered {
         let link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
         let known = self.0.get(&key).copied();
         let kind = known.unwrap_or_else(|| kind(&fd));
-        let path = match kind {
-            Kind::Elf => Text::default(),
-            Kind::Script | Kind::Other => path_of(&fd, link_count),
+        let (path, mount_id) = match kind {
+            Kind::Elf => (Text::default(), 0),
+            Kind::Script | Kind::Other => (path_of(&fd, link_count), mount_id(&fd)),
         };
         if known.is_some() {
             return Some(Content {
                 key,
                 kind,
                 link_count,
+                mount_id,
                 path,
                 fd: None,
                 is_overload: false,
@@ -91,6 +95,7 @@ impl Delivered {
             key,
             kind,
             link_count,
+            mount_id,
             path,
             fd: (!is_overload).then_some(fd),
             is_overload,
@@ -115,6 +120,27 @@ pub(crate) fn file_key(stat: &Stat) -> FileKey {
         mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
         ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
     }
+}
+
+pub(crate) fn statx_key(stat: &Statx) -> FileKey {
+    let time = |time: &rustix::fs::StatxTimestamp| {
+        nanoseconds(time.tv_sec, u64::from(time.tv_nsec))
+    };
+    FileKey {
+        device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        size: stat.stx_size,
+        mtime_ns: time(&stat.stx_mtime),
+        ctime_ns: time(&stat.stx_ctime),
+    }
+}
+
+/// Mount that a descriptor was opened on; 0 before Linux 5.8.
+pub(crate) fn mount_id(fd: impl AsFd) -> u32 {
+    rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .ok()
+        .and_then(|stat| u32::try_from(stat.stx_mnt_id).ok())
+        .unwrap_or_default()
 }
 
 fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {

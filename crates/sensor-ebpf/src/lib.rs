@@ -11,6 +11,7 @@ mod bpf;
 mod content;
 mod clock;
 pub mod decode;
+mod loads;
 mod marks;
 mod opened;
 mod reader;

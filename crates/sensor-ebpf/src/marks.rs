@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::limits;
+use model::{Text, limits};
 use rustix::{
     event::epoll,
     fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags},
@@ -81,8 +81,12 @@ pub(crate) const TOKEN_MOUNTS: u64 = 1 << 32;
 impl Marks {
     /// Marks what the host sees. `epolls[0]` and following get the mount tables to wait for.
     pub(crate) fn new(group: OwnedFd, epoll: OwnedFd) -> io::Result<Self> {
-        let host_mnt_namespace = mnt_namespace(1)?;
-        let host = open_namespace(1)?;
+        // The host is where the first process is. Some environments hide that one even from root; the agent then takes its
+        // own view for the host's.
+        let own = std::process::id();
+        let pid = if mnt_namespace(1).is_ok() { 1 } else { own };
+        let host_mnt_namespace = mnt_namespace(pid)?;
+        let host = open_namespace(pid)?;
         watch_table(&epoll, &host.table, host_mnt_namespace)?;
         let mut marks = Self {
             group,
@@ -146,6 +150,14 @@ impl Marks {
             .get(&mnt_namespace)
             .and_then(|namespace| namespace.mounts.get(&mount_id))
             .is_some_and(|(_, is_watched)| *is_watched)
+    }
+
+    /// Name of a mount's filesystem.
+    pub(crate) fn filesystem(&self, mnt_namespace: u32, mount_id: u32) -> Option<&Text> {
+        self.namespaces
+            .get(&mnt_namespace)
+            .and_then(|namespace| namespace.mounts.get(&mount_id))
+            .map(|(mount, _)| &mount.filesystem)
     }
 
     /// A process that can be used to reach the files of a mount namespace.
@@ -233,7 +245,7 @@ impl Marks {
             let known = self.host.mounts.get(&mount.id);
             let is_watched = match known {
                 Some((old, is_watched)) if *old == mount => *is_watched,
-                _ => mark(&self.group, 1, &mount, Scope::Filesystem).is_ok(),
+                _ => mark(&self.group, self.host.pid, &mount, Scope::Filesystem).is_ok(),
             };
             current.insert(mount.id, (mount, is_watched));
         }

@@ -49,6 +49,8 @@ pub(crate) struct Opened {
 pub(crate) struct Match {
     pub(crate) file: Option<Content>,
     pub(crate) script: Option<Content>,
+    /// What the process had tried before and could not run.
+    pub(crate) failed: Vec<Content>,
 }
 
 impl Opened {
@@ -92,12 +94,17 @@ impl Opened {
                 .and_then(|position| take_at(files, position));
         }
         found.file = program.and_then(|position| take_at(files, position));
-        // What was opened earlier and is no part of this exec was an exec that failed. A program that failed is of no
-        // further use; a file without format is reported by `failed`.
-        for file in files.iter_mut().take(end) {
+        // What was opened earlier and is no part of this exec belongs to one that failed. A program that failed is of no
+        // further use.
+        for position in 0..program.unwrap_or_default() {
+            let Some(file) = files.get_mut(position) else {
+                break;
+            };
             if file.content.kind != Kind::Other {
                 file.is_taken = true;
                 file.content.fd = None;
+            } else if !file.is_taken {
+                found.failed.extend(take_at(files, position));
             }
         }
         found
@@ -144,11 +151,15 @@ impl Opened {
         !self.no_format.is_empty()
     }
 
-    /// A process ended. Files that it could not run are still reported.
-    pub(crate) fn exited(&mut self, pid: u32) {
-        if !self.no_format.contains(&pid) {
-            self.processes.remove(&pid);
-        }
+    /// A process ended: what it could not run.
+    pub(crate) fn exited(&mut self, pid: u32) -> Vec<Content> {
+        self.processes
+            .remove(&pid)
+            .into_iter()
+            .flatten()
+            .filter(|file| !file.is_taken && file.content.kind == Kind::Other)
+            .map(|file| file.content)
+            .collect()
     }
 
     /// Forgets what no exec came for.

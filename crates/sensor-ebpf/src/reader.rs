@@ -1,7 +1,8 @@
 //! The reader: takes what the kernel has, joins it, and sends observations.
 //!
-//! A round reads the rings first and fanotify then, so that every file opened by an exec of the batch is in hand before
-//! the batch is looked at.
+//! A round reads perf first, then the rings, then fanotify: so the exec of a process is in hand before its library loads
+//! are looked at, and every file that an exec opened before the exec is. Perf and ring records are then taken in the
+//! order of their times.
 
 use std::{
     io,
@@ -18,7 +19,7 @@ use lru::LruCache;
 use model::{
     Text, channel::Sender, limits,
     event::{
-        Cgroup, Event, FileFacts, Loss, LossSource, Observation, Payload, ProcessKey, Sensor,
+        Cgroup, Event, FileFacts, LibraryLoad, Loss, LossSource, Observation, Payload, ProcessKey, Sensor,
         SensorCondition, SensorState,
     },
     provenance::MissingReason,
@@ -33,7 +34,8 @@ use crate::{
     bpf::{KernelCounters, Probes},
     clock::{self, Clock},
     content::{Content, Delivered},
-    decode::{ExecRecord, Header, Record, fanotify_events},
+    decode::{ExecRecord, Header, Mapping, PerfRecord, Record, fanotify_events},
+    loads::{self, Loads},
     marks::{self, Marks},
     opened::Opened,
     sys,
@@ -53,12 +55,32 @@ const SLEEP: Duration = Duration::from_secs(1);
 
 const TOKEN_OTHER: u64 = 0;
 
+/// Records kept for the next round at most. Above, order gives way: it takes more than one full buffer of each CPU.
+const PENDING_MAX: usize = 65_536;
+
 /// A process that is not the host's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     start_ns: u64,
     mnt_namespace: u32,
     cgroup_id: u64,
+    /// Program of its last exec.
+    program_inode: u64,
+}
+
+/// A record of either kind, on one time line.
+enum Item {
+    Ring(Record),
+    Perf(PerfRecord),
+}
+
+impl Item {
+    fn boot_ns(&self) -> u64 {
+        match self {
+            Self::Ring(record) => record.header().boot_ns,
+            Self::Perf(record) => record.boot_ns(),
+        }
+    }
 }
 
 pub(crate) struct Reader {
@@ -66,6 +88,11 @@ pub(crate) struct Reader {
     sender: Sender<Observation>,
     probes: Probes,
     marks: Option<Marks>,
+    loads: Option<Loads>,
+    /// Taken, but newer than something still in a ring.
+    pending: Vec<Item>,
+    /// Superblocks of memfds.
+    memfd_devices: Vec<u64>,
     /// Waited on while napping: what must not wait, and control.
     nap: OwnedFd,
     /// Waited on while asleep: everything.
@@ -87,7 +114,7 @@ struct Closed;
 
 impl Reader {
     pub(crate) fn new(
-        _config: &Config,
+        config: &Config,
         probes: Probes,
         shared: Arc<Shared>,
         sender: Sender<Observation>,
@@ -127,6 +154,23 @@ impl Reader {
                 None
             }
         };
+        let loads = match Loads::new(config.perf_pages, &sleep) {
+            Ok(loads) => {
+                states.push(running(Sensor::Perf, "library loads are seen"));
+                Some(loads)
+            }
+            Err(error) => {
+                states.push(SensorState {
+                    sensor: Sensor::Perf,
+                    condition: SensorCondition::Lost,
+                    detail: format!(
+                        "perf events are not usable ({error}): library loads are not seen; run with CAP_PERFMON on a \
+                         kernel with CONFIG_PERF_EVENTS"
+                    ),
+                });
+                None
+            }
+        };
         *shared.states.lock().unwrap_or_else(PoisonError::into_inner) = states;
         let one = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
@@ -134,6 +178,9 @@ impl Reader {
             sender,
             probes,
             marks,
+            loads,
+            pending: Vec::new(),
+            memfd_devices: memfd_devices(),
             nap,
             sleep,
             clock: Clock::new(),
@@ -210,20 +257,42 @@ impl Reader {
         self.take_control();
         let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now));
 
-        let mut batch = self.probes.drain(BATCH_RECORDS_MAX);
+        let (loads, undecodable_loads) = match &mut self.loads {
+            Some(loads) => loads.drain(),
+            None => (Vec::new(), 0),
+        };
+        let batch = self.probes.drain(BATCH_RECORDS_MAX);
         let fanotify_count = self.drain_fanotify(now)?;
-        // The two rings are each in order, and times are taken before a record is written: a fork sorts before the
-        // child's exec, which sorts before its exit.
-        batch.records.sort_by_key(|record| header(record).boot_ns);
-        let was_busy = !batch.records.is_empty() || fanotify_count > 0;
-        for record in batch.records {
-            self.record(record, now)?;
+        let mut was_busy = !batch.records.is_empty() || fanotify_count > 0;
+        for load in &loads {
+            if matches!(load, PerfRecord::Mapping(_)) {
+                add(&self.shared.counters.mappings, 1);
+            }
+        }
+        let mut items = std::mem::take(&mut self.pending);
+        items.extend(batch.records.into_iter().map(Item::Ring));
+        items.extend(loads.into_iter().map(Item::Perf));
+        // Times are taken before a record is written: a fork sorts before the child's exec, which sorts before its exit.
+        items.sort_by_key(Item::boot_ns);
+        if items.len() < PENDING_MAX {
+            let ready = items.partition_point(|item| item.boot_ns() <= batch.complete_until);
+            self.pending = items.split_off(ready);
+        }
+        for item in items {
+            match item {
+                Item::Ring(record) => self.record(record, now)?,
+                Item::Perf(record) => was_busy |= self.perf(record, now)?,
+            }
+        }
+        let expired = self.loads.as_mut().map(|loads| loads.release_expired(now));
+        for mapping in expired.unwrap_or_default() {
+            self.load(mapping)?;
         }
         for (pid, content) in self.opened.failed(now) {
             self.exec_no_format(pid, content)?;
         }
         is_waiting |= self.opened.is_waiting();
-        self.report_losses(batch.undecodable)?;
+        self.report_losses(batch.undecodable + undecodable_loads)?;
         if now.duration_since(self.expired) > marks::EXPIRE_INTERVAL {
             self.expired = now;
             self.opened.expire(now);
@@ -301,8 +370,11 @@ impl Reader {
             }
             Record::Exit { header } => {
                 let pid = header.process.pid;
+                for content in self.opened.exited(pid) {
+                    self.exec_no_format(pid, content)?;
+                }
+                self.release_loads(pid)?;
                 self.processes.pop(&pid);
-                self.opened.exited(pid);
                 if let Some(marks) = &mut self.marks {
                     marks.exited(pid, header.mnt_namespace);
                 }
@@ -320,6 +392,7 @@ impl Reader {
                 start_ns: header.process.start_ns,
                 mnt_namespace: header.mnt_namespace,
                 cgroup_id: header.cgroup_id,
+                ..Known::default()
             },
         );
         if let Some(marks) = &mut self.marks {
@@ -330,11 +403,17 @@ impl Reader {
     fn exec(&mut self, mut record: ExecRecord, now: Instant) -> Result<(), Closed> {
         let pid = record.header.process.pid;
         let found = self.opened.take(&record);
+        for content in found.failed {
+            self.exec_no_format(pid, content)?;
+        }
         let mut content = found.file;
         if content.is_none() {
             content = self.content_by_proc(pid, &record.exec.file);
         }
         self.saw(&record.header, now);
+        if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
+            known.program_inode = key.inode;
+        }
         if let Some(marks) = &mut self.marks
             && !record.exec.file.is_memfd
         {
@@ -364,7 +443,7 @@ impl Reader {
             record.exec.script = Some(match found.script {
                 Some(mut script) => {
                     script_fd = self.delivered.deliver(&mut script);
-                    facts(&script, script_fd.is_none())
+                    self.facts(&script, record.header.mnt_namespace)
                 }
                 None => FileFacts {
                     path: record.exec.filename.clone(),
@@ -384,7 +463,117 @@ impl Reader {
             event,
             file: file_fd,
             script: script_fd,
+        })?;
+        self.release_loads(pid)
+    }
+
+    /// Returns whether it was of interest.
+    fn perf(&mut self, record: PerfRecord, now: Instant) -> Result<bool, Closed> {
+        match record {
+            PerfRecord::Lost { count, .. } => {
+                add(&self.shared.counters.mapping_losses, count);
+                self.send_loss(LossSource::LibraryBuffer, count)?;
+                Ok(true)
+            }
+            PerfRecord::ExecBegins { pid, .. } => {
+                if self.processes.contains(&pid)
+                    && let Some(loads) = &mut self.loads
+                {
+                    loads.hold(pid, now);
+                }
+                Ok(false)
+            }
+            PerfRecord::Mapping(mapping) => {
+                if !self.processes.contains(&mapping.pid) || !loads::is_file(&mapping) {
+                    return Ok(false);
+                }
+                let ready = match &mut self.loads {
+                    Some(loads) => loads.or_hold(mapping),
+                    None => Some(mapping),
+                };
+                if let Some(mapping) = ready {
+                    self.load(mapping)?;
+                }
+                Ok(true)
+            }
+            PerfRecord::Other => Ok(false),
+        }
+    }
+
+    fn release_loads(&mut self, pid: u32) -> Result<(), Closed> {
+        let released = self.loads.as_mut().map(|loads| loads.release(pid));
+        for mapping in released.unwrap_or_default() {
+            self.load(mapping)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, mapping: Mapping) -> Result<(), Closed> {
+        let pid = mapping.pid;
+        let Some(known) = self.processes.get(&pid).copied() else {
+            return Ok(());
+        };
+        // The exec has reported its program.
+        if mapping.inode == known.program_inode {
+            return Ok(());
+        }
+        let anchor = self
+            .marks
+            .as_ref()
+            .and_then(|marks| marks.anchor(known.mnt_namespace))
+            .filter(|&anchor| anchor != pid);
+        let mut content = self
+            .opened
+            .take_inode(pid, mapping.inode, mapping.device)
+            .or_else(|| loads::content(&mapping, anchor, &mut self.delivered));
+        let mut file = loads::facts(&mapping, content.as_ref());
+        file.is_memfd = file
+            .key
+            .is_some_and(|key| self.memfd_devices.contains(&key.device));
+        file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
+        let fd = content
+            .as_mut()
+            .and_then(|content| self.delivered.deliver(content));
+        let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(mapping.boot_ns),
+                process: ProcessKey {
+                    pid,
+                    start_ns: known.start_ns,
+                },
+                cgroup,
+                payload: Payload::LibraryLoad(Box::new(LibraryLoad {
+                    file,
+                    address_start: mapping.address_start,
+                    address_end: mapping.address_end,
+                })),
+            },
+            file: fd,
+            script: None,
         })
+    }
+
+    fn filesystem(&self, mnt_namespace: u32, mount_id: u32) -> Text {
+        self.marks
+            .as_ref()
+            .and_then(|marks| marks.filesystem(mnt_namespace, mount_id))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Facts of a script or file without format.
+    fn facts(&self, content: &Content, mnt_namespace: u32) -> FileFacts {
+        FileFacts {
+            path: content.path.clone(),
+            key: Some(content.key),
+            link_count: content.link_count,
+            mount_id: content.mount_id,
+            filesystem: self.filesystem(mnt_namespace, content.mount_id),
+            is_memfd: self.memfd_devices.contains(&content.key.device),
+            missing: content.is_overload.then_some(MissingReason::Overload),
+            ..FileFacts::default()
+        }
     }
 
     /// The program by way of the process, when fanotify had no mark on its mount: only while the process lives.
@@ -437,7 +626,7 @@ impl Reader {
                 },
                 cgroup,
                 payload: Payload::ExecNoFormat {
-                    file: facts(&content, fd.is_none()),
+                    file: self.facts(&content, known.mnt_namespace),
                 },
             },
             file: fd,
@@ -525,22 +714,14 @@ impl Reader {
     }
 }
 
-fn header(record: &Record) -> &Header {
-    match record {
-        Record::Exec(exec) => &exec.header,
-        Record::Fork { header, .. } | Record::Exit { header } => header,
-        Record::Memfd(memfd) => &memfd.header,
-    }
-}
-
-fn facts(content: &Content, has_no_descriptor: bool) -> FileFacts {
-    FileFacts {
-        path: content.path.clone(),
-        key: Some(content.key),
-        link_count: content.link_count,
-        missing: (has_no_descriptor && content.is_overload).then_some(MissingReason::Overload),
-        ..FileFacts::default()
-    }
+/// Where memfds live: the kernel's own mounts of shmem and of hugetlbfs.
+fn memfd_devices() -> Vec<u64> {
+    use rustix::fs::{MemfdFlags, fstat, memfd_create};
+    [MemfdFlags::CLOEXEC, MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB]
+        .into_iter()
+        .filter_map(|flags| memfd_create(c"", flags).ok())
+        .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
+        .collect()
 }
 
 fn running(sensor: Sensor, detail: &str) -> SensorState {

@@ -28,9 +28,25 @@ pub enum PerfRecord {
         boot_ns: u64,
     },
     /// Records are missing.
-    Lost(u64),
+    Lost {
+        /// How many.
+        count: u64,
+        /// CLOCK_BOOTTIME.
+        boot_ns: u64,
+    },
     /// Something that was not asked for, or tells nothing.
     Other,
+}
+
+impl PerfRecord {
+    /// When it was made, CLOCK_BOOTTIME.
+    pub fn boot_ns(&self) -> u64 {
+        match self {
+            Self::Mapping(mapping) => mapping.boot_ns,
+            Self::ExecBegins { boot_ns, .. } | Self::Lost { boot_ns, .. } => *boot_ns,
+            Self::Other => 0,
+        }
+    }
 }
 
 /// `PERF_RECORD_MMAP2`.
@@ -67,7 +83,10 @@ pub fn perf_record(bytes: &[u8]) -> Result<PerfRecord, Error> {
     match kind {
         RECORD_LOST => {
             let _id = fields.u64()?;
-            Ok(PerfRecord::Lost(fields.u64()?))
+            Ok(PerfRecord::Lost {
+                count: fields.u64()?,
+                boot_ns: sample_time(bytes)?,
+            })
         }
         RECORD_COMM if misc & MISC_COMM_EXEC != 0 => {
             let pid = fields.u32()?;

@@ -53,6 +53,17 @@ pub enum Record {
     Memfd(MemfdRecord),
 }
 
+impl Record {
+    /// What it begins with.
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Exec(exec) => &exec.header,
+            Self::Fork { header, .. } | Self::Exit { header } => header,
+            Self::Memfd(memfd) => &memfd.header,
+        }
+    }
+}
+
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {

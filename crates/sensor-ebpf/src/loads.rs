@@ -1,0 +1,227 @@
+//! Library loads: the perf buffers of all CPUs, and the bytes behind a mapping.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use model::{event::FileFacts, limits, provenance::MissingReason};
+use rustix::{
+    event::epoll,
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
+};
+
+use crate::{
+    content::{Content, Delivered, statx_key, without_deleted},
+    decode::{Mapping, PerfRecord, perf_record},
+    sys::PerfBuffer,
+};
+
+/// Mappings kept back for an exec that is under way: its program, `ld.so`, and room for mappings of an odd ELF file.
+const HELD_MAPPINGS_MAX: usize = 16;
+
+/// Longest time that an exec can be under way (it reads the program and `ld.so` from disk).
+const HELD_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The buffers of all CPUs.
+#[derive(Debug)]
+pub(crate) struct Loads {
+    buffers: Vec<PerfBuffer>,
+    bytes: Vec<u8>,
+    held: HashMap<u32, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    since: Instant,
+    mappings: Vec<Mapping>,
+}
+
+impl Loads {
+    /// Opens one buffer per online CPU and adds them to `epoll`.
+    pub(crate) fn new(pages: usize, epoll: &OwnedFd) -> io::Result<Self> {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+        let mut buffers = Vec::new();
+        for cpu in cpu_list(online.trim()) {
+            let buffer = PerfBuffer::open(cpu, pages)?;
+            epoll::add(
+                epoll,
+                &buffer,
+                epoll::EventData::new_u64(0),
+                epoll::EventFlags::IN,
+            )?;
+            buffers.push(buffer);
+        }
+        Ok(Self {
+            buffers,
+            bytes: Vec::new(),
+            held: HashMap::new(),
+        })
+    }
+
+    /// Everything that has arrived, and how many records could not be decoded.
+    pub(crate) fn drain(&mut self) -> (Vec<PerfRecord>, u64) {
+        let (mut records, mut undecodable) = (Vec::new(), 0);
+        for buffer in &self.buffers {
+            self.bytes.clear();
+            buffer.drain(&mut self.bytes);
+            let mut rest = self.bytes.as_slice();
+            // `perf_event_header` is 8 bytes; its last two are the record's size.
+            while let Some([_, _, _, _, _, _, low, high]) = rest.first_chunk() {
+                let size = usize::from(u16::from_ne_bytes([*low, *high]));
+                let Some((record, after)) = rest.split_at_checked(size.max(8)) else {
+                    undecodable += 1;
+                    break;
+                };
+                rest = after;
+                match perf_record(record) {
+                    Ok(PerfRecord::Other) => {}
+                    Ok(record) => records.push(record),
+                    Err(_) => undecodable += 1,
+                }
+            }
+        }
+        (records, undecodable)
+    }
+
+    /// An exec of `pid` is under way: the loads that follow are of an image whose exec is not reported yet.
+    pub(crate) fn hold(&mut self, pid: u32, now: Instant) {
+        if self.held.len() < limits::PROCESSES_MAX {
+            self.held.entry(pid).or_insert_with(|| Held {
+                since: now,
+                mappings: Vec::new(),
+            });
+        }
+    }
+
+    /// Keeps a mapping back when it has to wait. Gives it back when it may go now.
+    pub(crate) fn or_hold(&mut self, mapping: Mapping) -> Option<Mapping> {
+        match self.held.get_mut(&mapping.pid) {
+            Some(held) if held.mappings.len() < HELD_MAPPINGS_MAX => {
+                held.mappings.push(mapping);
+                None
+            }
+            _ => Some(mapping),
+        }
+    }
+
+    /// The exec of `pid` was reported, or it ended.
+    pub(crate) fn release(&mut self, pid: u32) -> Vec<Mapping> {
+        self.held
+            .remove(&pid)
+            .map(|held| held.mappings)
+            .unwrap_or_default()
+    }
+
+    /// Mappings whose exec never came (it was lost).
+    pub(crate) fn release_expired(&mut self, now: Instant) -> Vec<Mapping> {
+        self.held
+            .extract_if(|_, held| now.duration_since(held.since) > HELD_TIME_MAX)
+            .flat_map(|(_, held)| held.mappings)
+            .collect()
+    }
+}
+
+/// Numbers of a list such as `0-3,8`.
+fn cpu_list(list: &str) -> Vec<u32> {
+    let mut cpus = Vec::new();
+    for range in list.split(',') {
+        let mut ends = range.splitn(2, '-').map(|end| end.parse::<u32>().ok());
+        let Some(Some(first)) = ends.next() else {
+            continue;
+        };
+        let last = ends.next().flatten().unwrap_or(first);
+        // No kernel has more CPUs.
+        cpus.extend(first..=last.min(8191));
+    }
+    cpus
+}
+
+/// True for a mapping of a file, as opposed to `[vdso]`, `//anon` and the like.
+pub(crate) fn is_file(mapping: &Mapping) -> bool {
+    let path = mapping.path.as_bytes();
+    mapping.inode != 0 && path.starts_with(b"/") && !path.starts_with(b"//")
+}
+
+/// The bytes behind a mapping: what the kernel has mapped there; when the process is gone, what is found under the same
+/// path by way of another process (`anchor`) of its mount namespace, if it is the same inode.
+pub(crate) fn content(
+    mapping: &Mapping,
+    anchor: Option<u32>,
+    delivered: &mut Delivered,
+) -> Option<Content> {
+    let mapped = format!(
+        "/proc/{}/map_files/{:x}-{:x}",
+        mapping.pid, mapping.address_start, mapping.address_end
+    );
+    let is_it = |content: &Content| content.key.inode == mapping.inode;
+    // Most loads are of files that are known: then there is no need to open them.
+    let known = rustix::fs::statx(
+        rustix::fs::CWD,
+        mapped.as_str(),
+        AtFlags::empty(),
+        StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
+    );
+    let found = match known {
+        Ok(stat) if delivered.contains(&statx_key(&stat)) => Some(known_content(&stat)),
+        Ok(_) => rustix::fs::open(mapped, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .ok()
+            .and_then(|fd| delivered.content(fd)),
+        Err(_) => None,
+    };
+    found.filter(is_it).or_else(|| {
+        let fd = open_in(anchor?, mapping.path.as_bytes())?;
+        delivered.content(fd).filter(is_it)
+    })
+}
+
+fn known_content(stat: &Statx) -> Content {
+    let mut content = Content::known(statx_key(stat), stat.stx_nlink);
+    content.mount_id = u32::try_from(stat.stx_mnt_id).unwrap_or_default();
+    content
+}
+
+/// Opens a path the way a process sees it. The path is the container's choice: it must not lead out, and a fifo or
+/// device in its place must not block.
+fn open_in(pid: u32, path: &[u8]) -> Option<OwnedFd> {
+    let root = rustix::fs::open(
+        format!("/proc/{pid}/root"),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    let open = |flags| {
+        rustix::fs::openat2(
+            &root,
+            path,
+            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )
+        .ok()
+    };
+    let stat = rustix::fs::fstat(open(OFlags::PATH)?).ok()?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return None;
+    }
+    open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
+/// The facts of a mapping and what was found behind it.
+pub(crate) fn facts(mapping: &Mapping, content: Option<&Content>) -> FileFacts {
+    let link_count = content.map_or(0, |content| content.link_count);
+    FileFacts {
+        path: without_deleted(mapping.path.as_bytes(), link_count),
+        path_truncated: mapping.path.as_bytes().len() >= limits::PATH_BYTES_MAX,
+        key: content.map(|content| content.key),
+        link_count,
+        mount_id: content.map_or(0, |content| content.mount_id),
+        missing: match content {
+            None => Some(MissingReason::ProcessGone),
+            Some(content) => content.is_overload.then_some(MissingReason::Overload),
+        },
+        ..FileFacts::default()
+    }
+}
