@@ -1,4 +1,4 @@
-//! The fields of a finding as filters, groups and orders name them.
+//! The fields of a finding as filters, groups and orders name them: kind, where they are kept, spelling.
 
 /// Names of `Finding.State` by number.
 pub(crate) const STATES: &[&str] = &["STATE_UNSPECIFIED", "ACTIVE", "INACTIVE"];
@@ -23,3 +23,396 @@ pub(crate) const CLASSES: &[&str] = &[
     "SENSITIVE_DATA_RISK",
     "CHOKEPOINT",
 ];
+
+/// A field that filters can name.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Path in `snake_case`. Ends in a dot where the key of a map follows.
+    pub path: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    pub(crate) place: Place,
+}
+
+/// What the values of a field are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text: `=` and `:`.
+    Text,
+    /// One of these words: `=` and `:`.
+    Enum(&'static [&'static str]),
+    /// RFC 3339 or milliseconds since the epoch: `=` and order.
+    Time,
+    /// Number: `=` and order.
+    Number,
+    /// Whatever the source or user put there.
+    Open,
+}
+
+/// Where the values of a field are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `finding.key` and parent.
+    Name,
+    /// A number in a column of `finding`.
+    Column(&'static str),
+    /// A term, and its id in a column of `finding`.
+    TermColumn(&'static str),
+    /// Terms.
+    Term,
+    /// Only the document.
+    Document,
+}
+
+const fn text(path: &'static str) -> Field {
+    Field {
+        path,
+        kind: Kind::Text,
+        place: Place::Term,
+    }
+}
+
+const fn document(path: &'static str) -> Field {
+    Field {
+        path,
+        kind: Kind::Text,
+        place: Place::Document,
+    }
+}
+
+const fn number(path: &'static str) -> Field {
+    Field {
+        path,
+        kind: Kind::Number,
+        place: Place::Document,
+    }
+}
+
+const fn column(path: &'static str, kind: Kind, column: &'static str) -> Field {
+    Field {
+        path,
+        kind,
+        place: Place::Column(column),
+    }
+}
+
+const fn term_column(path: &'static str, column: &'static str) -> Field {
+    Field {
+        path,
+        kind: Kind::Text,
+        place: Place::TermColumn(column),
+    }
+}
+
+/// Every field with a meaning of its own. Beside them any path under a root of [`OPEN_ROOTS`] is allowed.
+pub const FIELDS: &[Field] = &[
+    Field {
+        path: "name",
+        kind: Kind::Text,
+        place: Place::Name,
+    },
+    term_column("parent", "parent_id"),
+    term_column("category", "category_id"),
+    term_column("resource_name", "resource_id"),
+    column("state", Kind::Enum(STATES), "state"),
+    column("severity", Kind::Enum(SEVERITIES), "severity"),
+    column("mute", Kind::Enum(MUTES), "mute"),
+    column("finding_class", Kind::Enum(CLASSES), "class"),
+    column("event_time", Kind::Time, "event_time"),
+    column("create_time", Kind::Time, "create_time"),
+    column("source_properties.Occurrences", Kind::Number, "occurrences"),
+    text("module_name"),
+    text("parent_display_name"),
+    text("external_uri"),
+    document("canonical_name"),
+    document("description"),
+    document("next_steps"),
+    document("mute_initiator"),
+    text("indicator.ip_addresses"),
+    text("indicator.domains"),
+    text("indicator.uris"),
+    document("indicator.signatures.yara_rule_signature.yara_rule"),
+    document("indicator.signatures.memory_hash_signature.binary_family"),
+    document("indicator.signatures.signature_type"),
+    text("mitre_attack.primary_tactic"),
+    text("mitre_attack.primary_techniques"),
+    text("mitre_attack.additional_tactics"),
+    text("mitre_attack.additional_techniques"),
+    document("mitre_attack.version"),
+    text("processes.name"),
+    text("processes.binary.path"),
+    text("processes.binary.sha256"),
+    number("processes.binary.size"),
+    text("processes.script.path"),
+    text("processes.script.sha256"),
+    document("processes.script.contents"),
+    text("processes.libraries.path"),
+    text("processes.libraries.sha256"),
+    text("processes.args"),
+    document("processes.env_variables.name"),
+    document("processes.env_variables.val"),
+    number("processes.pid"),
+    number("processes.parent_pid"),
+    number("processes.user_id"),
+    text("containers.name"),
+    text("containers.uri"),
+    text("containers.image_id"),
+    document("containers.labels.name"),
+    document("containers.labels.value"),
+    text("files.path"),
+    text("files.sha256"),
+    number("files.size"),
+    document("files.contents"),
+    text("connections.destination_ip"),
+    text("connections.source_ip"),
+    number("connections.destination_port"),
+    number("connections.source_port"),
+    document("connections.protocol"),
+    text("kubernetes.pods.name"),
+    text("kubernetes.pods.ns"),
+    document("kubernetes.pods.labels.name"),
+    document("kubernetes.pods.labels.value"),
+    document("kubernetes.nodes.name"),
+    text("resource.name"),
+    text("resource.display_name"),
+    text("resource.type"),
+    text("resource.cloud_provider"),
+    text("resource.service"),
+    text("resource.location"),
+    text("resource.gcp_metadata.project"),
+    text("resource.gcp_metadata.project_display_name"),
+    text("resource.gcp_metadata.parent"),
+    text("resource.gcp_metadata.parent_display_name"),
+    text("resource.gcp_metadata.organization"),
+    text("resource.gcp_metadata.folders.resource_folder"),
+    text("resource.gcp_metadata.folders.resource_folder_display_name"),
+    document("resource.resource_path_string"),
+    Field {
+        path: "security_marks.marks.",
+        kind: Kind::Open,
+        place: Place::Term,
+    },
+    Field {
+        path: "source_properties.",
+        kind: Kind::Open,
+        place: Place::Term,
+    },
+    Field {
+        path: "external_systems.",
+        kind: Kind::Open,
+        place: Place::Document,
+    },
+];
+
+/// SCC's own names of the resource's fields in filters, from its first version on, and where they are now.
+const ALIASES: &[(&str, &str)] = &[
+    ("resource.project_name", "resource.gcp_metadata.project"),
+    (
+        "resource.project_full_name",
+        "resource.gcp_metadata.project",
+    ),
+    (
+        "resource.project_display_name",
+        "resource.gcp_metadata.project_display_name",
+    ),
+    ("resource.parent_name", "resource.gcp_metadata.parent"),
+    (
+        "resource.parent_display_name",
+        "resource.gcp_metadata.parent_display_name",
+    ),
+    (
+        "resource.folders.resource_folder",
+        "resource.gcp_metadata.folders.resource_folder",
+    ),
+    (
+        "resource.folders.resource_folder_display_name",
+        "resource.gcp_metadata.folders.resource_folder_display_name",
+    ),
+    (
+        "resource.organization",
+        "resource.gcp_metadata.organization",
+    ),
+];
+
+/// Fields of `google.cloud.securitycenter.v2.Finding` that are kept for those who send them. Any path below is allowed.
+pub const OPEN_ROOTS: &[&str] = &[
+    "access",
+    "affected_resources",
+    "ai_model",
+    "application",
+    "attack_exposure",
+    "backup_disaster_recovery",
+    "chokepoint",
+    "cloud_armor",
+    "cloud_dlp_data_profile",
+    "cloud_dlp_inspection",
+    "compliances",
+    "contacts",
+    "data_access_events",
+    "data_flow_events",
+    "data_retention_deletion_events",
+    "database",
+    "disk",
+    "exfiltration",
+    "group_memberships",
+    "iam_bindings",
+    "ip_rules",
+    "job",
+    "kernel_rootkit",
+    "kubernetes",
+    "load_balancers",
+    "log_entries",
+    "mute_info",
+    "networks",
+    "notebook",
+    "org_policies",
+    "security_posture",
+    "toxic_combination",
+    "vertex_ai",
+    "vulnerability",
+];
+
+/// The fields that are enumerations, with their names by number.
+pub(crate) fn enumerations() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    FIELDS.iter().filter_map(|field| match field.kind {
+        Kind::Enum(names) => Some((field.path, names)),
+        _ => None,
+    })
+}
+
+/// The column of `finding` and `tally` that holds the number of this enumeration.
+pub(crate) fn column_of_enum(path: &str) -> Option<&'static str> {
+    FIELDS
+        .iter()
+        .find_map(|field| match (field.kind, field.place) {
+            (Kind::Enum(_), Place::Column(column)) if field.path == path => Some(column),
+            _ => None,
+        })
+}
+
+/// The column of `finding` that holds the id of this field's one term.
+pub(crate) fn column_of_term(path: &str) -> Option<&'static str> {
+    FIELDS.iter().find_map(|field| match field.place {
+        Place::TermColumn(column) if field.path == path => Some(column),
+        _ => None,
+    })
+}
+
+/// What a path in a filter stands for.
+pub(crate) struct Found {
+    /// The path as terms name it.
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    pub(crate) place: Place,
+}
+
+/// Looks a path up. `Err` holds fields that may have been meant.
+pub(crate) fn find(path: &str) -> Result<Found, Vec<&'static str>> {
+    let path = ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == path)
+        .map_or(path, |(_, path)| path);
+    let found = |path: &str, kind, place| Found {
+        path: path.to_owned(),
+        kind,
+        place,
+    };
+    if let Some(field) = FIELDS.iter().find(|field| field.path == path) {
+        return Ok(found(path, field.kind, field.place));
+    }
+    let map = FIELDS.iter().find(|field| {
+        field.path.ends_with('.')
+            && path
+                .strip_prefix(field.path)
+                .is_some_and(|key| !key.is_empty())
+    });
+    if let Some(field) = map {
+        // SCC: keys of marks do not know case.
+        let lower = path.to_lowercase();
+        let marks = field.path.starts_with("security_marks");
+        return Ok(found(
+            if marks { &lower } else { path },
+            field.kind,
+            field.place,
+        ));
+    }
+    let root = path.split('.').next().unwrap_or_default();
+    if OPEN_ROOTS.contains(&root) {
+        return Ok(found(path, Kind::Open, Place::Document));
+    }
+    Err(similar(path))
+}
+
+/// The path of a message whose members are fields, such as `containers`, under its present name.
+pub(crate) fn find_repeated(path: &str) -> Option<String> {
+    let member = |known: &str| {
+        known
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    if FIELDS.iter().any(|field| member(field.path)) {
+        return Some(path.to_owned());
+    }
+    let (alias, now) = ALIASES.iter().find(|(alias, _)| member(alias))?;
+    let rest = alias.strip_prefix(path)?;
+    now.strip_suffix(rest).map(str::to_owned)
+}
+
+fn similar(path: &str) -> Vec<&'static str> {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    FIELDS
+        .iter()
+        .map(|field| field.path)
+        .filter(|known| {
+            known.starts_with(path)
+                || known.rsplit('.').next() == Some(last)
+                || last.starts_with(known)
+        })
+        .take(4)
+        .collect()
+}
+
+/// The keys of a path in the stored document.
+pub(crate) fn document_path(path: &str) -> Vec<String> {
+    let mut keys = vec![
+        if path.starts_with("resource.") {
+            "resource"
+        } else {
+            "finding"
+        }
+        .to_owned(),
+    ];
+    let path = path.strip_prefix("resource.").unwrap_or(path);
+    let maps = [
+        "source_properties.",
+        "security_marks.marks.",
+        "external_systems.",
+    ];
+    let (path, own) = match maps.iter().find(|map| path.starts_with(**map)) {
+        Some(map) => (map.trim_end_matches('.'), path.strip_prefix(map)),
+        None => (path, None),
+    };
+    keys.extend(path.split('.').map(camel_case));
+    keys.extend(
+        own.into_iter()
+            .flat_map(|own| own.split('.').map(camel_case)),
+    );
+    keys
+}
+
+/// `env_variables` as ProtoJSON spells it. Names that are not `snake_case` stay.
+pub(crate) fn camel_case(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut upper = false;
+    for character in name.chars() {
+        if character == '_' {
+            upper = true;
+        } else if upper {
+            camel.push(character.to_ascii_uppercase());
+            upper = false;
+        } else {
+            camel.push(character);
+        }
+    }
+    camel
+}

@@ -7,7 +7,7 @@ use model::finding::FindingResult;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::name::FindingName;
-use crate::terms::{self, FACETS, Term};
+use crate::terms::{self, FACETS, GROUPED, Term};
 use crate::{Error, ns};
 
 /// The term that every finding has.
@@ -53,6 +53,7 @@ struct Entry {
     resource: i64,
     event_time: i64,
     terms: BTreeSet<i64>,
+    grouped: BTreeSet<i64>,
     facets: BTreeSet<i64>,
 }
 
@@ -122,6 +123,7 @@ impl<'a> Index<'a> {
             .prepare_cached("INSERT INTO document (finding_id, body) VALUES ($1, $2)")?
             .execute(params![id, serde_json::to_string(result)?])?;
         self.post(id, entry.event_time, &entry.terms)?;
+        self.group(id, &entry.grouped)?;
         self.count(result, &entry, 1);
         Ok(id)
     }
@@ -163,6 +165,12 @@ impl<'a> Index<'a> {
         } else {
             self.unpost(old.id, before.event_time, &before.terms)?;
             self.post(old.id, after.event_time, &after.terms)?;
+        }
+        if before.grouped != after.grouped {
+            self.db
+                .prepare_cached("DELETE FROM grouping WHERE finding_id = $1")?
+                .execute(params![old.id])?;
+            self.group(old.id, &after.grouped)?;
         }
         self.count(&old.result, &before, -1);
         self.count(&new.result, &after, 1);
@@ -215,11 +223,15 @@ impl<'a> Index<'a> {
             resource: 0,
             event_time: event_time(result),
             terms: BTreeSet::from([ALL]),
+            grouped: BTreeSet::new(),
             facets: BTreeSet::from([ALL]),
         };
         for term in terms::of(result) {
             let id = self.term(&term)?;
             entry.terms.insert(id);
+            if GROUPED.contains(&term.field.as_str()) {
+                entry.grouped.insert(id);
+            }
             if FACETS.contains(&term.field.as_str()) {
                 entry.facets.insert(id);
             }
@@ -263,6 +275,16 @@ impl<'a> Index<'a> {
         )?;
         for term in terms {
             statement.execute(params![term, event_time, id])?;
+        }
+        Ok(())
+    }
+
+    fn group(&self, id: i64, terms: &BTreeSet<i64>) -> Result<(), Error> {
+        let mut statement = self
+            .db
+            .prepare_cached("INSERT INTO grouping (finding_id, term_id) VALUES ($1, $2)")?;
+        for term in terms {
+            statement.execute(params![id, term])?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use model::finding::{File, FindingResult};
 use serde_json::Value;
 
 use crate::fields::{CLASSES, MUTES, SEVERITIES, STATES};
+use crate::filter::to_v6;
 
 /// Terms of one finding. A finding has some thirty; one with hundreds of libraries or marks keeps the first of them.
 pub(crate) const TERMS_MAX: usize = 512;
@@ -13,14 +14,39 @@ pub(crate) const TERMS_MAX: usize = 512;
 /// Bytes of one indexed value. A longer one is indexed by its beginning, so `:` sees that much of it.
 pub(crate) const TERM_BYTES_MAX: usize = 1024;
 
-/// Fields whose terms are counted in `tally`: quick filters, groups and histograms read counts, not findings.
-pub(crate) const FACETS: &[&str] = &[
+/// Fields that findings can be grouped by, beside enumerations. Each finding has a term of each; an empty one stands for
+/// no value. Those of [`FACETS`] are the first.
+pub(crate) const GROUPED: &[&str] = &[
     "category",
     "resource_name",
     "module_name",
     "containers.name",
     "scope",
+    "parent",
+    "parent_display_name",
+    "containers.uri",
+    "mitre_attack.primary_tactic",
+    "resource.type",
+    "resource.display_name",
+    "resource.gcp_metadata.project",
+    "resource.gcp_metadata.project_display_name",
 ];
+
+/// Fields whose terms are counted in `tally`: quick filters, groups and histograms read counts, not findings.
+pub(crate) const FACETS: &[&str] = GROUPED.split_at(5).0;
+
+/// The facets of which a finding has exactly one value.
+pub(crate) const SINGLE: &[&str] = FACETS.split_at(3).0;
+
+/// Fields whose values are addresses, so that networks can be searched.
+pub(crate) const ADDRESSES: &[&str] = &[
+    "indicator.ip_addresses",
+    "connections.destination_ip",
+    "connections.source_ip",
+];
+
+/// Makes the name of the field that holds the same addresses as 32 hex digits, which sort as numbers do.
+pub(crate) const ADDRESS_SUFFIX: &str = "#address";
 
 /// One indexed value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +136,16 @@ pub(crate) fn of(result: &FindingResult) -> BTreeSet<Term> {
             terms.add_json(&format!("source_properties.{key}"), Some(value));
         }
     }
+    // A finding without a value is a group of its own, and counted as such.
+    for field in GROUPED {
+        let mut values = terms.found.iter();
+        if !values.any(|term| term.field == *field) {
+            terms.found.insert(Term {
+                field: (*field).to_owned(),
+                value: String::new(),
+            });
+        }
+    }
     terms.found
 }
 
@@ -122,6 +158,14 @@ impl Terms {
     fn add(&mut self, field: &str, value: &str) {
         if value.is_empty() || self.found.len() >= TERMS_MAX {
             return;
+        }
+        if ADDRESSES.contains(&field)
+            && let Ok(address) = value.parse()
+        {
+            self.found.insert(Term {
+                field: format!("{field}{ADDRESS_SUFFIX}"),
+                value: format!("{:032x}", u128::from(to_v6(address))),
+            });
         }
         self.found.insert(Term {
             field: field.to_owned(),

@@ -44,6 +44,13 @@ CREATE TABLE posting (
     PRIMARY KEY (term_id, event_time, finding_id)
 ) WITHOUT ROWID;
 
+-- The terms of each finding that it can be grouped by: the way back from `posting`.
+CREATE TABLE grouping (
+    finding_id INTEGER NOT NULL REFERENCES finding (id) ON DELETE CASCADE,
+    term_id    INTEGER NOT NULL,
+    PRIMARY KEY (finding_id, term_id)
+) WITHOUT ROWID;
+
 -- How many findings each facet term has, by span (0 all time, 1 day, 2 hour) and what is filtered by most. Term 0 counts all.
 CREATE TABLE tally (
     term_id   INTEGER NOT NULL,

@@ -1,0 +1,288 @@
+//! Conditions to SQL: text with `$n` parameters, built from left to right.
+//!
+//! In every query `p` is a posting of the finding; `f` its row; `c` stands for a row of `tally`. Parameters are
+//! numbered in the order in which they stand in the text, which is the order SQLite binds `$n` by.
+
+use rusqlite::types::Value;
+
+use crate::fields::column_of_term;
+use crate::filter::{Condition, Operator, Test};
+
+/// Case does not matter to it: SQLite's `LIKE` (for ASCII); PostgreSQL says `ILIKE`.
+const LIKE: &str = "LIKE";
+
+/// A statement in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Sql {
+    pub(crate) text: String,
+    pub(crate) parameters: Vec<Value>,
+    elements: usize,
+}
+
+impl Sql {
+    pub(crate) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    pub(crate) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.parameters.push(value.into());
+        let number = self.parameters.len();
+        self.push(&format!("${number}"))
+    }
+
+    /// `(a, b, c)`.
+    pub(crate) fn bind_list(&mut self, values: &[i64]) -> &mut Self {
+        self.push("(");
+        for (position, value) in values.iter().enumerate() {
+            if position > 0 {
+                self.push(", ");
+            }
+            self.bind(*value);
+        }
+        self.push(")")
+    }
+
+    /// The condition, about row `row` (`f` or `c`).
+    pub(crate) fn condition(&mut self, condition: &Condition, row: &str) {
+        match condition {
+            Condition::And(parts) => self.all(parts, " AND ", "1 = 1", |sql, part| {
+                sql.condition(part, row)
+            }),
+            Condition::Or(parts) => {
+                self.all(parts, " OR ", "1 = 0", |sql, part| sql.condition(part, row))
+            }
+            Condition::Not(inner) => {
+                self.push("NOT (").condition(inner, row);
+                self.push(")");
+            }
+            Condition::Enum { column, numbers } => {
+                self.push(&format!("{row}.{column} IN ")).bind_list(numbers);
+            }
+            Condition::Number {
+                column,
+                operator,
+                value,
+            } => {
+                let row = if *column == "event_time" { "p" } else { row };
+                self.push(&format!("{row}.{column} {} ", symbol(*operator)))
+                    .bind(*value);
+            }
+            Condition::Name(name) => {
+                self.push(&format!("({row}.key = ")).bind(name.key.clone());
+                self.push(&format!(" AND {row}.parent_id IN (SELECT id FROM term WHERE field = 'parent' AND value = "))
+                    .bind(name.parent.to_string());
+                self.push("))");
+            }
+            Condition::Ids { field, ids } => match column_of_term(field) {
+                Some(column) => {
+                    self.push(&format!("{row}.{column} IN ")).bind_list(ids);
+                }
+                None => {
+                    self.push("EXISTS (SELECT 1 FROM posting q WHERE q.event_time = p.event_time AND q.finding_id = p.finding_id AND q.term_id IN ")
+                        .bind_list(ids);
+                    self.push(")");
+                }
+            },
+            Condition::Term { field, test } => match column_of_term(field) {
+                Some(column) => {
+                    self.push(&format!(
+                        "{row}.{column} IN (SELECT t.id FROM term t WHERE "
+                    ));
+                    self.term(field, test);
+                    self.push(")");
+                }
+                None => {
+                    // So many values that asking each finding for one of them would take longer than listing the findings.
+                    self.push("p.finding_id IN (SELECT q.finding_id FROM term t CROSS JOIN posting q WHERE q.term_id = t.id AND ");
+                    self.term(field, test);
+                    self.push(")");
+                }
+            },
+            Condition::Document { .. } | Condition::Element { .. } => {
+                self.push(
+                    "EXISTS (SELECT 1 FROM document d WHERE d.finding_id = p.finding_id AND ",
+                );
+                self.within("d.body", "'object'", condition);
+                self.push(")");
+            }
+        }
+    }
+
+    /// Which terms: a test of `t.field` and `t.value`.
+    pub(crate) fn term(&mut self, field: &str, test: &Test) {
+        self.push("t.field = ").bind(field.to_owned());
+        self.push(" AND ");
+        self.test(test, "t.value", "t.number");
+    }
+
+    fn all<T>(&mut self, parts: &[T], between: &str, none: &str, each: impl Fn(&mut Self, &T)) {
+        if parts.is_empty() {
+            self.push(none);
+            return;
+        }
+        self.push("(");
+        for (position, part) in parts.iter().enumerate() {
+            if position > 0 {
+                self.push(between);
+            }
+            each(self, part);
+        }
+        self.push(")");
+    }
+
+    fn test(&mut self, test: &Test, text: &str, number: &str) {
+        match test {
+            Test::Equal(value) => {
+                let value = crate::terms::beginning(value);
+                self.push(&format!("{text} = ")).bind(value.to_owned());
+            }
+            Test::Same(value) => {
+                self.push(&format!("lower({text}) = lower("))
+                    .bind(crate::terms::beginning(value).to_owned());
+                self.push(")");
+            }
+            Test::Has(value) => {
+                self.push(&format!("{text} {LIKE} "))
+                    .bind(like_pattern(value));
+                self.push(" ESCAPE '\\'");
+            }
+            Test::Number { operator, value } => {
+                self.push(&format!("{number} {} ", symbol(*operator)))
+                    .bind(*value);
+            }
+            Test::Between(first, last) => {
+                self.push(&format!("{text} BETWEEN ")).bind(first.clone());
+                self.push(" AND ").bind(last.clone());
+            }
+            Test::Present => {
+                self.push(&format!("{text} <> ''"));
+            }
+        }
+    }
+
+    /// A condition on the JSON `base`, whose type is `kind`. The one place that depends on the dialect's JSON functions.
+    fn within(&mut self, base: &str, kind: &str, condition: &Condition) {
+        match condition {
+            Condition::And(parts) => self.all(parts, " AND ", "1 = 1", |sql, part| {
+                sql.within(base, kind, part)
+            }),
+            Condition::Or(parts) => self.all(parts, " OR ", "1 = 0", |sql, part| {
+                sql.within(base, kind, part)
+            }),
+            Condition::Not(inner) => {
+                self.push("NOT (").within(base, kind, inner);
+                self.push(")");
+            }
+            Condition::Document { path, test } => {
+                self.push("EXISTS (SELECT 1");
+                let (value, _) = self.walk(base, kind, path);
+                self.push(if path.is_empty() { " WHERE " } else { " AND " });
+                let number = format!("CAST({value} AS REAL)");
+                // JSON's booleans are numbers to SQLite.
+                match test {
+                    Test::Equal(text) if text == "true" || text == "false" => {
+                        self.push(&format!("({value} = "))
+                            .bind(text.clone())
+                            .push(&format!(" OR {value} = "))
+                            .bind(i64::from(text == "true"));
+                        self.push(")");
+                    }
+                    Test::Equal(text) => {
+                        self.push(&format!("{value} = ")).bind(text.clone());
+                    }
+                    _ => self.test(test, &value, &number),
+                }
+                self.push(")");
+            }
+            Condition::Element { path, only, inner } => {
+                if *only {
+                    self.push("(");
+                    self.element(base, kind, path, None);
+                    self.push(" AND NOT ");
+                    self.element(base, kind, path, Some((inner, "NOT ")));
+                    self.push(")");
+                } else {
+                    self.element(base, kind, path, Some((inner, "")));
+                }
+            }
+            // Not made inside elements.
+            Condition::Enum { .. }
+            | Condition::Number { .. }
+            | Condition::Name(_)
+            | Condition::Term { .. }
+            | Condition::Ids { .. } => {
+                self.push("1 = 0");
+            }
+        }
+    }
+
+    fn element(
+        &mut self,
+        base: &str,
+        kind: &str,
+        path: &[String],
+        inner: Option<(&Condition, &str)>,
+    ) {
+        self.push("EXISTS (SELECT 1");
+        let (value, kind) = self.walk(base, kind, path);
+        if let Some((inner, not)) = inner {
+            self.push(&format!(" AND {not}("));
+            self.within(&value, &kind, inner);
+            self.push(")");
+        }
+        self.push(")");
+    }
+
+    /// ` FROM ... WHERE value IS NOT NULL` that yields each value at `path`, stepping into every array on the way.
+    /// Returns the names of the value and of its type.
+    fn walk(&mut self, base: &str, kind: &str, path: &[String]) -> (String, String) {
+        let (mut value, mut kind) = (base.to_owned(), kind.to_owned());
+        for (position, key) in path.iter().enumerate() {
+            self.elements += 1;
+            let name = format!("e{}", self.elements);
+            let json = format!("$.\"{}\"", key.replace('"', ""));
+            self.push(if position == 0 {
+                " FROM "
+            } else {
+                " CROSS JOIN "
+            });
+            self.push(&format!(
+                "json_each(CASE WHEN {kind} <> 'object' THEN NULL WHEN json_type({value}, "
+            ))
+            .bind(json.clone());
+            self.push(&format!(") = 'array' THEN json_extract({value}, "))
+                .bind(json.clone());
+            self.push(&format!(") ELSE json_array(json_extract({value}, "))
+                .bind(json);
+            self.push(&format!(")) END) {name}"));
+            value = format!("{name}.value");
+            kind = format!("{name}.type");
+        }
+        if !path.is_empty() {
+            self.push(&format!(" WHERE {value} IS NOT NULL"));
+        }
+        (value, kind)
+    }
+}
+
+fn symbol(operator: Operator) -> &'static str {
+    match operator {
+        Operator::NotEqual => "<>",
+        // Text search of a number does not get here.
+        Operator::Has => "=",
+        operator => operator.symbol(),
+    }
+}
+
+fn like_pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}

@@ -1,0 +1,263 @@
+//! Groups, facets and histograms: whatever way they are counted, they agree with the findings.
+
+use std::collections::BTreeMap;
+
+use model::finding::{Container, FindingResult, Severity, State};
+use store::{GroupQuery, Store};
+
+use crate::support::{at, finding, list, name, store};
+
+const DAY: u64 = 86_400;
+
+/// Findings over five days, some without container, some with two.
+fn spread(store: &Store) {
+    let severities = [Severity::Critical, Severity::Low];
+    let findings: Vec<_> = (0..200)
+        .map(|number| {
+            let mut result = finding(number);
+            let finding = &mut result.finding;
+            finding.severity = severities[(number % 2) as usize];
+            finding.category = format!("category {}", number % 5);
+            finding.module_name = format!("MODULE_{}", number % 5);
+            finding.event_time = Some(at(number * 2161));
+            finding.containers = match number % 10 {
+                0 => Vec::new(),
+                1 => vec![container(1), container(2)],
+                _ => vec![container(number % 4)],
+            };
+            if number % 3 == 0 {
+                finding.state = State::Inactive;
+            }
+            result
+        })
+        .collect();
+    store.record(&findings).unwrap();
+}
+
+fn container(number: u64) -> Container {
+    Container {
+        name: format!("container-{number}"),
+        ..Container::default()
+    }
+}
+
+fn groups(store: &Store, filter: &str, group_by: &str) -> BTreeMap<Vec<String>, u64> {
+    let query = GroupQuery {
+        filter: filter.to_owned(),
+        group_by: group_by.to_owned(),
+        page_size: 1000,
+        ..GroupQuery::default()
+    };
+    let groups = store.group(&query).unwrap();
+    assert_eq!(groups.total_size, groups.results.len() as u64);
+    let mut found = BTreeMap::new();
+    for group in groups.results {
+        let values = group
+            .properties
+            .into_iter()
+            .map(|(_, value)| value)
+            .collect();
+        assert_eq!(found.insert(values, group.count), None);
+    }
+    found
+}
+
+/// The same by reading every finding.
+fn expected(
+    store: &Store,
+    filter: &str,
+    values: &dyn Fn(&FindingResult) -> Vec<Vec<String>>,
+) -> BTreeMap<Vec<String>, u64> {
+    let mut counts = BTreeMap::new();
+    for result in list(store, filter).results {
+        for value in values(&result) {
+            *counts.entry(value).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+/// One that counts can answer whole, with edges, and ones for which findings are looked at.
+fn filters() -> Vec<String> {
+    vec![
+        String::new(),
+        "state=\"ACTIVE\"".to_owned(),
+        "state=\"ACTIVE\" AND NOT severity=\"LOW\"".to_owned(),
+        "category=\"category 1\"".to_owned(),
+        "category=\"category 1\" OR category=\"category 2\"".to_owned(),
+        "containers.name=\"container-1\"".to_owned(),
+        "containers.name:\"container\"".to_owned(),
+        format!(
+            "event_time>=\"{}\" event_time<\"{}\"",
+            at(DAY + 17),
+            at(4 * DAY - 5)
+        ),
+        format!("event_time>\"{}\" category=\"category 3\"", at(2 * DAY)),
+        format!("event_time<\"{}\" event_time>\"{}\"", at(5), at(DAY)),
+        "processes.args=\"--quiet\" state=\"ACTIVE\"".to_owned(),
+        "category=\"category 1\" containers.name=\"container-1\"".to_owned(),
+        "parent:\"sources/1\"".to_owned(),
+        "category=\"none\"".to_owned(),
+    ]
+}
+
+#[test]
+fn groups_agree_with_the_findings() {
+    let (_folder, store) = store();
+    spread(&store);
+    type Values<'a> = dyn Fn(&FindingResult) -> Vec<Vec<String>> + 'a;
+    let containers = |result: &FindingResult| -> Vec<String> {
+        match result.finding.containers.as_slice() {
+            [] => vec![String::new()],
+            some => some
+                .iter()
+                .map(|container| container.name.clone())
+                .collect(),
+        }
+    };
+    let severity = |result: &FindingResult| format!("{:?}", result.finding.severity).to_uppercase();
+    let by: [(&str, &Values<'_>); 5] = [
+        ("category", &|result| {
+            vec![vec![result.finding.category.clone()]]
+        }),
+        ("severity", &|result| vec![vec![severity(result)]]),
+        ("severity, category", &|result| {
+            vec![vec![severity(result), result.finding.category.clone()]]
+        }),
+        ("containers.name", &|result| {
+            containers(result)
+                .into_iter()
+                .map(|name| vec![name])
+                .collect()
+        }),
+        ("parent,module_name,containers.name", &|result| {
+            let one = |name| {
+                vec![
+                    result.finding.parent.clone(),
+                    result.finding.module_name.clone(),
+                    name,
+                ]
+            };
+            containers(result).into_iter().map(one).collect()
+        }),
+    ];
+    for filter in filters() {
+        for (group_by, values) in by {
+            let found = groups(&store, &filter, group_by);
+            // A filter on one container still groups by the other containers of the same finding.
+            assert_eq!(
+                found,
+                expected(&store, &filter, values),
+                "{filter} by {group_by}"
+            );
+        }
+    }
+}
+
+#[test]
+fn histograms_agree_with_the_findings() {
+    let (_folder, store) = store();
+    spread(&store);
+    for filter in filters() {
+        for buckets in [1, 7, 60, 500] {
+            let histogram = store.histogram("", &filter, buckets).unwrap();
+            assert!(histogram.buckets.len() <= buckets as usize, "{filter}");
+            let width = histogram.width_ns;
+            let mut expect = BTreeMap::new();
+            for result in list(&store, &filter).results {
+                let start = result.finding.event_time.unwrap().0 / width * width;
+                expect.entry(start).or_insert([0; 5])[result.finding.severity as usize] += 1;
+            }
+            let found: BTreeMap<_, _> = histogram
+                .buckets
+                .iter()
+                .filter(|bucket| bucket.count() > 0)
+                .map(|bucket| (bucket.start.0, bucket.by_severity))
+                .collect();
+            assert_eq!(found, expect, "{filter} in {buckets}");
+            let steady = histogram
+                .buckets
+                .windows(2)
+                .all(|pair| pair[1].start.0 - pair[0].start.0 == width);
+            assert!(steady, "{filter} in {buckets}");
+        }
+    }
+}
+
+#[test]
+fn counts_follow_every_change() {
+    let (_folder, store) = store();
+    spread(&store);
+    let mut moved = finding(7);
+    moved.finding.severity = Severity::High;
+    moved.finding.event_time = Some(at(30 * DAY));
+    moved.finding.containers = vec![container(9)];
+    store.record(&[moved.clone(), moved]).unwrap();
+    let one = |filter: &str, by: &str, value: &str| {
+        groups(&store, filter, by)
+            .get(&vec![value.to_owned()])
+            .copied()
+    };
+    assert_eq!(one("", "severity", "HIGH"), Some(1));
+    assert_eq!(one("", "containers.name", "container-9"), Some(1));
+    assert_eq!(groups(&store, "", "severity").values().sum::<u64>(), 200);
+    let last = *store.histogram("", "", 60).unwrap().buckets.last().unwrap();
+    assert_eq!(last.by_severity, [0, 0, 1, 0, 0]);
+    assert_eq!(
+        list(&store, &format!("event_time>\"{}\"", at(20 * DAY))).results[0]
+            .finding
+            .name,
+        name(7)
+    );
+}
+
+#[test]
+fn facets_are_the_most_frequent_first() {
+    let (_folder, store) = store();
+    spread(&store);
+    let facets = store
+        .facets("", "state=\"ACTIVE\"", &["severity", "category"], 2)
+        .unwrap();
+    assert_eq!(facets[0].len(), 2);
+    assert!(facets[0][0].1 >= facets[0][1].1);
+    assert_eq!(facets[1].len(), 2);
+}
+
+#[test]
+fn groups_come_in_pages() {
+    let (_folder, store) = store();
+    spread(&store);
+    let mut query = GroupQuery {
+        group_by: "category".to_owned(),
+        page_size: 2,
+        ..GroupQuery::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = store.group(&query).unwrap();
+        assert_eq!(page.total_size, 5);
+        seen.extend(
+            page.results
+                .into_iter()
+                .map(|group| group.properties[0].1.clone()),
+        );
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        query.page_token = page.next_page_token;
+    }
+    seen.sort();
+    assert_eq!(
+        seen,
+        (0..5)
+            .map(|number| format!("category {number}"))
+            .collect::<Vec<_>>()
+    );
+    query.group_by = "state".to_owned();
+    assert!(store.group(&query).is_err());
+    query.page_token.clear();
+    for bad in ["", "description", "nothing", "category,,state"] {
+        query.group_by = bad.to_owned();
+        assert!(store.group(&query).is_err(), "{bad}");
+    }
+}

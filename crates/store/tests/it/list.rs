@@ -1,0 +1,286 @@
+//! Pages: every finding once, in the order asked for, also while findings arrive.
+
+use model::finding::{FindingResult, Severity, State};
+use store::{Error, Query, Store};
+
+use crate::support::{at, finding, store};
+
+/// `count` findings over a few severities, categories, containers and days.
+fn varied(count: u64) -> Vec<FindingResult> {
+    let severities = [
+        Severity::Critical,
+        Severity::High,
+        Severity::Medium,
+        Severity::Low,
+    ];
+    (0..count)
+        .map(|number| {
+            let mut result = finding(number);
+            let finding = &mut result.finding;
+            finding.severity = severities[(number % 7 % 4) as usize];
+            finding.category = format!("category {}", number % 5);
+            finding.containers[0].name = format!("container-{}", number % 11);
+            finding.resource_name = format!("//host/{}", number % 13);
+            finding.event_time = Some(at(number * 7919 % 86_400));
+            if number % 3 == 0 {
+                finding.state = State::Inactive;
+            }
+            result
+        })
+        .collect()
+}
+
+fn query(filter: &str, order_by: &str, page_size: u32) -> Query {
+    Query {
+        filter: filter.to_owned(),
+        order_by: order_by.to_owned(),
+        page_size,
+        ..Query::default()
+    }
+}
+
+/// All findings of a query, page by page; `between` runs after each page.
+fn all_pages(store: &Store, mut query: Query, mut between: impl FnMut()) -> Vec<FindingResult> {
+    let mut all = Vec::new();
+    loop {
+        let page = store.list(&query).unwrap();
+        all.extend(page.results);
+        if page.next_page_token.is_empty() {
+            return all;
+        }
+        query.page_token = page.next_page_token;
+        between();
+    }
+}
+
+fn names(results: &[FindingResult]) -> Vec<&str> {
+    results
+        .iter()
+        .map(|result| result.finding.name.as_str())
+        .collect()
+}
+
+#[test]
+fn pages_of_any_order_hold_every_finding_once() {
+    let (_folder, store) = store();
+    store.record(&varied(300)).unwrap();
+    for order in [
+        "",
+        "event_time",
+        "event_time desc",
+        "severity, event_time desc",
+        "severity desc,event_time",
+        "category",
+        "category desc, event_time",
+        "resource_name",
+        "name",
+        "name desc",
+        "state, severity desc, name",
+        " create_time ,  category   desc ",
+        "parent, event_time",
+        "containers.name desc",
+        "security_marks.marks",
+        "source_properties.Occurrences desc",
+    ] {
+        for filter in [
+            "",
+            "state=\"ACTIVE\"",
+            "container:x OR containers.name:\"container-1\"",
+        ] {
+            let filter = filter.replace("container:x OR ", "");
+            let whole = all_pages(&store, query(&filter, order, 1000), || {});
+            let pieces = all_pages(&store, query(&filter, order, 7), || {});
+            assert_eq!(names(&pieces), names(&whole), "{order:?} {filter:?}");
+            let mut distinct = names(&whole);
+            distinct.sort_unstable();
+            distinct.dedup();
+            let total = store.list(&query(&filter, order, 1)).unwrap().total_size;
+            assert_eq!(distinct.len() as u64, total, "{order:?} {filter:?}");
+        }
+    }
+}
+
+#[test]
+fn orders_sort() {
+    let (_folder, store) = store();
+    store.record(&varied(120)).unwrap();
+    let check = |order: &str, key: &dyn Fn(&FindingResult) -> String| {
+        let found: Vec<String> = all_pages(&store, query("", order, 50), || {})
+            .iter()
+            .map(key)
+            .collect();
+        let mut sorted = found.clone();
+        sorted.sort();
+        if order.ends_with("desc") {
+            sorted.reverse();
+        }
+        assert_eq!(found, sorted, "{order}");
+    };
+    let time = |result: &FindingResult| result.finding.event_time.unwrap().to_string();
+    check("event_time", &time);
+    check("event_time desc", &time);
+    check("category", &|result| result.finding.category.clone());
+    check("category, event_time", &|result| {
+        format!("{} {}", result.finding.category, time(result))
+    });
+    check("name", &|result| result.finding.name.clone());
+    check("resource_name desc", &|result| {
+        result.finding.resource_name.clone()
+    });
+    check("severity", &|result| {
+        (result.finding.severity as u8).to_string()
+    });
+    check("containers.name desc", &|result| {
+        result.finding.containers[0].name.clone()
+    });
+}
+
+#[test]
+fn large_stores_page_in_groups_as_small_ones_sort() {
+    let (_folder, store) = store();
+    // Above the size up to which a selection is simply sorted.
+    for batch in varied(5000).chunks(1000) {
+        store.record(batch).unwrap();
+    }
+    for order in [
+        "category",
+        "severity desc, event_time",
+        "resource_name, event_time desc",
+    ] {
+        let grouped = all_pages(&store, query("", order, 997), || {});
+        assert_eq!(grouped.len(), 5000, "{order}");
+        let sorted = all_pages(
+            &store,
+            query("", &format!("{order}, event_time desc"), 997),
+            || {},
+        );
+        if order == "category" {
+            assert_eq!(names(&grouped), names(&sorted));
+        }
+        let mut distinct = names(&grouped);
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 5000, "{order}");
+    }
+}
+
+#[test]
+fn pages_stay_whole_while_findings_arrive() {
+    let (_folder, store) = store();
+    store.record(&varied(100)).unwrap();
+    let mut next = 1000;
+    let found = all_pages(&store, query("", "event_time desc", 9), || {
+        // One before, one after what has been read.
+        for seconds in [0, 90_000] {
+            let mut new = finding(next);
+            new.finding.event_time = Some(at(seconds));
+            store.record(&[new]).unwrap();
+            next += 1;
+        }
+    });
+    let old = found
+        .iter()
+        .filter(|result| result.finding.name < crate::support::name(1000));
+    assert_eq!(old.count(), 100);
+    let mut distinct = names(&found);
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), found.len());
+}
+
+#[test]
+fn page_sizes() {
+    let (_folder, store) = store();
+    store.record(&varied(1200)).unwrap();
+    let size = |asked| store.list(&query("", "", asked)).unwrap().results.len();
+    assert_eq!(size(0), 10);
+    assert_eq!(size(1), 1);
+    assert_eq!(size(5000), 1000);
+}
+
+#[test]
+fn a_token_fits_its_query_alone() {
+    let (_folder, store) = store();
+    store.record(&varied(30)).unwrap();
+    let first = query("state=\"ACTIVE\"", "category", 5);
+    let token = store.list(&first).unwrap().next_page_token;
+    let with = |query: &Query, token: &str| {
+        store.list(&Query {
+            page_token: token.to_owned(),
+            ..query.clone()
+        })
+    };
+    assert!(with(&first, &token).is_ok());
+    // Another page size is allowed.
+    assert!(
+        with(
+            &Query {
+                page_size: 9,
+                ..first.clone()
+            },
+            &token
+        )
+        .is_ok()
+    );
+    let others = [
+        query("", "category", 5),
+        query("state=\"ACTIVE\"", "", 5),
+        Query {
+            parent: "organizations/1/sources/-".to_owned(),
+            ..first.clone()
+        },
+    ];
+    for other in others {
+        assert!(matches!(
+            with(&other, &token),
+            Err(Error::Invalid {
+                what: "page_token",
+                ..
+            })
+        ));
+    }
+    for bad in [
+        "x",
+        "zz",
+        "7b7d",
+        &token[2..],
+        &format!("{token}00"),
+        "\u{e9}\u{e9}",
+    ] {
+        assert!(
+            matches!(
+                with(&first, bad),
+                Err(Error::Invalid {
+                    what: "page_token",
+                    ..
+                })
+            ),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn orders_that_make_no_sense_are_refused() {
+    let (_folder, store) = store();
+    for order in [
+        "nothing",
+        "category down",
+        "category,",
+        "processes.args",
+        "category desc desc",
+        "'x'",
+    ] {
+        let result = store.list(&query("", order, 5));
+        assert!(
+            matches!(
+                result,
+                Err(Error::Invalid {
+                    what: "order_by",
+                    ..
+                })
+            ),
+            "{order}"
+        );
+    }
+}
