@@ -164,3 +164,6 @@ pub const INDICATOR_PROBLEMS_MAX: usize = 100;
 
 /// Pages read of an engine's bolt database for one look-up, which takes a few dozen.
 pub const BOLT_PAGES_MAX: usize = 4096;
+
+/// Bytes read from the end of a container's log. Fifty lines of the longest kind that is kept, with room for JSON's escapes.
+pub const LOG_TAIL_BYTES_MAX: u64 = 512 * 1024;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -47,6 +47,17 @@ impl HostFiles {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
         }
         Ok((bytes, stamp))
+    }
+
+    /// The last `bytes_max` bytes of a file, and whether that is all of it. No link at all is followed on the way: a container
+    /// that has the host's log directory could have made it.
+    pub(super) fn read_tail(&self, path: &str, bytes_max: u64) -> io::Result<(Vec<u8>, bool)> {
+        let file = self.open(Path::new("/"), path.trim_start_matches('/'))?;
+        let start = file.metadata()?.len().saturating_sub(bytes_max);
+        let mut bytes = Vec::new();
+        (&file).seek(SeekFrom::Start(start))?;
+        (&file).take(bytes_max).read_to_end(&mut bytes)?;
+        Ok((bytes, start == 0))
     }
 
     /// The stamp of a file, when it is there.

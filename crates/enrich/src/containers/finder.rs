@@ -6,14 +6,16 @@ use std::{
 };
 
 use model::{
+    Text,
     enriched::{Container, Engine, Pod},
-    limits::ENGINE_ROOTS_MAX,
+    limits::{ENGINE_ROOTS_MAX, LOG_TAIL_BYTES_MAX},
 };
 
 use super::{
     argv::EngineProcess,
     bound, containerd, crio, docker,
     files::{HostFiles, Stamp},
+    log::{self, Format},
     oci, podman,
     process::Lineage,
 };
@@ -220,6 +222,19 @@ impl Finder {
     pub(super) fn stamp(&self, path: &Path) -> Option<Stamp> {
         self.files
             .stamp(path.parent()?, path.file_name()?.to_str()?)
+    }
+
+    /// See [`super::Containers::log_tail`].
+    pub(super) fn log_tail(&self, container: &Container, lines_max: usize) -> Vec<Text> {
+        let Some(path) = &container.log_path else {
+            return Vec::new();
+        };
+        match self.files.read_tail(path, LOG_TAIL_BYTES_MAX) {
+            Ok((bytes, is_whole)) => {
+                log::parse_tail(&bytes, is_whole, Format::of(container.engine), lines_max)
+            }
+            Err(_) => Vec::new(),
+        }
     }
 
     fn docker(&mut self, id: &str) -> Option<Description> {

@@ -14,6 +14,7 @@ mod crio;
 pub mod docker;
 mod files;
 mod finder;
+pub mod log;
 pub mod oci;
 pub mod podman;
 mod process;
@@ -30,6 +31,7 @@ use std::{
 
 use lru::LruCache;
 use model::{
+    Text,
     enriched::{Container, Engine},
     event::Cgroup,
     limits::{CGROUPS_MAX, CONTAINERS_MAX, METADATA_TRIES_MAX, NAMESPACES_HELD_MAX},
@@ -171,6 +173,12 @@ impl Containers {
         self.known
             .iter()
             .map(|(_, known)| Arc::clone(&known.container))
+    }
+
+    /// The last lines of a container's log, at most `lines_max` and [`model::limits::LOG_LINES_MAX`]. None when it does not
+    /// log to a file, or the file cannot be read.
+    pub fn log_tail(&self, container: &Container, lines_max: usize) -> Vec<Text> {
+        self.finder.log_tail(container, lines_max)
     }
 
     /// Where the process `pid` in `cgroup` and `mnt_namespace` (0 when not known) runs.

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use enrich::containers::{Config, Containers, Resolution};
 use model::{
-    Timestamp,
+    Text, Timestamp,
     enriched::{self, Mount},
     event::Cgroup,
 };
@@ -102,6 +102,12 @@ fn check(mut engine: Box<dyn Engine>, expect: enriched::Engine) -> Arc<enriched:
         .unwrap();
     assert_eq!(volume.source, shared.path().to_str().unwrap());
     assert!(!volume.writable);
+
+    if found.log_path.is_some() {
+        testkit::command::wait_for("the log", || {
+            (containers.log_tail(&found, 10) == [Text::from("started")]).then_some(())
+        });
+    }
 
     // Its other processes, and a second look, give the very same container.
     let others = proc::pids_in_mnt_namespace(proc::namespace(running.pid, "mnt"));
