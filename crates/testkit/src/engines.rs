@@ -85,6 +85,8 @@ pub struct Run {
     pub read_only_root: bool,
     /// Share the host's pid namespace.
     pub host_pid: bool,
+    /// More options of the engine's own `run` command. runc has none.
+    pub options: Vec<String>,
 }
 
 /// A bind mount.
@@ -111,6 +113,7 @@ impl Run {
             tmpfs: Vec::new(),
             read_only_root: false,
             host_pid: false,
+            options: Vec::new(),
         }
     }
 
@@ -153,6 +156,13 @@ impl Run {
         self
     }
 
+    /// Adds an option of the engine's own `run` command.
+    #[must_use]
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
     /// Options that Podman and Docker share.
     fn docker_options(&self) -> Vec<String> {
         let mut options = vec!["--name".to_owned(), self.name.clone()];
@@ -180,6 +190,7 @@ impl Run {
         if self.host_pid {
             options.push("--pid=host".to_owned());
         }
+        options.extend(self.options.iter().cloned());
         options.push(self.image.reference.clone());
         options.extend(self.command.iter().cloned());
         options

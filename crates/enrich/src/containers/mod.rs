@@ -43,7 +43,7 @@ use rustix::{
 
 use self::{
     files::Stamp,
-    finder::Finder,
+    finder::{Finder, Found},
     process::{Lineage, Member, Proc},
 };
 
@@ -119,12 +119,14 @@ struct Held {
 /// What tells containers apart on one host at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Identity {
-    /// It has a control group of its own.
+    /// Its engine drew an id at random; or it shares its control group, and a name has to do.
+    Id(String),
+    /// Its name is the user's choice, and its control group its own.
     Cgroup(Vec<u8>),
-    /// It shares one; its engine gave it an id.
-    Id(Engine, String),
     /// Nobody named it: the outermost process in its mount namespace, by pid and start.
     Process(u32, u64),
+    /// Likewise, and the process is gone.
+    Namespace(u32),
 }
 
 #[derive(Debug)]
@@ -191,46 +193,45 @@ impl Containers {
             mnt_namespace,
             path_hash: self.hasher.hash_one(&cgroup.path),
         };
-        let answer = match self.cgroups.get(&key) {
-            Some(answer) => answer.clone(),
-            None => match self.held(&key) {
-                Some(Answer::Host) if self.proc.has_host_root(&pid.to_string()) == Some(false) => {
-                    self.look_up(key, cgroup, pid)
-                }
-                Some(answer) => answer,
-                None => self.look_up(key, cgroup, pid),
-            },
-        };
-        let Answer::Container(identity) = answer else {
-            return Resolution::Host;
-        };
-        match self.current(&identity, pid) {
-            Some(container) => Resolution::Container(container),
-            // It was forgotten while its control group was not.
-            None => {
-                self.cgroups.pop(&key);
-                self.namespaces.pop(&key);
-                match self.look_up(key, cgroup, pid) {
-                    Answer::Host => Resolution::Host,
-                    Answer::Container(identity) => self
-                        .current(&identity, pid)
-                        .map_or(Resolution::Host, Resolution::Container),
+        let remembered = self
+            .cgroups
+            .get(&key)
+            .cloned()
+            .or_else(|| self.held(&key, pid));
+        match remembered {
+            Some(Answer::Host) => return Resolution::Host,
+            Some(Answer::Container(identity)) => {
+                if let Some(container) = self.current(&identity, pid) {
+                    return Resolution::Container(container);
                 }
             }
+            None => {}
+        }
+        match self.look_up(key, cgroup, pid) {
+            Answer::Host => Resolution::Host,
+            Answer::Container(identity) => match self.known.get(&identity) {
+                Some(known) => Resolution::Container(Arc::clone(&known.container)),
+                // Looking up remembers it: not reached.
+                None => Resolution::Host,
+            },
         }
     }
 
     /// A remembered answer that rests on a namespace, when the process that holds it is alive.
-    fn held(&mut self, key: &Key) -> Option<Answer> {
+    fn held(&mut self, key: &Key, pid: u32) -> Option<Answer> {
         let held = self.namespaces.get(key)?;
-        if is_running(&held.process) {
+        // A runtime prepares a container in a namespace with the host's root, and then changes the root.
+        let is_stale = matches!(held.answer, Answer::Host)
+            && self.proc.has_host_root(&pid.to_string()) == Some(false);
+        if !is_stale && is_running(&held.process) {
             return Some(held.answer.clone());
         }
         self.namespaces.pop(key);
         None
     }
 
-    /// The container, with its metadata looked up again when that is due.
+    /// The container, with its metadata looked up again when that is due. `None` when it was forgotten, or when there is
+    /// still hope to find its engine.
     fn current(&mut self, identity: &Arc<Identity>, pid: u32) -> Option<Arc<Container>> {
         let known = self.known.get_mut(identity)?;
         if known.tries_left == 0 || Instant::now() < known.retry_at {
@@ -238,6 +239,9 @@ impl Containers {
         }
         known.tries_left -= 1;
         known.retry_at = Instant::now() + RETRY_AFTER;
+        if known.engine == Some(Engine::Unknown) {
+            return None;
+        }
         let lineage = self.proc.lineage(pid);
         if let Some(process) = &lineage.engine {
             self.finder.learn(process);
@@ -262,7 +266,7 @@ impl Containers {
     fn look_up(&mut self, key: Key, cgroup: &Cgroup, pid: u32) -> Answer {
         let path = self.proc.below_host(cgroup.path.as_bytes()).to_vec();
         if let Some(named) = cgroup::parse(&path) {
-            let identity = Arc::new(Identity::Cgroup(named.cgroup.to_vec()));
+            let identity = Arc::new(Identity::Id(named.id.to_owned()));
             if !self.known.contains(&identity) {
                 let lineage = self.lineage(pid);
                 self.add(&identity, named.engine, named.id, named.cgroup, &lineage);
@@ -290,7 +294,10 @@ impl Containers {
             self.hold(key, &Answer::Host, outermost);
             return Answer::Host;
         }
-        self.look_up_unnamed(key, &path, &lineage, outermost, pid, mnt_namespace)
+        match outermost {
+            Some(outermost) => self.look_up_unnamed(key, &path, &lineage, outermost),
+            None => self.look_up_gone(&path, mnt_namespace),
+        }
     }
 
     /// A container whose control group has no engine's name.
@@ -299,64 +306,70 @@ impl Containers {
         key: Key,
         path: &[u8],
         lineage: &Lineage,
-        outermost: Option<Member>,
-        pid: u32,
-        mnt_namespace: u32,
+        outermost: Member,
     ) -> Answer {
         let text = std::str::from_utf8(path).unwrap_or_default();
-        let found = match self.finder.containerd_task(lineage, text) {
-            Some((id, own)) => Some((Engine::Containerd, id, own)),
-            None => self
-                .finder
-                .runc_state(lineage, text)
-                .map(|(state, own)| (Engine::Runc, state.id, own)),
-        };
-        let (engine, id, own) = match found {
-            Some(found) => found,
-            None => {
-                let named_by_process =
-                    matches!(path.rsplit(|&byte| byte == b'/').next(), None | Some(b""));
-                let id = if named_by_process {
-                    format!("mnt-{mnt_namespace}")
-                } else {
-                    String::from_utf8_lossy(
-                        path.rsplit(|&byte| byte == b'/').next().unwrap_or_default(),
-                    )
-                    .into_owned()
-                };
-                (Engine::Unknown, id, 0)
-            }
-        };
-        let identity = Arc::new(match (engine, own) {
-            (Engine::Unknown, _) => match outermost {
-                Some(member) => Identity::Process(member.pid, member.start_ticks),
-                None => Identity::Process(pid, 0),
-            },
-            (engine, 0) => Identity::Id(engine, id.clone()),
-            (_, own) => Identity::Cgroup(path.get(..own).unwrap_or(path).to_vec()),
+        let found = self.finder.find(lineage, text).unwrap_or_else(|| Found {
+            engine: Some(Engine::Unknown),
+            id: unnamed_id(path, outermost.mnt_namespace),
+            cgroup_bytes: 0,
         });
+        let own_cgroup = path.get(..found.cgroup_bytes).unwrap_or_default();
+        let identity = Arc::new(if found.engine == Some(Engine::Unknown) {
+            Identity::Process(outermost.pid, outermost.start_ticks)
+        } else if own_cgroup.is_empty() || cgroup::is_random_id(&found.id) {
+            Identity::Id(found.id.clone())
+        } else {
+            Identity::Cgroup(own_cgroup.to_vec())
+        });
+        // An id that is not drawn at random may be another container's by now: look whether its file is the same.
         let is_same = self.known.peek(&identity).is_some_and(|known| {
-            known
-                .source
-                .as_ref()
-                .is_none_or(|(path, stamp)| self.finder.stamp(path).is_none_or(|now| now == *stamp))
+            cgroup::is_random_id(&found.id)
+                || known.engine == found.engine
+                    && known.source.as_ref().is_none_or(|(file, stamp)| {
+                        self.finder.stamp(file).is_none_or(|now| now == *stamp)
+                    })
         });
+        let has_own_cgroup = !own_cgroup.is_empty();
         if !is_same {
-            let own_cgroup = if own == 0 {
-                path
-            } else {
-                path.get(..own).unwrap_or(path)
-            };
-            let engine = Some(engine);
-            self.add(&identity, engine, &id, own_cgroup, lineage);
+            let cgroup = if has_own_cgroup { own_cgroup } else { path };
+            self.add(&identity, found.engine, &found.id, cgroup, lineage);
         }
         let answer = Answer::Container(identity);
-        if own == 0 {
-            self.hold(key, &answer, outermost);
-        } else {
+        if has_own_cgroup {
             self.cgroups.put(key, answer.clone());
+        } else {
+            self.hold(key, &answer, Some(outermost));
         }
         answer
+    }
+
+    /// A process that has ended: the container that its control group is in, or whose mount namespace it had. Not
+    /// remembered.
+    fn look_up_gone(&mut self, path: &[u8], mnt_namespace: u32) -> Answer {
+        let mut prefix = path;
+        while prefix.len() > 1 {
+            let identity = Identity::Cgroup(prefix.to_vec());
+            if let Some((identity, _)) = self.known.get_key_value(&identity) {
+                return Answer::Container(Arc::clone(identity));
+            }
+            let end = prefix.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            prefix = prefix.get(..end).unwrap_or_default();
+        }
+        let held = self
+            .namespaces
+            .iter()
+            .find(|(key, held)| key.mnt_namespace == mnt_namespace && is_running(&held.process));
+        if let Some((_, held)) = held {
+            return held.answer.clone();
+        }
+        let identity = Arc::new(Identity::Namespace(mnt_namespace));
+        if !self.known.contains(&identity) {
+            let engine = Some(Engine::Unknown);
+            let id = unnamed_id(path, mnt_namespace);
+            self.add(&identity, engine, &id, path, &Lineage::default());
+        }
+        Answer::Container(identity)
     }
 
     fn lineage(&mut self, pid: u32) -> Lineage {
@@ -380,11 +393,18 @@ impl Containers {
             cgroup: cgroup.into(),
             ..description.container
         });
-        let is_final = description.is_complete || engine == Some(Engine::Unknown);
+        // A container that stays without an engine keeps its count across look-ups, or it would be looked for for ever.
+        let tries_left = match self.known.peek(identity) {
+            Some(known) if known.engine == engine && engine == Some(Engine::Unknown) => {
+                known.tries_left
+            }
+            _ if description.is_complete => 0,
+            _ => METADATA_TRIES_MAX,
+        };
         let known = Known {
             container,
             source: description.source,
-            tries_left: if is_final { 0 } else { METADATA_TRIES_MAX },
+            tries_left,
             retry_at: Instant::now() + RETRY_AFTER,
             engine,
         };
@@ -399,21 +419,22 @@ impl Containers {
             return;
         };
         // The pid may have been used again between reading it and opening it.
-        if self
-            .proc
-            .stat(&member.pid.to_string())
-            .map(|(_, start)| start)
-            == Some(member.start_ticks)
-        {
-            let answer = answer.clone();
-            self.namespaces.put(
-                key,
-                Held {
-                    answer,
-                    process: fd,
-                },
-            );
+        let stat = self.proc.stat(&member.pid.to_string());
+        if stat.is_some_and(|(_, start_ticks)| start_ticks == member.start_ticks) {
+            let held = Held {
+                answer: answer.clone(),
+                process: fd,
+            };
+            self.namespaces.put(key, held);
         }
+    }
+}
+
+/// An id for a container that nobody named: the last part of its control group, or else its mount namespace.
+fn unnamed_id(cgroup: &[u8], mnt_namespace: u32) -> String {
+    match cgroup.rsplit(|&byte| byte == b'/').next() {
+        None | Some(b"") => format!("mnt-{mnt_namespace}"),
+        Some(last) => Text::from(last).to_json_string(),
     }
 }
 

@@ -118,9 +118,12 @@ impl Proc {
         lineage
     }
 
-    /// Runs in the host's mount namespace and in no container's cgroup. Only the word of such a process is taken.
+    /// Runs on the host: in no container's control group, and with the host's mounts or at least its root (rootless Podman has
+    /// mounts of its own). Only the word of such a process is taken.
     fn is_outside(&self, pid: &str, mnt_namespace: u32) -> bool {
-        mnt_namespace == self.host_mnt_namespace
+        let sees_host =
+            mnt_namespace == self.host_mnt_namespace || self.has_host_root(pid) == Some(true);
+        sees_host
             && self
                 .cgroups(pid)
                 .iter()

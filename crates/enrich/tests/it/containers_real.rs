@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
 
 use enrich::containers::{Config, Containers, Resolution};
 use model::{
@@ -120,6 +125,25 @@ fn check(mut engine: Box<dyn Engine>, expect: enriched::Engine) -> Arc<enriched:
         Resolution::Host
     );
 
+    // Control groups off, or left: the namespace and the engine's process above it are enough.
+    let cgroup = Cgroup {
+        id: 0,
+        path: "/".into(),
+    };
+    let mnt_namespace = proc::namespace(running.pid, "mnt");
+    let mut others = Containers::new(Config::default());
+    for _ in 0..2 {
+        match others.resolve(&cgroup, running.pid, mnt_namespace) {
+            Resolution::Container(container) => {
+                assert_eq!(container.id, found.id);
+                assert_eq!(container.engine, found.engine);
+                assert_eq!(container.image, found.image);
+            }
+            Resolution::Host => panic!("passes for the host's"),
+        }
+    }
+    assert_eq!(others.iter().count(), 1);
+
     // Another init, another control group or namespace: still this container.
     let restarted = engine.restart(&running);
     assert_ne!(restarted.pid, running.pid);
@@ -173,4 +197,125 @@ fn docker() {
 fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .is_some_and(|digits| model::provenance::Sha256::parse(digits).is_some())
+}
+
+#[test]
+fn a_process_that_leaves_its_containers_control_group_stays_in_the_container() {
+    let image = Image::busybox("example.test/app:v1");
+    let mut docker = engines::Docker::start();
+    docker.load(&image);
+    let running = docker.run(&Run::new("escape", &image).command(&[
+        "/bin/sh",
+        "-c",
+        "sleep 100000 & sleep 100000",
+    ]));
+    let mut containers = Containers::new(Config::default());
+    let found = container(&mut containers, running.pid);
+
+    let pids = proc::pids_in_mnt_namespace(proc::namespace(running.pid, "mnt"));
+    let child = *pids.iter().find(|pid| **pid != running.pid).unwrap();
+    let mnt_namespace = proc::namespace(child, "mnt");
+    // Into the root of the hierarchy, where the host's own processes are; and into a group that it made itself, named
+    // after another container.
+    let other = "0123456789abcdef".repeat(4);
+    for path in [
+        "/".to_owned(),
+        format!("{}/docker/{other}", found.cgroup.to_json_string()),
+    ] {
+        let cgroup = Cgroup {
+            id: 0,
+            path: path.clone().into(),
+        };
+        match containers.resolve(&cgroup, child, mnt_namespace) {
+            Resolution::Container(container) => assert!(Arc::ptr_eq(&container, &found), "{path}"),
+            Resolution::Host => panic!("{path}"),
+        }
+    }
+}
+
+#[test]
+fn another_root_is_a_container_of_no_engine_and_mounts_of_its_own_are_not() {
+    let image = Image::busybox("example.test/app:v1");
+    let directory = tempfile::tempdir().unwrap();
+    let root = image.unpack_layers(directory.path()).remove(0);
+    let spawn = |command: &mut Command| Running(command.stdout(Stdio::null()).spawn().unwrap());
+    // As systemd does for PrivateTmp=.
+    let service = spawn(Command::new("unshare").args(["--mount", "sleep", "100000"]));
+    let stranger = spawn(
+        Command::new("unshare")
+            .args(["--mount", "--root"])
+            .arg(&root)
+            .args(["/bin/sleep", "100000"]),
+    );
+    for running in [&service, &stranger] {
+        testkit::command::wait_for("sleep to run", || {
+            let name = fs::read_to_string(format!("/proc/{}/comm", running.0.id())).ok()?;
+            (name.trim() == "sleep").then_some(())
+        });
+    }
+
+    let mut containers = Containers::new(Config::default());
+    for _ in 0..2 {
+        assert_eq!(resolve(&mut containers, service.0.id()), Resolution::Host);
+    }
+    let found = container(&mut containers, stranger.0.id());
+    assert_eq!(found.engine, enriched::Engine::Unknown);
+    assert!(!found.id.is_empty());
+    assert!(Arc::ptr_eq(
+        &container(&mut containers, stranger.0.id()),
+        &found
+    ));
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_name_used_again_is_another_container() {
+    let (first, second) = (
+        Image::busybox("example.test/app:v1"),
+        Image::busybox("example.test/app:v2"),
+    );
+    let mut runc = engines::Runc::start();
+    let mut run = Run::new("again", &first);
+    let mut containers = Containers::new(Config::default());
+    let running = runc.run(&run);
+    assert_eq!(
+        container(&mut containers, running.pid).image,
+        first.reference
+    );
+    runc.remove(&running);
+    run.image = second.clone();
+    let running = runc.run(&run);
+    assert_eq!(
+        container(&mut containers, running.pid).image,
+        second.reference
+    );
+}
+
+#[test]
+fn an_ended_process_is_in_the_container_of_its_control_group() {
+    let image = Image::busybox("example.test/app:v1");
+    let mut runc = engines::Runc::start();
+    let running = runc.run(&Run::new("ended", &image));
+    let mut containers = Containers::new(Config::default());
+    let found = container(&mut containers, running.pid);
+    let (_, path) = proc::cgroup(running.pid);
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let cgroup = Cgroup {
+        id: 1,
+        path: format!("{path}/session/1").into(),
+    };
+    // A mount namespace that is nobody's.
+    match containers.resolve(&cgroup, child.id(), 1) {
+        Resolution::Container(container) => assert!(Arc::ptr_eq(&container, &found)),
+        Resolution::Host => panic!("passes for the host's"),
+    }
 }

@@ -133,6 +133,7 @@ impl Engine for Containerd {
         if run.host_pid {
             ctr.arg("--with-ns=pid:/proc/1/ns/pid");
         }
+        ctr.args(&run.options);
         ctr.args([&run.image.reference, &run.name])
             .args(&run.command);
         command::run(&mut ctr);

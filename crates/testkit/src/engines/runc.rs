@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
 use super::{Container, Directory, Engine, Run};
@@ -147,6 +147,9 @@ impl Engine for Runc {
 
     fn remove(&mut self, container: &Container) {
         self.stop(&container.id);
+        let bundle = self.directory.join(&container.id);
+        unmount(bundle.join("rootfs"), UnmountFlags::DETACH).expect("unmounting the overlay");
+        fs::remove_dir_all(bundle).expect("removing the bundle");
     }
 
     fn directory(&self) -> &Path {
