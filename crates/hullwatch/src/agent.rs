@@ -12,6 +12,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -25,7 +26,7 @@ use model::{
     enriched::EnrichedEvent,
     event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
     finding::FindingResult,
-    limits::OBSERVATIONS_QUEUED_MAX,
+    limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
     recording,
 };
 use sensor_ebpf::Sensors;
@@ -53,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) scanner: Box<dyn enrich::Scanner + Send>,
+    /// Set when the scanner may answer otherwise than before.
+    pub(crate) indicators_changed: Arc<AtomicBool>,
     pub(crate) record: Option<PathBuf>,
     /// Told about every finding that is new or changed, after it is durable.
     pub(crate) announce: Box<dyn FnMut(&FindingResult) -> Result<()> + Send>,
@@ -77,6 +80,7 @@ impl Agent {
             config,
             store,
             scanner,
+            indicators_changed,
             record,
             announce,
             on_watching,
@@ -113,6 +117,7 @@ impl Agent {
                 let pipeline = Pipeline {
                     enricher: Enricher::new(config.enrich(), scanner, ignore),
                     judge: Judge::new(config.detection, config.naming),
+                    indicators_changed,
                     findings,
                     recording,
                     on_watching: Some(on_watching),
@@ -167,13 +172,15 @@ impl Agent {
         self.sensors.states()
     }
 
-    /// Stops the sensors, lets everything that was seen run to its end, and closes the run.
-    pub(crate) fn stop(self) -> Result<()> {
+    /// Stops the sensors, lets everything that was seen run to its end, and closes the run. Returns what was counted.
+    pub(crate) fn stop(self) -> Result<sensor_ebpf::Counters> {
+        let counters = self.sensors.counters();
         self.sensors.stop();
         drop(self.sender);
         join("pipeline", self.pipeline)?;
         join("recorder", self.recorder)?;
-        Ok(self.store.end_run(Timestamp::from(SystemTime::now()))?)
+        self.store.end_run(Timestamp::from(SystemTime::now()))?;
+        Ok(counters)
     }
 }
 
@@ -181,6 +188,7 @@ impl Agent {
 struct Pipeline {
     enricher: Enricher,
     judge: Judge,
+    indicators_changed: Arc<AtomicBool>,
     findings: SyncSender<FindingResult>,
     recording: Option<BufWriter<File>>,
     on_watching: Option<Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>>,
@@ -201,6 +209,9 @@ impl Pipeline {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let idle = next.is_none();
+            if self.indicators_changed.swap(false, Ordering::Relaxed) {
+                self.enricher.forget_matches();
+            }
             while let Some(observation) = next {
                 self.observe(observation, &mut events);
                 self.judge_all(&mut events)?;
@@ -247,7 +258,8 @@ impl Pipeline {
             if let Some(recording) = &mut self.recording {
                 recording::write_event(recording, &event).context("writing the recording")?;
             }
-            let log_tail = |_: &_| Vec::new();
+            let containers = self.enricher.container_lookup();
+            let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
             for finding in self.judge.findings(&event, log_tail) {
                 // The recorder is gone only when the store failed; `beat` reports that.
                 let _ = self.findings.send(finding);

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context, Result};
@@ -16,6 +19,7 @@ pub(crate) struct Indicators {
     imported: Arc<Database>,
     /// Lists of this run only, compiled in a directory that goes with it.
     given: Option<(Arc<Database>, TempDir)>,
+    changed: Arc<AtomicBool>,
 }
 
 /// The database of a state directory, with what the program itself knows.
@@ -49,7 +53,11 @@ impl Indicators {
             report_problems(&database.import(given)?);
             Some((Arc::new(database), directory))
         };
-        Ok(Self { imported, given })
+        Ok(Self {
+            imported,
+            given,
+            changed: Arc::default(),
+        })
     }
 
     /// Number of indicators, each list counted by itself.
@@ -70,10 +78,18 @@ impl Indicators {
     /// Takes over what another process has imported meanwhile. The old lists stay when the new ones are damaged.
     pub(crate) fn reload_if_changed(&self) {
         match self.imported.reload_if_changed() {
-            Ok(true) => tracing::info!("took over the indicators that were imported meanwhile"),
+            Ok(true) => {
+                tracing::info!("took over the indicators that were imported meanwhile");
+                self.changed.store(true, Ordering::Relaxed);
+            }
             Ok(false) => {}
             Err(error) => print::warning(&format!("{:#}", anyhow::Error::from(error))),
         }
+    }
+
+    /// Set whenever the lists have changed; whoever remembers answers clears it.
+    pub(crate) fn changed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.changed)
     }
 
     /// What the enricher asks.

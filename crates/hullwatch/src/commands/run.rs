@@ -47,6 +47,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         config,
         store,
         scanner: Box::new(indicators.scanner()),
+        indicators_changed: indicators.changed(),
         record: args.record.clone(),
         announce: Box::new(move |result| announce(format, result)),
         on_watching: Box::new(move |containers| report_watching(containers, known)),
@@ -69,7 +70,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         }
     };
     // A thread that failed says why when it is joined: that error is the cause, the other one only noticed.
-    agent.stop()?;
+    let counters = agent.stop()?;
+    report_counters(&counters);
     result.map(|()| EXIT_DONE)
 }
 
@@ -100,6 +102,17 @@ fn report_watching(containers: &[Arc<Container>], indicators: u64) {
     let _ = writeln!(
         print::stderr(),
         "{style}watching{style:#} every container on this machine; {running}; {indicators} indicators"
+    );
+}
+
+fn report_counters(counters: &sensor_ebpf::Counters) {
+    let style = print::heading();
+    let _ = writeln!(
+        print::stderr(),
+        "{style}stopped{style:#} after {} execs, {} lost; {} programs whose bytes could not be had",
+        counters.execs,
+        counters.exec_losses,
+        counters.files_missing,
     );
 }
 
