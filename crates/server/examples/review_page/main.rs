@@ -1,0 +1,97 @@
+//! Serves the review page over a new store with findings as real ones look, for the browser tests and for looking at it.
+//!
+//! `cargo run -p server --example review_page -- STATE_DIR [EXTRA]` prints one line of JSON with the address and a token of
+//! each role. Lines on standard input make things happen: `live`, `hostile TEXT`, `repeat`, `quit`.
+
+mod seed;
+
+use std::{
+    io::{BufRead, Write},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use model::Timestamp;
+use serde_json::json;
+use server::{
+    auth::{Limiter, Role, create_token, login_link},
+    web::{Web, router},
+};
+use store::Store;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let mut args = std::env::args().skip(1);
+    let directory = args.next().ok_or("which directory?")?;
+    let extra = args.next().map_or(Ok(60), |text| text.parse())?;
+    let store = Arc::new(Store::open(Path::new(&directory))?);
+    store.begin_run(now())?;
+    for batch in seed::findings(now(), extra).chunks(500) {
+        store.record(batch)?;
+    }
+    store.record(&[seed::without_hash(now())])?;
+    let mut tokens = serde_json::Map::new();
+    for role in Role::ALL {
+        let name = format!("{}-{}", role.name(), now().0);
+        tokens.insert(
+            role.name().to_owned(),
+            create_token(&store, &name, role)?.secret.into(),
+        );
+    }
+    let link = login_link(&store, "someone", Role::Editor)?.secret;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let told = json!({ "address": address, "tokens": tokens, "link": format!("{address}/login?code={link}") });
+    writeln!(std::io::stdout(), "{told}")?;
+
+    let web = Arc::new(Web {
+        store: Arc::clone(&store),
+        limiter: Arc::new(Limiter::default()),
+        tls: false,
+        detectors: detect::Settings::default(),
+    });
+    let beating = Arc::clone(&store);
+    std::thread::spawn(move || {
+        while beating.heartbeat(now()).is_ok() {
+            std::thread::sleep(std::time::Duration::from_secs(5));
+        }
+    });
+    std::thread::spawn(move || commands(&store));
+    let service = router(web).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).await?;
+    Ok(())
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+/// Obeys standard input until it ends, then ends the program: the one that started it is gone.
+fn commands(store: &Store) {
+    let mut number = 0;
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let result = match line.split_once(' ') {
+            Some(("hostile", text)) => store.record(&[seed::hostile(now(), text)]),
+            None if line == "live" => {
+                number += 1;
+                store.record(&[seed::live(now(), number)])
+            }
+            None if line == "repeat" => store.record(&[seed::live(now(), number)]),
+            _ => break,
+        };
+        let told = match result {
+            Ok(recorded) => {
+                json!({ "names": recorded.iter().map(|one| &one.name).collect::<Vec<_>>() })
+            }
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        if writeln!(std::io::stdout(), "{told}").is_err() {
+            break;
+        }
+    }
+    std::process::exit(0);
+}

@@ -1,0 +1,33 @@
+//! Every bound on what a client may make the server hold or do, with the reason for its size.
+
+use std::time::Duration;
+
+/// Bytes of one request's body or gRPC message. The largest finding that the agent writes is a tenth of it.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Time from the end of the headers to the end of the answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for a TLS handshake, and for the headers of a request.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections open at a time. Beyond it new ones wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// Calls that work on the store at a time; the others wait. More than a handful gains nothing on one disk.
+pub const CALLS_MAX: usize = 16;
+
+/// Concurrent streams of one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 128;
+
+/// Time that calls under way are given when the server stops.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Failed authentications of one address in [`AUTH_WINDOW`].
+pub const AUTH_FAILURES_MAX: u32 = 20;
+
+/// Window of [`AUTH_FAILURES_MAX`].
+pub const AUTH_WINDOW: Duration = Duration::from_secs(60);
+
+/// Addresses told apart by the failure count.
+pub const AUTH_PEERS_MAX: usize = 4096;

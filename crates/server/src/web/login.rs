@@ -1,0 +1,155 @@
+//! Signing in with a token or a one-time link, and signing out.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, RawQuery, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use super::{
+    Failure, Web, blocking,
+    frame::{Frame, Section, Watch},
+    html, now,
+    session::{self, Session},
+    text as filters,
+};
+use crate::auth;
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Page {
+    frame: Frame,
+    error: Option<String>,
+    /// Secret of a one-time link. The link only fills in the form: a program that previews links does not use it up.
+    one_time: String,
+    next: String,
+}
+
+/// `GET /login`.
+pub(crate) async fn form(RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    html(&page(None, fields.get("code"), fields.get("next")))
+}
+
+fn page(error: Option<String>, one_time: &str, next: &str) -> Page {
+    let watch = Watch {
+        good: true,
+        text: String::new(),
+    };
+    Page {
+        frame: Frame::new("Sign in", Section::None, None, watch),
+        error,
+        one_time: one_time.to_owned(),
+        next: session::local(next).to_owned(),
+    }
+}
+
+/// `POST /login`.
+pub(crate) async fn login(State(web): State<Arc<Web>>, form: Form) -> Result<Response, Failure> {
+    let peer = session::peer(&form.parts);
+    let store = Arc::clone(&web.store);
+    let (token, one_time) = (form.get("token").trim().to_owned(), form.get("one_time").to_owned());
+    let limiter = Arc::clone(&web.limiter);
+    let secret = blocking(move || {
+        let found = if !one_time.is_empty() {
+            auth::redeem_login(&store, &one_time)?
+        } else if let Ok(value) = HeaderValue::try_from(format!("Bearer {token}")) {
+            // The API's own check, so a token means the same in both places.
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+            let caller = auth::bearer(&store, &limiter, &headers, peer, now()).ok();
+            caller.map(|caller| (caller.name, caller.role))
+        } else {
+            None
+        };
+        Ok(match found {
+            Some((name, role)) => Some(auth::open_session(&store, &name, role)?.secret),
+            None => None,
+        })
+    })
+    .await?;
+    let next = session::local(form.get("next"));
+    match secret {
+        Some(secret) => Ok((
+            [(header::SET_COOKIE, session::set_cookie(web.tls, Some(&secret)))],
+            Redirect::to(next),
+        )
+            .into_response()),
+        None if web.limiter.failed(peer, now()) => {
+            let error = if form.get("one_time").is_empty() {
+                "That token is not valid (any more)."
+            } else {
+                "That link was used already, or is too old. Sign in with a token."
+            };
+            let page = page(Some(error.to_owned()), "", next);
+            Ok((StatusCode::UNAUTHORIZED, html(&page)?).into_response())
+        }
+        None => Err(Failure::TooMany("Too many failed tries from this address. Wait a minute.".to_owned())),
+    }
+}
+
+/// `POST /logout`.
+pub(crate) async fn logout(State(web): State<Arc<Web>>, session: Session, form: Form) -> Result<Response, Failure> {
+    session.check_csrf(form.get("csrf"))?;
+    let store = Arc::clone(&web.store);
+    blocking(move || Ok(auth::session_end(&store, session.secret())?)).await?;
+    let cookie = [(header::SET_COOKIE, session::set_cookie(web.tls, None))];
+    Ok((cookie, Redirect::to("/login")).into_response())
+}
+
+/// Fields of a form or an address.
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub(crate) fn parse(encoded: &[u8]) -> Self {
+        Self(form_urlencoded::parse(encoded).into_owned().collect())
+    }
+
+    /// The first value of this name, or nothing.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A form that was sent by one of our pages. Browsers say where a form comes from; those that do not are held by the
+/// cookie's SameSite and, where there is a session, by the form's token.
+pub(crate) struct Form {
+    pub(crate) parts: Parts,
+    fields: Fields,
+}
+
+impl Form {
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.fields.get(name)
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.all(name)
+    }
+}
+
+impl FromRequest<Arc<Web>> for Form {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        if !matches!(site, None | Some("same-origin" | "none")) {
+            return Err(Failure::Forbidden("A form of another site is not taken.".to_owned()));
+        }
+        let body = Bytes::from_request(Request::from_parts(parts.clone(), body), web)
+            .await
+            .map_err(|_| Failure::Bad("The form is too large, or did not arrive whole.".to_owned()))?;
+        Ok(Self {
+            parts,
+            fields: Fields::parse(&body),
+        })
+    }
+}
