@@ -6,7 +6,7 @@ use model::finding::{FindingResult, Label};
 use sha2::{Digest, Sha256};
 use testkit::{Engine, Image, Run, engines};
 
-use crate::watcher::{Options, Watcher, categories};
+use crate::watcher::{Options, Watcher, categories, described};
 
 /// A busybox that nobody else has: its hash stands for a known-bad one. busybox acts by the name it is called by.
 fn marked_busybox(mark: &str) -> Vec<u8> {
@@ -137,6 +137,6 @@ fn an_ordinary_container_raises_nothing() {
     let state = watcher.stop();
     for (engine, container) in containers {
         let found = state.findings_of(&container.name);
-        assert!(found.is_empty(), "{engine}: {found:#?}");
+        assert!(found.is_empty(), "{engine}: {}", described(&found));
     }
 }

@@ -6,7 +6,7 @@ use detect::samples;
 use model::finding::FindingResult;
 use testkit::{Container, Engine, Image, Run, engines::Runc};
 
-use crate::watcher::{State, Watcher, categories, hullwatch};
+use crate::watcher::{State, Watcher, described, hullwatch};
 
 /// Clears a screen, sets its title, forges a second line, turns reading direction, is no UTF-8.
 const HOSTILE: &str = r"\033[2J\033]0;owned\007\nFORGED LINE\r\342\200\256gpj.\377\376";
@@ -142,7 +142,7 @@ fn what_a_container_chooses_is_reported_and_does_no_harm() {
     let state = watcher.stop();
     for (case, container) in &ran {
         let found = state.findings_of(&container.name);
-        assert_eq!(found.len(), 1, "{}: {:?}", case.name, categories(&found));
+        assert_eq!(found.len(), 1, "{}: {}", case.name, described(&found));
         (case.check)(&found[0]);
         assert_shown_cleanly(&state, &found[0], case.name);
     }

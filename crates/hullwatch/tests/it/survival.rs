@@ -5,7 +5,7 @@ use std::fs;
 use model::finding::FindingResult;
 use testkit::command::wait_for;
 
-use crate::watcher::{Options, Watcher, hullwatch, stderr};
+use crate::watcher::{Options, Watcher, described, hullwatch, stderr};
 
 #[test]
 fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
@@ -48,7 +48,8 @@ fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
         errors
             .iter()
             .any(|result| result.finding.description.contains("nothing was watched")),
-        "{errors:#?}"
+        "{}",
+        described(&errors)
     );
 }
 

@@ -181,6 +181,19 @@ pub(crate) fn categories(findings: &[FindingResult]) -> Vec<&str> {
     categories
 }
 
+/// What a person who looks at a failed test wants to know about findings.
+pub(crate) fn described(findings: &[FindingResult]) -> String {
+    let line = |result: &FindingResult| {
+        let finding = &result.finding;
+        let containers: Vec<_> = finding.containers.iter().map(|c| c.name.as_str()).collect();
+        format!(
+            "{}: {} {:?} {containers:?}",
+            finding.category, finding.description, finding.source_properties
+        )
+    };
+    findings.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Runs the program to its end.
 pub(crate) fn hullwatch(arguments: &[&str]) -> Output {
     testkit::command::output(Command::new(HULLWATCH).args(arguments))
