@@ -120,7 +120,7 @@ impl App {
         self.blocking(move |app| {
             let json = schema::to_json(&request, Enums::Names)
                 .map_err(|error| Status::invalid(error.to_string()))?;
-            let answer = app.service().call(method, &caller, json)?;
+            let answer = (method.handler)(app.service(), &caller, json)?;
             schema::build(schema::message(&method.response()), answer)
                 .map_err(|error| Status::internal(&error))
         })

@@ -4,7 +4,7 @@
 //! readings of that table; `service` holds the rules, each once; `auth` knows tokens and roles; `schema` is the wire format.
 //! Pages join in `router`.
 //!
-//! Invariants: nothing is answered without a valid token; a change is in the audit log before it is made; every size and time
+//! Invariants: nothing is answered without a valid token; every change is in the audit log; every size and time
 //! that a client can choose has a limit in [`limits`]. Work on the store runs on threads of its own.
 //! Tested over real stores in `tests/it`, and with unmodified clients of three languages in `conformance/`.
 

@@ -60,27 +60,6 @@ impl Method {
         format!("{}.{}Request", self.request_package, self.name)
     }
 
-    /// Whether it is there to change something: such calls are in the audit log.
-    pub(crate) fn changes(&self) -> bool {
-        !["Get", "List", "Group", "Test"]
-            .iter()
-            .any(|reading| self.name.starts_with(reading))
-    }
-
-    /// JSON pointer to the name, within the request, of what it works on.
-    pub(crate) fn target(&self) -> String {
-        let field = self.http.first().and_then(|http| {
-            let (field, _) = http.path.strip_prefix('{')?.split_once('=')?;
-            Some(field)
-        });
-        let names = field.unwrap_or_default().split('.').map(|name| {
-            schema::message(&self.request())
-                .get_field_by_name(name)
-                .map_or_else(|| name.to_owned(), |field| field.json_name().to_owned())
-        });
-        names.map(|name| format!("/{name}")).collect()
-    }
-
     /// Full name of the answer's message.
     pub(crate) fn response(&self) -> String {
         format!("{}.{}", self.response.0, self.response.1)

@@ -1,4 +1,4 @@
-//! Credentials (hashes only) and the audit log.
+//! Tokens, login links and sessions. Only hashes of their secrets are kept.
 
 use model::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
@@ -45,23 +45,6 @@ pub struct Credential {
     pub expires: Option<Timestamp>,
     /// When it was revoked, used up or logged out.
     pub ended: Option<Timestamp>,
-}
-
-/// One line of the audit log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// When it was asked for.
-    pub time: Timestamp,
-    /// Name of the credential.
-    pub actor: String,
-    /// Address the call came from; empty for the command line.
-    pub peer: String,
-    /// Method.
-    pub action: String,
-    /// Name of what it changes.
-    pub target: String,
-    /// `OK` or the name of the failure; `None` while under way, or when the process was killed meanwhile.
-    pub outcome: Option<String>,
 }
 
 const COLUMNS: &str = "id, kind, name, role, hash, created, expires, ended";
@@ -138,57 +121,6 @@ impl Store {
                 params![id, kind.as_str(), ns(now)],
             )?;
             Ok(ended > 0)
-        })
-    }
-
-    /// Writes a line of the audit log, before the change it is about. Returns the line's number.
-    pub fn audit(&self, entry: &AuditEntry) -> Result<i64, Error> {
-        self.database.write(|db| {
-            Ok(db
-                .prepare_cached(
-                    "INSERT INTO audit (time, actor, peer, action, target, outcome) \
-                     VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-                )?
-                .query_row(
-                    params![
-                        ns(entry.time),
-                        entry.actor,
-                        entry.peer,
-                        entry.action,
-                        entry.target,
-                        entry.outcome
-                    ],
-                    |row| row.get(0),
-                )?)
-        })
-    }
-
-    /// Notes how the change of a line ended.
-    pub fn audit_outcome(&self, line: i64, outcome: &str) -> Result<(), Error> {
-        self.database.write(|db| {
-            db.prepare_cached("UPDATE audit SET outcome = $2 WHERE id = $1")?
-                .execute(params![line, outcome])?;
-            Ok(())
-        })
-    }
-
-    /// The newest lines of the audit log, the newest first.
-    pub fn audit_log(&self, lines_max: u32) -> Result<Vec<AuditEntry>, Error> {
-        self.database.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT time, actor, peer, action, target, outcome FROM audit ORDER BY id DESC LIMIT $1",
-            )?;
-            let rows = statement.query_map([lines_max], |row| {
-                Ok(AuditEntry {
-                    time: timestamp(row.get(0)?),
-                    actor: row.get(1)?,
-                    peer: row.get(2)?,
-                    action: row.get(3)?,
-                    target: row.get(4)?,
-                    outcome: row.get(5)?,
-                })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
         })
     }
 }

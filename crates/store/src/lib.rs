@@ -29,7 +29,7 @@ use std::path::Path;
 
 use model::Timestamp;
 
-pub use access::{AuditEntry, Credential, CredentialKind};
+pub use access::{Credential, CredentialKind};
 pub use aggregate::{BUCKETS_MAX, Bucket, Group, GroupQuery, Groups, Histogram};
 pub use error::Error;
 pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};

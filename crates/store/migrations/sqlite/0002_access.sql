@@ -1,4 +1,4 @@
--- Who may call the server, and what they changed. Times are nanoseconds since the epoch.
+-- Who may call the server. Times are nanoseconds since the epoch.
 
 -- Tokens, one-time login links and sessions: each is a secret of which only the SHA-256 is here.
 CREATE TABLE credential (
@@ -19,20 +19,3 @@ CREATE TABLE credential (
 
 -- Two live tokens never share a name, so that a name says which one is meant.
 CREATE UNIQUE INDEX credential_token_name ON credential (name) WHERE kind = 'token' AND ended IS NULL;
-
--- Every change that was asked for. Written before the change; outcome is NULL while it is under way and for good when the
--- process was killed in between.
-CREATE TABLE audit (
-    id      INTEGER PRIMARY KEY,
-    time    INTEGER NOT NULL,
-    -- Name of the credential.
-    actor   TEXT NOT NULL,
-    -- Address the call came from; empty for the command line.
-    peer    TEXT NOT NULL,
-    -- Method, e.g. SetMute.
-    action  TEXT NOT NULL,
-    -- Name of what it changes.
-    target  TEXT NOT NULL,
-    -- OK or the name of the failure.
-    outcome TEXT
-);
