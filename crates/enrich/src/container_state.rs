@@ -15,15 +15,16 @@ use model::{
 
 use crate::{
     proc,
-    provenance::{Image, Mount, MountTable, RootFs, read_mounts},
+    provenance::{Image, Mount, MountTable, RootFs, read_mounts, strip_prefix},
     weighted::WeightedCache,
 };
 
 /// Mount tables remembered. The bound by bytes is the one that counts.
 const MOUNT_TABLES_MAX: usize = 4 * CONTAINERS_MAX;
 
-/// Least time between two readings of one namespace's mounts: a container that mounts all the time costs no more.
-const REREAD_AFTER: Duration = Duration::from_millis(20);
+/// Times that one namespace's mounts are read in [`READS_PERIOD`]: a container that mounts all the time costs no more.
+const READS_MAX: u32 = 50;
+const READS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Processes above one another that are looked at to find a container's first.
 const LINEAGE_MAX: usize = 64;
@@ -45,7 +46,9 @@ pub(crate) struct ContainerStates {
 
 struct Table {
     mounts: Arc<MountTable>,
-    read_at: Instant,
+    /// Readings since that time.
+    reads: u32,
+    since: Instant,
 }
 
 /// Something that a person should know about a container, once.
@@ -66,6 +69,7 @@ impl ContainerStates {
         &mut self,
         container: &Container,
         pid: u32,
+        host_mnt_namespace: u32,
     ) -> (u64, Arc<RootFs>, Option<NotCovered>) {
         if let Some(state) = self.states.get(&container.id) {
             let is_known = !matches!(state.root.image, Image::None(UnknownReason::ContainerGone));
@@ -73,7 +77,7 @@ impl ContainerStates {
                 return (state.number, Arc::clone(&state.root), None);
             }
         }
-        let first = first_process(pid);
+        let first = first_process(pid, host_mnt_namespace);
         let root = read_mounts(first).or_else(|| read_mounts(pid)).map_or_else(
             || RootFs::unknown(UnknownReason::ContainerGone),
             |mounts| RootFs::new(&mounts, &self.host_root),
@@ -109,17 +113,22 @@ impl ContainerStates {
         facts: &FileFacts,
     ) -> Option<Arc<MountTable>> {
         let key = (number, mnt_namespace);
-        if let Some(table) = self.tables.get(&key)
-            && (is_found(&table.mounts, facts) || table.read_at.elapsed() < REREAD_AFTER)
-        {
-            return Some(Arc::clone(&table.mounts));
+        let (mut reads, mut since) = (0, Instant::now());
+        if let Some(table) = self.tables.get(&key) {
+            if table.since.elapsed() < READS_PERIOD {
+                (reads, since) = (table.reads, table.since);
+            }
+            if is_found(&table.mounts, facts) || reads >= READS_MAX {
+                return Some(Arc::clone(&table.mounts));
+            }
         }
         let is_same = mnt_namespace == 0 || proc::mnt_namespace_of(pid) == Some(mnt_namespace);
         if let Some(mounts) = read_mounts(pid).filter(|_| is_same) {
             let mounts = Arc::new(mounts);
             let table = Table {
                 mounts: Arc::clone(&mounts),
-                read_at: Instant::now(),
+                reads: reads + 1,
+                since,
             };
             self.tables.put(key, table, mounts.weight());
             return Some(mounts);
@@ -131,6 +140,7 @@ impl ContainerStates {
 /// The table has the file's mount.
 fn is_found(mounts: &MountTable, facts: &FileFacts) -> bool {
     match facts.mount_id {
+        _ if facts.is_memfd => true,
         0 => true,
         id => mounts
             .by_id(id)
@@ -143,13 +153,15 @@ fn is_found(mounts: &MountTable, facts: &FileFacts) -> bool {
 fn is_consistent(mount: &Mount, facts: &FileFacts) -> bool {
     let name = facts.filesystem.as_bytes();
     (name.is_empty() || name == mount.filesystem)
+        && strip_prefix(facts.path.as_bytes(), &mount.mount_point).is_some()
         && (matches!(&*mount.filesystem, b"overlay" | b"btrfs")
             || facts.key.is_none_or(|key| key.device == mount.device))
 }
 
-/// The topmost process above `pid` in the same control group: the one that the engine started. A process further down
-/// may have made itself another root, from which its files would look like an image's.
-fn first_process(pid: u32) -> u32 {
+/// The topmost process above `pid` in the same control group that is not in the host's mount namespace: the one that the
+/// engine started. A process further down may have made itself another root, from which its files would look like an
+/// image's.
+fn first_process(pid: u32, host_mnt_namespace: u32) -> u32 {
     let Some(cgroup) = proc::read_small(&format!("/proc/{pid}/cgroup")) else {
         return pid;
     };
@@ -158,9 +170,11 @@ fn first_process(pid: u32) -> u32 {
         let Some((parent, _)) = proc::parent_and_start(first) else {
             break;
         };
-        if parent == 0
-            || proc::read_small(&format!("/proc/{parent}/cgroup")).as_ref() != Some(&cgroup)
-        {
+        let is_inside = parent != 0
+            && proc::read_small(&format!("/proc/{parent}/cgroup")).as_ref() == Some(&cgroup)
+            && proc::mnt_namespace_of(parent)
+                .is_some_and(|namespace| namespace != host_mnt_namespace);
+        if !is_inside {
             break;
         }
         first = parent;

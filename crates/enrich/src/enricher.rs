@@ -18,6 +18,8 @@ use model::{
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::{
     container_state::{ContainerStates, NotCovered},
     containers::{self, Containers, Resolution},
@@ -26,6 +28,7 @@ use crate::{
     judge::{Bytes, Judge, Judged, Request, Scanner},
     proc,
     process_table::{ProcessTable, Program, keep_env},
+    provenance::open_below,
     script::{Script, open_script, script_argument},
     slow::{Slow, Ticket},
     weighted::WeightedCache,
@@ -82,9 +85,10 @@ pub struct Enricher {
     block: Block,
     files: WeightedCache<FileId, Judged>,
     ignore: Box<dyn Fn(u64, u32) + Send>,
-    /// Drafts by number, and which file of which draft a ticket is for.
     parked: HashMap<u64, Draft>,
-    tickets: HashMap<Ticket, (u64, Part, Option<FileId>)>,
+    tickets: HashMap<Ticket, Wanted>,
+    /// Who else waits for contents that are being read: a sensor hands the same bytes over once.
+    reading: HashMap<FileKey, Vec<(Wanted, Box<Request>)>>,
     followers: usize,
     next_draft: u64,
     waiting: HashMap<u32, Vec<Observation>>,
@@ -102,6 +106,15 @@ struct FileId {
     is_unnamed: bool,
     path: Text,
     path_used: Option<Text>,
+}
+
+/// Which file of which draft a judgement is for.
+#[derive(Clone, Debug)]
+struct Wanted {
+    draft: u64,
+    part: Part,
+    container: u64,
+    id: Option<FileId>,
 }
 
 /// The files of an event.
@@ -179,6 +192,7 @@ impl Enricher {
             ignore,
             parked: HashMap::new(),
             tickets: HashMap::new(),
+            reading: HashMap::new(),
             followers: 0,
             next_draft: 0,
             waiting: HashMap::new(),
@@ -238,13 +252,20 @@ impl Enricher {
     /// then otherwise.
     pub fn poll(&mut self, out: &mut Vec<EnrichedEvent>) {
         while let Some((ticket, judged)) = self.slow.take_done() {
-            let Some((number, part, id)) = self.tickets.remove(&ticket) else {
+            let Some(wanted) = self.tickets.remove(&ticket) else {
                 continue;
             };
-            self.remember(id, &judged);
-            if let Some(mut draft) = self.parked.remove(&number) {
-                *draft.slot(part) = Some(Slot::Ready(judged));
-                self.go_on(number, draft, out);
+            let key = wanted.id.as_ref().map(|id| id.key);
+            self.remember(wanted.id.as_ref(), &judged);
+            self.fill(&wanted, judged, out);
+            let others = key.and_then(|key| self.reading.remove(&key));
+            for (wanted, mut request) in others.into_iter().flatten() {
+                if let Some(content) = key.and_then(|key| self.judge.cache.get_unsettled(&key)) {
+                    request.bytes = Bytes::Known(content);
+                }
+                if let Slot::Ready(judged) = self.judge_or_queue(wanted.clone(), *request) {
+                    self.fill(&wanted, judged, out);
+                }
             }
         }
         let now = Instant::now();
@@ -486,6 +507,14 @@ impl Enricher {
         self.go_on(number, draft, out);
     }
 
+    /// One more file of a parked draft is known.
+    fn fill(&mut self, wanted: &Wanted, judged: Judged, out: &mut Vec<EnrichedEvent>) {
+        if let Some(mut draft) = self.parked.remove(&wanted.draft) {
+            *draft.slot(wanted.part) = Some(Slot::Ready(judged));
+            self.go_on(wanted.draft, draft, out);
+        }
+    }
+
     /// Emits the event when all its files are known, parks it otherwise.
     fn go_on(&mut self, number: u64, mut draft: Draft, out: &mut Vec<EnrichedEvent>) {
         if draft.is_waiting() {
@@ -602,12 +631,15 @@ impl Enricher {
         let known = facts.key.and_then(|key| self.judge.cache.get(&key));
         let bytes = match (known, fd) {
             (Some(content), fd) => {
-                fd.inspect(|fd| complete_facts(&mut facts, fd));
+                fd.inspect(|fd| complete_facts(place.pid, &mut facts, fd));
                 Bytes::Known(content)
             }
             (None, Some(fd)) => {
-                complete_facts(&mut facts, &fd);
+                complete_facts(place.pid, &mut facts, &fd);
                 Bytes::Descriptor(fd)
+            }
+            (None, None) if facts.key.is_some_and(|key| self.reading.contains_key(&key)) => {
+                Bytes::Missing(facts.missing.unwrap_or(MissingReason::ProcessGone))
             }
             (None, None) => self.bytes_without_descriptor(place.pid, &mut facts, fallback),
         };
@@ -621,22 +653,43 @@ impl Enricher {
             path_used,
             bytes,
         };
+        let wanted = Wanted {
+            draft,
+            part,
+            container: place.number,
+            id,
+        };
+        if matches!(request.bytes, Bytes::Missing(_))
+            && let Some(key) = request.facts.key
+            && let Some(others) = self.reading.get_mut(&key)
+            && self.parked.len() < OBSERVATIONS_PARKED_MAX
+        {
+            others.push((wanted, Box::new(request)));
+            return Slot::Waiting;
+        }
+        self.judge_or_queue(wanted, request)
+    }
+
+    fn judge_or_queue(&mut self, wanted: Wanted, request: Request) -> Slot {
         let request = match self.judge.fast(request, &mut self.block) {
             Ok(judged) => {
-                self.remember(id, &judged);
+                self.remember(wanted.id.as_ref(), &judged);
                 return Slot::Ready(judged);
             }
             Err(request) => request,
         };
         let is_room = self.parked.len() < OBSERVATIONS_PARKED_MAX;
         let submitted = if is_room {
-            self.slow.submit(place.number, request)
+            self.slow.submit(wanted.container, request)
         } else {
             Err(request)
         };
         match submitted {
             Ok(ticket) => {
-                self.tickets.insert(ticket, (draft, part, id));
+                if let Some(id) = &wanted.id {
+                    self.reading.entry(id.key).or_default();
+                }
+                self.tickets.insert(ticket, wanted);
                 Slot::Waiting
             }
             Err(request) => {
@@ -678,7 +731,7 @@ impl Enricher {
         };
         match fd.filter(is_same) {
             Some(fd) => {
-                complete_facts(facts, &fd);
+                complete_facts(pid, facts, &fd);
                 Bytes::Descriptor(fd)
             }
             None => Bytes::Missing(facts.missing.unwrap_or(MissingReason::ProcessGone)),
@@ -686,7 +739,7 @@ impl Enricher {
     }
 
     /// Keeps a judgement that will be the same next time.
-    fn remember(&mut self, id: Option<FileId>, judged: &Judged) {
+    fn remember(&mut self, id: Option<&FileId>, judged: &Judged) {
         let Some(id) = id.filter(|id| self.judge.cache.get(&id.key).is_some()) else {
             return;
         };
@@ -695,8 +748,8 @@ impl Enricher {
             Provenance::Unknown(reason) => reason == UnknownReason::NoImage,
         };
         if is_lasting && judged.file.sha256().is_some() {
-            let bytes = weight(&id, &judged.file);
-            self.files.put(id, judged.clone(), bytes);
+            let bytes = weight(id, &judged.file);
+            self.files.put(id.clone(), judged.clone(), bytes);
         }
     }
 
@@ -708,7 +761,9 @@ impl Enricher {
         time: Timestamp,
         out: &mut Vec<EnrichedEvent>,
     ) -> Place {
-        let (number, root, not_covered) = self.states.get(&container, pid);
+        let (number, root, not_covered) =
+            self.states
+                .get(&container, pid, self.containers.host_mnt_namespace());
         if let Some(NotCovered(what)) = not_covered {
             out.push(EnrichedEvent {
                 time,
@@ -815,7 +870,7 @@ fn unfinished(facts: FileFacts) -> File {
 
 /// What a descriptor tells that the event did not: the mount, and the path from the root of the mount namespace when the
 /// process has another root.
-fn complete_facts(facts: &mut FileFacts, fd: &std::os::fd::OwnedFd) {
+fn complete_facts(pid: u32, facts: &mut FileFacts, fd: &std::os::fd::OwnedFd) {
     if facts.mount_id == 0 {
         facts.mount_id = proc::mount_id_of(fd).unwrap_or(0);
     }
@@ -826,14 +881,11 @@ fn complete_facts(facts: &mut FileFacts, fd: &std::os::fd::OwnedFd) {
     if facts.is_memfd {
         return;
     }
-    const GONE: &[u8] = b" (deleted)";
     let mut found = proc::path_of(fd).unwrap_or_default().0;
-    if facts.link_count == 0 {
-        for path in [&mut facts.path.0, &mut found] {
-            if path.ends_with(GONE) {
-                path.truncate(path.len() - GONE.len());
-            }
-        }
+    // The link count proves nothing on an overlay, where a deleted file of the image still has its lower name.
+    if facts.path.as_bytes().ends_with(GONE) && !has_name(pid, &facts.path, facts.key) {
+        facts.path.0.truncate(facts.path.0.len() - GONE.len());
+        found = found.strip_suffix(GONE).unwrap_or(&found).to_vec();
     }
     if found.strip_suffix(GONE) == Some(facts.path.as_bytes()) {
         return;
@@ -843,6 +895,23 @@ fn complete_facts(facts: &mut FileFacts, fd: &std::os::fd::OwnedFd) {
     if is_longer && found.len() <= model::limits::PATH_BYTES_MAX {
         facts.path = Text(found);
     }
+}
+
+/// What the kernel appends to the path of a file that has no name any more.
+const GONE: &[u8] = b" (deleted)";
+
+/// The path is the file's name as it is, in the root of a process.
+fn has_name(pid: u32, path: &Text, key: Option<FileKey>) -> bool {
+    let root = rustix::fs::open(
+        format!("/proc/{pid}/root"),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let named = root
+        .ok()
+        .and_then(|root| open_below(&root, path.as_bytes()));
+    let stat = named.and_then(|named| rustix::fs::fstat(&named).ok());
+    stat.is_some_and(|stat| key.is_some_and(|key| key.inode == stat.st_ino))
 }
 
 fn weight(id: &FileId, file: &File) -> usize {

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::packed::Searcher;
 use model::enriched::FileKind;
 
 use crate::elf::Elf;
@@ -79,13 +79,11 @@ const ROWS: &[(Meaning, &[&str])] = &[
         &["BusyBox is a multi-call binary"],
     ),
     (Meaning::Interpreter(Interpreter::Python), &["Py_BytesMain"]),
-    (
-        Meaning::Interpreter(Interpreter::Python),
-        &["Py_Main", "Py_NoUserSiteDirectory"],
-    ),
+    (Meaning::Interpreter(Interpreter::Python), &["_Py_UnixMain"]),
+    (Meaning::Interpreter(Interpreter::Python), &["Py_Main"]),
     (
         Meaning::Interpreter(Interpreter::Perl),
-        &["perl_parse", "perl_run", "PL_perl_destruct_level"],
+        &["perl_parse", "perl_run", "PL_do_undump"],
     ),
     (
         Meaning::Interpreter(Interpreter::Ruby),
@@ -117,18 +115,18 @@ const ROWS: &[(Meaning, &[&str])] = &[
     ),
     (
         Meaning::Interpreter(Interpreter::Shell),
-        &["OPTIND", "CDPATH", "PS4"],
+        &["OPTIND", "CDPATH", "getopts"],
     ),
     (
         Meaning::Interpreter(Interpreter::Shell),
-        &["fish_history", "fish_function_path"],
+        &["fish_default_key_bindings", "FISH_DEBUG"],
     ),
 ];
 
-/// The distinct strings of [`ROWS`], and an automaton that finds them. A string is known by its place in the list.
+/// The distinct strings of [`ROWS`], and what finds them, with SIMD. No two of them overlap. A string is known by its place in the list.
 struct Markers {
     strings: Vec<&'static str>,
-    automaton: Option<AhoCorasick>,
+    searcher: Option<Searcher>,
     longest: usize,
 }
 
@@ -140,7 +138,7 @@ static MARKERS: LazyLock<Markers> = LazyLock::new(|| {
     strings.sort_unstable();
     strings.dedup();
     Markers {
-        automaton: AhoCorasick::new(&strings).ok(),
+        searcher: Searcher::new(&strings),
         longest: strings.iter().map(|string| string.len()).max().unwrap_or(0),
         strings,
     }
@@ -175,16 +173,16 @@ impl Sniffer {
             return;
         }
         let markers = &*MARKERS;
-        let Some(automaton) = &markers.automaton else {
+        let Some(searcher) = &markers.searcher else {
             return;
         };
         let overlap = markers.longest.saturating_sub(1);
         let head = block.get(..overlap.min(block.len())).unwrap_or_default();
         if !self.tail.is_empty() {
             self.tail.extend_from_slice(head);
-            self.seen |= search(automaton, &self.tail);
+            self.seen |= search(searcher, &self.tail);
         }
-        self.seen |= search(automaton, block);
+        self.seen |= search(searcher, block);
         let keep = block.len().saturating_sub(overlap);
         self.tail.clear();
         self.tail
@@ -233,9 +231,9 @@ impl Sniffer {
     }
 }
 
-fn search(automaton: &AhoCorasick, bytes: &[u8]) -> u64 {
-    automaton
-        .find_overlapping_iter(bytes)
+fn search(searcher: &Searcher, bytes: &[u8]) -> u64 {
+    searcher
+        .find_iter(bytes)
         .fold(0, |seen, found| seen | 1 << found.pattern().as_u64())
 }
 
@@ -246,6 +244,6 @@ mod tests {
     #[test]
     fn every_marker_has_a_bit() {
         assert!(MARKERS.strings.len() <= 64);
-        assert!(MARKERS.automaton.is_some());
+        assert!(MARKERS.searcher.is_some());
     }
 }

@@ -18,8 +18,6 @@ mod manifest;
 mod mount_table;
 mod root_fs;
 
-use std::sync::Arc;
-
 use model::{
     Text,
     provenance::{Evidence, Provenance, Sha256, UnknownReason},
@@ -28,6 +26,7 @@ use model::{
 pub use content_index::ContentIndex;
 pub use image::{ImageFile, Layers, Unreadable};
 pub use manifest::Manifest;
+pub(crate) use mount_table::strip_prefix;
 pub use mount_table::{Mount, MountTable, OverlayOptions};
 pub use root_fs::{Image, RootFs, Shipped, open_below, read_mounts};
 
@@ -131,9 +130,6 @@ fn other_mount(root: &RootFs, location: &Location<'_>) -> Option<Text> {
         {
             return None;
         }
-        if mount.mount_point == b"/" && mount.root == root.root {
-            return None;
-        }
     }
     let mut words = mount.filesystem.clone();
     if mount.root != b"/" {
@@ -145,6 +141,3 @@ fn other_mount(root: &RootFs, location: &Location<'_>) -> Option<Text> {
     words.extend_from_slice(&mount.mount_point);
     Some(Text(words))
 }
-
-/// The image of a container, shared by all that judge its files.
-pub type SharedRootFs = Arc<RootFs>;

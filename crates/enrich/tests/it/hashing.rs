@@ -1,0 +1,144 @@
+//! Bytes of files: whole, current, and known again.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use enrich::{
+    Interpreter,
+    hash::{Block, Cache, Progress, Reading, read_whole},
+};
+use model::enriched::FileKind;
+
+use crate::matrix::digest;
+
+fn read(path: &std::path::Path, cache: &Cache) -> Arc<enrich::hash::Content> {
+    let fd: OwnedFd = File::open(path).unwrap().into();
+    read_whole(fd, cache, &mut Block::default()).unwrap()
+}
+
+#[test]
+fn all_bytes_count_whatever_the_size_and_the_steps() {
+    let directory = tempfile::tempdir().unwrap();
+    for size in [
+        0_usize,
+        1,
+        4095,
+        128 * 1024,
+        128 * 1024 + 1,
+        3 * 1024 * 1024 + 7,
+    ] {
+        let bytes: Vec<u8> = (0..size)
+            .map(|at| u8::try_from(at * 7 % 251).unwrap())
+            .collect();
+        let path = directory.path().join(size.to_string());
+        fs::write(&path, &bytes).unwrap();
+        let mut reading = Reading::new(File::open(&path).unwrap().into()).unwrap();
+        let mut block = Block::default();
+        let content = loop {
+            if let Progress::Done(content) = reading.advance(100_000, &mut block) {
+                break content.unwrap();
+            }
+        };
+        assert_eq!(
+            (content.sha256, content.size),
+            (digest(&bytes), size as u64)
+        );
+    }
+}
+
+#[test]
+fn a_patch_that_keeps_size_and_times_is_read_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    fs::write(&path, "innocent").unwrap();
+    let cache = Cache::default();
+    assert_eq!(read(&path, &cache).sha256, digest(b"innocent"));
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    // At once: also when the clock of the filesystem has not ticked since.
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(b"malicious"[..8].as_ref(), 0).unwrap();
+    file.set_modified(modified).unwrap();
+    assert_eq!(read(&path, &cache).sha256, digest(b"maliciou"));
+}
+
+#[test]
+fn touching_a_file_all_the_time_does_not_keep_it_from_being_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let bytes = vec![7; 1024 * 1024];
+    fs::write(&path, &bytes).unwrap();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let toucher = std::thread::spawn({
+        let (path, is_done) = (path.clone(), Arc::clone(&is_done));
+        move || {
+            let file = File::options().write(true).open(path).unwrap();
+            while !is_done.load(Ordering::Relaxed) {
+                file.set_modified(std::time::SystemTime::now()).unwrap();
+            }
+        }
+    });
+    let cache = Cache::default();
+    for _ in 0..20 {
+        assert_eq!(read(&path, &cache).sha256, digest(&bytes));
+    }
+    is_done.store(true, Ordering::Relaxed);
+    toucher.join().unwrap();
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    for path in ["/dev/zero", "/tmp"] {
+        assert!(Reading::new(File::open(path).unwrap().into()).is_err());
+    }
+}
+
+#[test]
+fn programs_are_known_by_what_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::default();
+    // Under a name that says nothing.
+    let copy_of = |path: &str| {
+        let copy = directory.path().join("x");
+        let mut file = File::create(&copy).unwrap();
+        file.write_all(&fs::read(path).unwrap()).unwrap();
+        file.write_all(b"padding").unwrap();
+        let content = read(&copy, &cache);
+        (content.kind, content.interpreter)
+    };
+    assert_eq!(copy_of("/usr/bin/openssl").0, FileKind::OpensslProgram);
+    for (path, interpreter) in [
+        ("/bin/dash", Interpreter::Shell),
+        ("/bin/bash", Interpreter::Shell),
+        ("/bin/busybox", Interpreter::Busybox),
+        ("/usr/bin/perl", Interpreter::Perl),
+    ] {
+        assert_eq!(
+            copy_of(path),
+            (FileKind::Interpreter, Some(interpreter)),
+            "{path}"
+        );
+    }
+    for path in [
+        "/bin/true",
+        "/usr/bin/env",
+        "/bin/tar",
+        "/usr/bin/find",
+        "/usr/bin/openssl",
+    ] {
+        assert_eq!(copy_of(path).1, None, "{path}");
+    }
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = |name: &str| {
+        let mut paths = maps.split_whitespace().filter(|word| word.starts_with('/'));
+        paths.find(|path| path.contains(name)).unwrap().to_owned()
+    };
+    assert_eq!(copy_of(&mapped("/ld-")).0, FileKind::DynamicLoader);
+    assert_eq!(copy_of(&mapped("/libc.so")).0, FileKind::SharedObject);
+}

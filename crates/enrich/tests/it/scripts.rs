@@ -1,0 +1,180 @@
+//! Scripts: by `#!`, as an interpreter's argument, and without any format.
+
+use std::process::{Command, Stdio};
+
+use model::{
+    Text,
+    enriched::{Content, EnrichedPayload, FileKind},
+    event::{Exec, FileFacts, Observation, Payload},
+    provenance::{MissingReason, Provenance},
+};
+
+use crate::{
+    matrix::digest,
+    overlay::{Container, Pipeline, event, facts},
+};
+
+fn shell(container: &Container, args: &[&str]) -> Exec {
+    let fd = container.open("/bin/busybox");
+    Exec {
+        file: facts(&fd, "/bin/busybox"),
+        filename: Text::from("/bin/sh"),
+        args: args.iter().map(|arg| Text::from(*arg)).collect(),
+        cwd: Text::from("/opt"),
+        namespaces: container.namespaces(),
+        ..Exec::default()
+    }
+}
+
+fn observe(container: &Container, exec: Exec) -> Observation {
+    Observation {
+        event: event(container, Payload::Exec(Box::new(exec))),
+        file: Some(container.open("/bin/busybox")),
+        script: None,
+    }
+}
+
+#[test]
+fn the_script_of_a_hash_bang_is_judged_beside_its_interpreter() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf '#!/bin/sh\\ntrue\\n' > /opt/script");
+    let fd = container.open("/opt/script");
+    let mut exec = shell(&container, &["/bin/sh", "./script"]);
+    exec.script = Some(facts(&fd, "/opt/script"));
+    exec.filename = Text::from("./script");
+    let mut observation = observe(&container, exec);
+    observation.script = Some(fd);
+    let mut pipeline = Pipeline::new();
+    pipeline.observe(observation);
+    let events = pipeline.settle();
+    let process = events[0].process.as_ref().unwrap();
+    let (binary, script) = (
+        process.binary.as_ref().unwrap(),
+        process.script.as_ref().unwrap(),
+    );
+    assert_eq!(
+        (binary.kind, binary.provenance),
+        (FileKind::Interpreter, Provenance::BuiltIn)
+    );
+    assert_eq!(
+        (script.kind, script.provenance),
+        (FileKind::Script, Provenance::Added)
+    );
+    assert_eq!(script.contents, Some(Text::from("#!/bin/sh\ntrue\n")));
+    assert_eq!(script.path_used, Some(Text::from("./script")));
+}
+
+#[test]
+fn a_script_named_in_an_argument_is_found_below_the_root_of_the_process() {
+    let mut container = Container::start("printf image > layer0/opt/shipped", &[]);
+    container.sh("printf evil > /opt/x; ln -s ../../../../opt/x /opt/climb; ln -s /proc/1/root/etc/hostname /opt/magic; mkfifo /opt/fifo");
+    let expected = [
+        ("x", Some(("/opt/x", Provenance::Added))),
+        ("/opt/shipped", Some(("/opt/shipped", Provenance::BuiltIn))),
+        ("./climb", Some(("/opt/x", Provenance::Added))),
+        ("magic", None),
+        ("fifo", None),
+        ("gone", None),
+    ];
+    for (argument, expected) in expected {
+        let mut pipeline = Pipeline::new();
+        pipeline.observe(observe(
+            &container,
+            shell(&container, &["sh", "-e", argument]),
+        ));
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone().unwrap();
+        match expected {
+            Some((path, provenance)) => {
+                assert_eq!(
+                    (script.path.to_string().as_str(), script.provenance),
+                    (path, provenance)
+                );
+                assert!(script.sha256().is_some());
+            }
+            None => assert_eq!(
+                script.content,
+                Content::Missing {
+                    reason: MissingReason::ProcessGone
+                },
+                "{argument}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_script_whose_name_is_gone_is_read_from_the_shell_that_holds_it() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf 'sleep 100\\n' > /opt/script; ln -s busybox /bin/ash");
+    // A shell in the container, which is the process of the event.
+    let mut shell_process = Command::new("nsenter")
+        .args([
+            &format!("--mount=/proc/{}/ns/mnt", container.pid()),
+            "/bin/ash",
+            "/opt/script",
+        ])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = shell_process.id();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !has_open(pid, "/opt/script") {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    container.sh("rm /opt/script");
+    let mut observation = observe(&container, shell(&container, &["ash", "script"]));
+    observation.event.process.pid = pid;
+    let mut pipeline = Pipeline::new();
+    pipeline.observe(observation);
+    let events = pipeline.settle();
+    shell_process.kill().unwrap();
+    shell_process.wait().unwrap();
+    let script = events[0].process.as_ref().unwrap().script.clone().unwrap();
+    assert_eq!(script.sha256(), Some(digest(b"sleep 100\n")));
+    assert_eq!(
+        (script.path.to_string().as_str(), script.provenance),
+        ("/opt/script", Provenance::Added)
+    );
+}
+
+fn has_open(pid: u32, path: &str) -> bool {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut targets = entries
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.any(|target| target.to_str() == Some(path))
+}
+
+#[test]
+fn a_file_without_a_format_is_the_script_of_the_shell_that_reads_it() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf 'echo no format' > /opt/plain");
+    let mut pipeline = Pipeline::new();
+    pipeline.observe(observe(&container, shell(&container, &["sh"])));
+    let fd = container.open("/opt/plain");
+    let file: FileFacts = facts(&fd, "/opt/plain");
+    let mut refused = event(&container, Payload::ExecNoFormat { file });
+    // As fanotify tells it.
+    refused.process.start_ns = 0;
+    pipeline.observe(Observation {
+        event: refused,
+        file: Some(fd),
+        script: None,
+    });
+    let events = pipeline.settle();
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[1].payload, EnrichedPayload::ScriptRun);
+    let process = events[1].process.as_ref().unwrap();
+    assert_eq!(
+        process.binary.as_ref().unwrap().path.to_string(),
+        "/bin/busybox"
+    );
+    let script = process.script.as_ref().unwrap();
+    assert_eq!(
+        (script.sha256(), script.provenance),
+        (Some(digest(b"echo no format")), Provenance::Added)
+    );
+    assert_eq!(script.contents, Some(Text::from("echo no format")));
+}
