@@ -311,7 +311,7 @@ impl Containers {
         let text = std::str::from_utf8(path).unwrap_or_default();
         let found = self.finder.find(lineage, text).unwrap_or_else(|| Found {
             engine: Some(Engine::Unknown),
-            id: unnamed_id(path, outermost.mnt_namespace),
+            id: unnamed_id(path, outermost.mnt_namespace, outermost.start_ticks),
             cgroup_bytes: 0,
         });
         let own_cgroup = path.get(..found.cgroup_bytes).unwrap_or_default();
@@ -366,7 +366,7 @@ impl Containers {
         let identity = Arc::new(Identity::Namespace(mnt_namespace));
         if !self.known.contains(&identity) {
             let engine = Some(Engine::Unknown);
-            let id = unnamed_id(path, mnt_namespace);
+            let id = unnamed_id(path, mnt_namespace, 0);
             self.add(&identity, engine, &id, path, &Lineage::default());
         }
         Answer::Container(identity)
@@ -430,10 +430,11 @@ impl Containers {
     }
 }
 
-/// An id for a container that nobody named: the last part of its control group, or else its mount namespace.
-fn unnamed_id(cgroup: &[u8], mnt_namespace: u32) -> String {
+/// An id for a container that nobody named: the last part of its control group, or else its mount namespace with the start of
+/// its first process, since the namespace's number is used again.
+fn unnamed_id(cgroup: &[u8], mnt_namespace: u32, start_ticks: u64) -> String {
     match cgroup.rsplit(|&byte| byte == b'/').next() {
-        None | Some(b"") => format!("mnt-{mnt_namespace}"),
+        None | Some(b"") => format!("mnt-{mnt_namespace}-{start_ticks}"),
         Some(last) => Text::from(last).to_json_string(),
     }
 }

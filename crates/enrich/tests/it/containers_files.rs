@@ -7,6 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::{Child, Command},
     sync::Arc,
 };
 
@@ -271,6 +272,59 @@ fn a_host_that_is_itself_a_container() {
     );
     let found = container(&mut containers, &format!("{outer}/docker/{DOCKER}"), 8);
     assert_eq!(found.name, "web");
+}
+
+/// A process of which a descriptor can be had; what it does does not matter.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("100000").spawn().unwrap())
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_namespaces_number_is_trusted_only_while_its_process_lives() {
+    let host = Host::with(&[]);
+    let mut containers = host.containers();
+    let (first, second) = (Sleeper::start(), Sleeper::start());
+    let pid = first.0.id();
+    host.process(pid, 1, "/", 200, &["sh"], "/");
+    let before = container(&mut containers, "/", pid);
+    assert_eq!(container(&mut containers, "/", pid).id, before.id);
+    drop(first);
+    fs::remove_dir_all(host.path(&format!("proc/{pid}"))).unwrap();
+    host.process(second.0.id(), 1, "/", 200, &["sh"], "/");
+    let after = container(&mut containers, "/", second.0.id());
+    assert_ne!(after.id, before.id);
+}
+
+#[test]
+fn a_process_with_the_hosts_root_becomes_a_container_when_its_root_changes() {
+    let host = Host::with(&[]);
+    let mut containers = host.containers();
+    let sleeper = Sleeper::start();
+    let pid = sleeper.0.id();
+    host.process(pid, 1, "/prepared", 200, &["runc", "init"], "/");
+    let root = host.path(&format!("proc/{pid}/root"));
+    fs::remove_file(&root).unwrap();
+    symlink(host.0.path(), &root).unwrap();
+    for _ in 0..2 {
+        assert_eq!(
+            resolve(&mut containers, "/prepared", pid, 200),
+            Resolution::Host
+        );
+    }
+    fs::remove_file(&root).unwrap();
+    symlink(host.path("another-root"), &root).unwrap();
+    assert_eq!(container(&mut containers, "/prepared", pid).id, "prepared");
 }
 
 #[test]
