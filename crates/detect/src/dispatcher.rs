@@ -107,3 +107,57 @@ fn failure(detector: &str, time: Timestamp) -> EnrichedEvent {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    fn event() -> EnrichedEvent {
+        EnrichedEvent {
+            time: Timestamp::default(),
+            container: None,
+            process: None,
+            payload: EnrichedPayload::Exec,
+        }
+    }
+
+    /// A declaration like that of `like`, with another id and other logic.
+    fn spec(like: &str, id: &'static str, build: fn() -> Box<dyn Detector>) -> &'static Spec {
+        let like = catalogue::find(like).unwrap();
+        Box::leak(Box::new(Spec { id, build, ..*like }))
+    }
+
+    fn fails(_: &EnrichedEvent, _: &mut Vec<Detection>) {
+        panic!("a detector's bug");
+    }
+
+    #[test]
+    fn a_detector_that_panics_is_switched_off_and_reported_and_the_others_live_on() {
+        let broken = spec("added_malicious_binary_executed", "broken", || {
+            Box::new(fails)
+        });
+        let catalogue: Vec<&Spec> = std::iter::once(broken)
+            .chain(CATALOGUE.iter().copied())
+            .collect();
+        let mut dispatcher = Dispatcher::of(&catalogue, &Settings::default());
+        let out = dispatcher.on_event(&event());
+        let [report] = out.as_slice() else {
+            panic!("{out:?}");
+        };
+        assert_eq!(report.detector, "sensor_lost");
+        assert!(report.description.contains("broken"), "{report:?}");
+        assert!(dispatcher.running().all(|spec| spec.id != "broken"));
+        assert!(dispatcher.running().count() > 5);
+        assert_eq!(dispatcher.on_event(&event()), []);
+    }
+
+    #[test]
+    fn nobody_is_left_to_report_and_nothing_breaks() {
+        let broken = spec("sensor_lost", "broken_reporter", || Box::new(fails));
+        let mut dispatcher = Dispatcher::of(&[broken], &Settings::default());
+        let lost = failure("another", Timestamp::default());
+        assert_eq!(dispatcher.on_event(&lost), []);
+        assert_eq!(dispatcher.running().count(), 0);
+    }
+}

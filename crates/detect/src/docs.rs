@@ -134,8 +134,8 @@ fn yes_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-/// SCC's name of an enum value.
-fn name_of(value: &impl serde::Serialize) -> String {
+/// Name of an enum value as it is serialized.
+pub(crate) fn name_of(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),

@@ -20,8 +20,8 @@ use model::{
 /// Requests kept of one process: one is enough to raise a finding.
 const REQUESTS_MAX: usize = 8;
 
-/// Options whose value names an engine (`apps/*.c`).
-const ENGINE_OPTIONS: &[&str] = &["engine", "keygen_engine", "ssl_client_engine"];
+/// Options whose value names an engine (`apps/*.c`), with their dash.
+const ENGINE_OPTIONS: &[&str] = &["-engine", "-keygen_engine", "-ssl_client_engine"];
 
 /// Engines inside libcrypto, and the word for all of them. They load no file.
 const ENGINES_INTERNAL: &[&str] = &["auto", "devcrypto", "dynamic", "openssl", "rdrand"];
@@ -59,7 +59,7 @@ const CONFIGURATION_ROOTS: &[&str] = &["/etc", "/usr/lib", "/usr/local", "/usr/s
 pub(crate) struct Request {
     /// The path as far as it can be told without looking.
     pub(crate) path: String,
-    /// What asks: the option or variable.
+    /// What asks, in words that can follow "by".
     pub(crate) by: &'static str,
 }
 
@@ -187,7 +187,7 @@ impl Reader {
                     }
                 }
                 Some(_) => {}
-                None => self.engine(word, "engine", false),
+                None => self.engine(word, "the engine command", false),
             }
         }
         if let (Some(id), Some(directory)) = (id, directory) {
@@ -202,7 +202,10 @@ impl Reader {
                 "provider-path" => self.provider_path = Some(joined(&self.cwd, value)),
                 "provider" => self.provider(value),
                 _ => {
-                    if let Some(by) = ENGINE_OPTIONS.iter().find(|&&option| option == name) {
+                    if let Some(by) = ENGINE_OPTIONS
+                        .iter()
+                        .find(|option| option.strip_prefix('-') == Some(name))
+                    {
                         self.engine(value, by, true);
                     }
                 }
@@ -211,7 +214,7 @@ impl Reader {
         for word in words {
             if let Some((_, rest)) = word.split_once(ENGINE_URI) {
                 let engine = rest.split(':').next().unwrap_or_default();
-                self.engine(engine, "engine key URI", false);
+                self.engine(engine, "a key's URI", false);
             }
         }
     }

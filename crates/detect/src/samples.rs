@@ -131,7 +131,12 @@ impl Sample {
 
     /// The digest of [`Self::bytes`].
     pub fn sha256(self) -> Sha256 {
-        digest(&self.bytes())
+        self.sha256_for(Machine::CURRENT)
+    }
+
+    /// The digest of [`Self::bytes_for`].
+    pub fn sha256_for(self, machine: Machine) -> Sha256 {
+        Sha256(sha2::Sha256::digest(self.bytes_for(machine)).into())
     }
 }
 
@@ -141,7 +146,7 @@ pub fn indicators() -> impl Iterator<Item = (Sha256, String)> {
         .filter(|sample| sample.listed)
         .flat_map(|&sample| {
             let mut hashes: Vec<Sha256> = [Machine::X86_64, Machine::Aarch64]
-                .map(|machine| digest(&sample.bytes_for(machine)))
+                .map(|machine| sample.sha256_for(machine))
                 .into();
             hashes.dedup();
             hashes.into_iter().map(move |sha256| {
@@ -152,10 +157,6 @@ pub fn indicators() -> impl Iterator<Item = (Sha256, String)> {
                 (sha256, name)
             })
         })
-}
-
-fn digest(bytes: &[u8]) -> Sha256 {
-    Sha256(sha2::Sha256::digest(bytes).into())
 }
 
 /// In pieces, so that neither this file nor the program that contains it holds the string.

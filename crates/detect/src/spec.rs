@@ -22,7 +22,7 @@ impl<F: FnMut(&EnrichedEvent, &mut Vec<Detection>) + Send> Detector for F {
 
 /// A detector's declaration. The catalogue, its page of documentation, the command line's table and the finding's constant
 /// fields all come from here.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// Unique and stable: the observed behavior in snake case, as SCC titles it.
     pub id: &'static str,

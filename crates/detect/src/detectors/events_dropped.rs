@@ -25,6 +25,7 @@ use model::{
 };
 
 use crate::{
+    docs::name_of,
     samples,
     simulation::{ImageContent, ImageFile, Simulation, Step},
     spec::{Spec, Stage},
@@ -82,12 +83,12 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
         detector: SPEC.id,
         event: event.clone(),
         description: format!("{} events were lost in {place}.", loss.count),
-        identity: vec![format!("{:?}", loss.source)],
+        identity: vec![name_of(&loss.source)],
         files: Vec::new(),
         severity: None,
         properties: vec![
             ("Lost_Events", loss.count.into()),
-            ("Lost_In", format!("{:?}", loss.source).into()),
+            ("Lost_In", name_of(&loss.source).into()),
         ],
     });
 }

@@ -25,6 +25,7 @@ use model::{
 };
 
 use crate::{
+    docs::name_of,
     samples,
     simulation::{ImageContent, ImageFile, Simulation, Step},
     spec::{Spec, Stage},
@@ -89,7 +90,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
             model::text::escape_terminal(&state.detail)
         ),
         identity: vec![
-            format!("{:?}", state.sensor),
+            name_of(&state.sensor),
             kind.to_owned(),
             // Two detectors that fail are two facts; the words of a gap differ each time it happens, and are one.
             match state.condition {
@@ -100,7 +101,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
         files: Vec::new(),
         severity: None,
         properties: vec![
-            ("Sensor", format!("{:?}", state.sensor).into()),
+            ("Sensor", name_of(&state.sensor).into()),
             ("Sensor_Condition", kind.into()),
         ],
     });

@@ -118,7 +118,13 @@ impl Detector for State {
                 // The same process may run something else now.
                 self.through_loader.retain(|(key, _)| *key != process.key);
                 if kind(process) == Some(FileKind::OpensslProgram) {
-                    requested(event, process, &process.args, out);
+                    requested(
+                        event,
+                        process,
+                        process.binary.as_deref(),
+                        &process.args,
+                        out,
+                    );
                 }
             }
             EnrichedPayload::LibraryLoad { library } => {
@@ -130,7 +136,7 @@ impl Detector for State {
                     let skipped = arguments_before(process, library);
                     self.remember(process.key, skipped);
                     let args = process.args.get(skipped..).unwrap_or_default();
-                    requested(event, process, args, out);
+                    requested(event, process, Some(library), args, out);
                 } else if let Some(&(_, skipped)) = self
                     .through_loader
                     .iter()
@@ -168,15 +174,23 @@ fn arguments_before(process: &Process, program: &File) -> usize {
 }
 
 /// Judges what the arguments ask for.
-fn requested(event: &EnrichedEvent, process: &Process, args: &[Text], out: &mut Vec<Detection>) {
+fn requested(
+    event: &EnrichedEvent,
+    process: &Process,
+    program: Option<&File>,
+    args: &[Text],
+    out: &mut Vec<Detection>,
+) {
+    let program = program
+        .map(|program| program.path.to_string())
+        .unwrap_or_default();
     for request in openssl::requests(process, args) {
         let container = event.container.as_deref().map_or("", |c| c.name.as_str());
         out.push(Detection {
             detector: SPEC.id,
             event: event.clone(),
             description: format!(
-                "The openssl program {} was asked by {} to load the shared object {} in container {}. The object is outside OpenSSL's installed directories.",
-                shown_program(process),
+                "The openssl program {program} was asked by {} to load the shared object {} in container {}. The object is outside OpenSSL's installed directories.",
                 request.by,
                 escape_terminal(&request.path),
                 escape_terminal(container),
@@ -209,11 +223,13 @@ fn loaded(event: &EnrichedEvent, process: &Process, args: &[Text], out: &mut Vec
         return;
     }
     let what = match request {
-        Some(request) => format!(" It was asked for by {}.", request.by),
-        None => " Its arguments did not ask for it.".to_owned(),
+        Some(request) => format!(
+            " The program is openssl; {} asked for the library.",
+            request.by
+        ),
+        None => " The program is openssl; its arguments did not ask for the library.".to_owned(),
     };
     let mut detection = known::detection(&SPEC, event, Role::Library, library, what);
-    detection.description.insert_str(0, "OpenSSL: ");
     detection.identity = vec![request.map_or(path, |request| request.path.clone())];
     detection.properties = request.map(properties).unwrap_or_default();
     out.push(detection);
@@ -241,12 +257,4 @@ fn properties(request: &Request) -> Vec<(&'static str, serde_json::Value)> {
         ("Requested_Shared_Object", request.path.clone().into()),
         ("Requested_By", request.by.into()),
     ]
-}
-
-fn shown_program(process: &Process) -> String {
-    process
-        .binary
-        .as_deref()
-        .map(|binary| binary.path.to_string())
-        .unwrap_or_default()
 }

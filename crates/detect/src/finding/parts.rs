@@ -27,12 +27,9 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 }
 
 pub(super) fn text(text: &Text) -> String {
-    let json = text.to_json_string();
-    if json.len() <= limits::FINDING_TEXT_BYTES_MAX {
-        json
-    } else {
-        bounded(&json)
-    }
+    let bytes = text.as_bytes();
+    let head = bytes.get(..limits::FINDING_TEXT_BYTES_MAX).unwrap_or(bytes);
+    bounded(&Text::from(head).to_json_string())
 }
 
 /// The process of the event first, then its ancestors, the nearest first.
@@ -123,10 +120,6 @@ fn pid(in_namespace: u32, on_host: u32) -> i64 {
 
 /// Arguments without secrets, at most `bytes_max` in all. True when some were cut.
 fn arguments(args: &[Text], bytes_max: usize, settings: &Settings) -> (Vec<String>, bool) {
-    let mut args: Vec<String> = args.iter().map(Text::to_json_string).collect();
-    if !settings.report_secrets_in_args {
-        args = redact::arguments(&args);
-    }
     let mut left = bytes_max;
     let mut was_cut = false;
     let mut kept = Vec::new();
@@ -135,11 +128,17 @@ fn arguments(args: &[Text], bytes_max: usize, settings: &Settings) -> (Vec<Strin
             was_cut = true;
             break;
         }
-        let part = cut(&argument, left);
-        was_cut |= part.len() < argument.len();
+        // Cut before anything is done with it: the work is bounded as well as the result.
+        let bytes = argument.as_bytes();
+        let head = Text::from(bytes.get(..left).unwrap_or(bytes)).to_json_string();
+        let part = cut(&head, left);
+        was_cut |= part.len() < head.len() || bytes.len() > left;
         // An empty argument costs one as well, or a million of them would cost nothing.
         left = left.saturating_sub(part.len() + 1);
         kept.push(part.to_owned());
+    }
+    if !settings.report_secrets_in_args {
+        kept = redact::arguments(&kept);
     }
     (kept, was_cut)
 }

@@ -22,7 +22,6 @@ pub(super) fn build(
     settings: &Settings,
     naming: &Naming,
     investigation: &Investigation,
-    name: &str,
     id: &str,
 ) -> BTreeMap<String, Value> {
     let event = &detection.event;
@@ -53,7 +52,7 @@ pub(super) fn build(
     if !matches.is_empty() {
         properties.set("Indicator_Matches", matches);
     }
-    properties.set("contextUris", context_uris(spec, &files, name));
+    properties.set("contextUris", context_uris(spec, &files));
     if let Some(container) = &event.container {
         properties.set(
             "Investigation",
@@ -218,7 +217,7 @@ fn indicator_matches(file: &File) -> impl Iterator<Item = Value> {
     })
 }
 
-fn context_uris(spec: &Spec, files: &[&File], name: &str) -> Value {
+fn context_uris(spec: &Spec, files: &[&File]) -> Value {
     let mut uris = Map::new();
     let mut queries: Vec<Value> = Vec::new();
     for sha256 in files.iter().filter_map(|file| file.sha256()) {
@@ -239,10 +238,6 @@ fn context_uris(spec: &Spec, files: &[&File], name: &str) -> Value {
             json!({ "displayName": "MITRE ATT&CK", "url": technique.uri() }),
         );
     }
-    uris.insert(
-        "relatedFindingUri".to_owned(),
-        json!({ "displayName": "This finding", "url": name }),
-    );
     uris.into()
 }
 
