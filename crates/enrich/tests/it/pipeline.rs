@@ -1,1 +1,332 @@
-//! Events in, events out: order, parking, processes.
+//! Events in, events out: order, parking, processes, and what one container can do to another.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use enrich::{Config, Enricher};
+use model::{
+    Text,
+    enriched::{Content, EnrichedPayload},
+    event::{
+        Cgroup, Event, Exec, FileFacts, Loss, LossSource, Namespaces, Observation, Payload,
+        ProcessKey,
+    },
+    provenance::{MissingReason, Provenance, UnknownReason},
+};
+
+use crate::overlay::{Container, Known, Pipeline, event, exec, facts, load, process_key};
+
+/// Larger than what is hashed at once, and as fast to make as a file can be.
+fn large_file(container: &mut Container, path: &str, megabytes: u64) -> OwnedFd {
+    container.sh(&format!("printf start > {path}"));
+    std::fs::File::options()
+        .write(true)
+        .open(format!("/proc/{}/root{path}", container.pid()))
+        .unwrap()
+        .set_len(megabytes * 1024 * 1024)
+        .unwrap();
+    container.open(path)
+}
+
+#[test]
+fn a_large_file_holds_up_its_own_process_alone() {
+    let (mut hostile, mut other) = (Container::start("", &[]), Container::start("", &[]));
+    let mut pipeline = Pipeline::new();
+    let fd = large_file(&mut hostile, "/opt/huge", 100_000);
+    let huge = facts(&fd, "/opt/huge");
+    pipeline.observe(exec(&hostile, huge, Some(fd)));
+    let fd = hostile.open("/usr/bin/other");
+    pipeline.observe(load(&hostile, facts(&fd, "/usr/bin/other"), Some(fd)));
+    assert!(pipeline.events.is_empty() && pipeline.enricher.has_pending());
+
+    // Another container is judged at once, and its large file in a moment, long before the 100 GB are read.
+    let fd = other.open("/usr/bin/tool");
+    pipeline.observe(exec(&other, facts(&fd, "/usr/bin/tool"), Some(fd)));
+    assert_eq!(pipeline.events.len(), 1);
+    let fd = large_file(&mut other, "/opt/large", 5);
+    pipeline.observe(exec(&other, facts(&fd, "/opt/large"), Some(fd)));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while pipeline.events.len() < 2 {
+        assert!(Instant::now() < deadline);
+        pipeline.enricher.poll(&mut pipeline.events);
+        std::thread::yield_now();
+    }
+    let process = pipeline.events[1].process.as_ref().unwrap();
+    let binary = process.binary.as_ref().unwrap();
+    assert_eq!(binary.path, Text::from("/opt/large"));
+    assert!(binary.sha256().is_some());
+    assert!(pipeline.enricher.has_pending());
+}
+
+#[test]
+fn events_of_a_process_stay_in_order_and_equal_bytes_are_read_once() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let fd = large_file(&mut container, "/opt/large", 64);
+    let large = facts(&fd, "/opt/large");
+    pipeline.observe(exec(&container, large.clone(), Some(fd)));
+    let fd = container.open("/usr/bin/other");
+    pipeline.observe(load(&container, facts(&fd, "/usr/bin/other"), Some(fd)));
+    // A second process runs the same file: the sensor has handed its bytes over already.
+    let mut second = exec(&container, large, None);
+    second.event.process.start_ns = 2;
+    pipeline.observe(second);
+    assert!(pipeline.events.is_empty());
+    let events = pipeline.settle();
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let process = event.process.as_ref().unwrap();
+            let is_hashed = process.binary.as_ref().unwrap().sha256().is_some();
+            (event.payload.kind(), process.key.start_ns, is_hashed)
+        })
+        .collect();
+    use model::enriched::EventKind::{Exec, LibraryLoad};
+    assert_eq!(
+        seen,
+        [(Exec, 1, true), (LibraryLoad, 1, true), (Exec, 2, true)]
+    );
+}
+
+#[test]
+fn a_container_that_floods_with_large_files_is_told_so() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    large_file(&mut container, "/opt/huge", 100_000);
+    for start_ns in 0..200 {
+        container.sh(&format!("touch -d @{start_ns} /opt/huge"));
+        let fd = container.open("/opt/huge");
+        let mut observation = exec(&container, facts(&fd, "/opt/huge"), Some(fd));
+        observation.event.process.start_ns = start_ns + 10;
+        pipeline.observe(observation);
+    }
+    assert!(!pipeline.events.is_empty());
+    for event in &pipeline.events {
+        let binary = event.process.as_ref().unwrap().binary.clone().unwrap();
+        assert_eq!(
+            binary.content,
+            Content::Missing {
+                reason: MissingReason::Overload
+            }
+        );
+        // That the image has no such file needs no bytes.
+        assert_eq!(binary.provenance, Provenance::Added);
+    }
+    let refused = pipeline.events.len() as u64;
+    assert_eq!(pipeline.enricher.counters().hash_overload, refused);
+}
+
+#[test]
+fn a_library_that_is_reported_before_its_process_waits_for_it() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let fd = container.open("/usr/bin/other");
+    pipeline.observe(load(&container, facts(&fd, "/usr/bin/other"), Some(fd)));
+    assert!(pipeline.events.is_empty());
+    let fd = container.open("/usr/bin/tool");
+    pipeline.observe(exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd)));
+    assert_eq!(pipeline.events.len(), 2);
+    assert!(matches!(
+        pipeline.events[1].payload,
+        EnrichedPayload::LibraryLoad { .. }
+    ));
+    assert!(!pipeline.enricher.has_pending());
+}
+
+#[test]
+fn children_have_their_lineage_and_their_parents_program() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let fd = container.open("/usr/bin/tool");
+    pipeline.observe(exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd)));
+    let child = ProcessKey {
+        pid: process_key(&container).pid,
+        start_ns: 2,
+    };
+    let mut fork = event(
+        &container,
+        Payload::Fork {
+            parent: process_key(&container),
+        },
+    );
+    fork.process = child;
+    let without_files = |event: Event| Observation {
+        event,
+        file: None,
+        script: None,
+    };
+    pipeline.observe(without_files(fork));
+    let fd = container.open("/usr/bin/other");
+    let mut loaded = load(&container, facts(&fd, "/usr/bin/other"), Some(fd));
+    loaded.event.process = child;
+    pipeline.observe(loaded);
+    let mut exit = event(&container, Payload::Exit);
+    exit.process = child;
+    pipeline.observe(without_files(exit));
+    let events = pipeline.settle();
+    let process = events[1].process.as_ref().unwrap();
+    assert_eq!(process.key, child);
+    assert_eq!(
+        process.binary.as_ref().unwrap().path,
+        Text::from("/usr/bin/tool")
+    );
+    assert_eq!(process.ancestors[0].key, process_key(&container));
+    assert_eq!(process.ancestors[0].path, Some(Text::from("/usr/bin/tool")));
+}
+
+#[test]
+fn a_process_of_the_host_is_ignored_and_so_is_its_pair() {
+    let ignored: Arc<Mutex<Vec<(u64, u32)>>> = Arc::default();
+    let mut enricher = Enricher::new(Config::default(), Box::new(Known::default()), {
+        let ignored = Arc::clone(&ignored);
+        Box::new(move |cgroup, namespace| ignored.lock().unwrap().push((cgroup, namespace)))
+    });
+    let mnt = u32::try_from(rustix::fs::stat("/proc/self/ns/mnt").unwrap().st_ino).unwrap();
+    let exec = Exec {
+        namespaces: Namespaces {
+            mnt,
+            ..Namespaces::default()
+        },
+        ..Exec::default()
+    };
+    let observation = Observation {
+        event: Event {
+            time: model::Timestamp(1),
+            process: ProcessKey {
+                pid: 1,
+                start_ns: 1,
+            },
+            cgroup: Some(Arc::new(Cgroup {
+                id: 7,
+                path: Text::from("/"),
+            })),
+            payload: Payload::Exec(Box::new(exec)),
+        },
+        file: None,
+        script: None,
+    };
+    let mut events = Vec::new();
+    enricher.observe(observation, &mut events);
+    assert!(events.is_empty());
+    assert_eq!(*ignored.lock().unwrap(), [(7, mnt)]);
+}
+
+#[test]
+fn a_root_without_an_image_is_said_once_and_never_built_in() {
+    // A mount namespace whose root is a plain directory.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", directory.path().join("bin/busybox")).unwrap();
+    let mut child = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c"])
+        .arg("mount --bind $0 $0; cd $0; mkdir -p old; pivot_root . old; exec /bin/busybox chroot . /bin/busybox sh -c '/bin/busybox umount -l /old; echo; exec /bin/busybox sleep 1000'")
+        .arg(directory.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let pid = child.id();
+    let path = format!("/proc/{pid}/root/bin/busybox");
+    let inode = rustix::fs::stat(format!("/proc/{pid}/ns/mnt"))
+        .unwrap()
+        .st_ino;
+    let mut pipeline = Pipeline::new();
+    for start_ns in [1, 2] {
+        let fd: OwnedFd = std::fs::File::open(&path).unwrap().into();
+        let file: FileFacts = facts(&fd, "/bin/busybox");
+        let exec = Exec {
+            file,
+            namespaces: Namespaces {
+                mnt: u32::try_from(inode).unwrap(),
+                ..Namespaces::default()
+            },
+            ..Exec::default()
+        };
+        pipeline.observe(Observation {
+            event: Event {
+                time: model::Timestamp(1),
+                process: ProcessKey { pid, start_ns },
+                cgroup: Some(Arc::new(Cgroup {
+                    id: 0,
+                    path: Text::from("/"),
+                })),
+                payload: Payload::Exec(Box::new(exec)),
+            },
+            file: Some(fd),
+            script: None,
+        });
+    }
+    let events = pipeline.settle();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let not_covered = events
+        .iter()
+        .filter(|event| matches!(event.payload, EnrichedPayload::NotCovered { .. }));
+    assert_eq!(not_covered.count(), 1, "{events:?}");
+    let execs: Vec<_> = events
+        .iter()
+        .filter(|event| event.payload == EnrichedPayload::Exec)
+        .collect();
+    assert_eq!(execs.len(), 2);
+    for event in execs {
+        let binary = event.process.as_ref().unwrap().binary.clone().unwrap();
+        assert_eq!(
+            binary.provenance,
+            Provenance::Unknown(UnknownReason::NoImage)
+        );
+        assert!(binary.sha256().is_some());
+    }
+}
+
+#[test]
+fn what_is_about_the_agent_passes_through() {
+    let mut pipeline = Pipeline::new();
+    let loss = Loss {
+        source: LossSource::ExecRing,
+        count: 3,
+    };
+    pipeline.observe(Observation {
+        event: Event {
+            time: model::Timestamp(5),
+            process: ProcessKey::default(),
+            cgroup: None,
+            payload: Payload::Loss(loss.clone()),
+        },
+        file: None,
+        script: None,
+    });
+    let events = pipeline.settle();
+    assert_eq!(events[0].payload, EnrichedPayload::Loss(loss));
+    assert_eq!(
+        (events[0].container.as_ref(), events[0].process.as_ref()),
+        (None, None)
+    );
+}
+
+#[test]
+fn indicators_that_arrive_later_apply_to_known_files() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let run = |pipeline: &mut Pipeline| {
+        let fd = container.open("/usr/bin/tool");
+        pipeline.exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd))
+    };
+    let file = run(&mut pipeline);
+    assert!(file.matches.is_empty());
+    pipeline
+        .known
+        .0
+        .lock()
+        .unwrap()
+        .push(file.sha256().unwrap());
+    pipeline.enricher.forget_matches();
+    assert_eq!(run(&mut pipeline).matches.len(), 1);
+}
