@@ -8,6 +8,11 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
+use model::{
+    channel,
+    event::{Sensor, SensorCondition},
+};
+
 use super::{Check, Status};
 
 /// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the initial pid namespace's inode number, the same on every host.
@@ -26,7 +31,7 @@ pub(super) fn examine() -> Vec<Check> {
         overlay(),
         open_files(),
     ];
-    //SENSORS
+    checks.extend(sensors());
     checks
 }
 
@@ -181,4 +186,49 @@ fn open_files() -> Check {
         "when many programs start at once, some of their files cannot be kept open until they are hashed",
         "Raise the limit, e.g. `ulimit -Hn 65536`, or LimitNOFILE= of the systemd unit.",
     )
+}
+
+/// Starts the sensors for a moment: what loads and attaches here does so when watching too.
+fn sensors() -> Vec<Check> {
+    const EBPF: &str = "eBPF programs";
+    // Nobody listens: what they see in this moment is dropped.
+    let (sender, _) = channel::bounded(1);
+    let sensors = match sensor_ebpf::start(sensor_ebpf::Config::default(), sender) {
+        Ok(sensors) => sensors,
+        Err(error) => {
+            return vec![Check::bad(
+                EBPF,
+                Status::Failed,
+                format!("{:#}", anyhow::Error::from(error)),
+                "without them no exec is seen",
+                "Run as root, and see that the kernel has CONFIG_BPF_SYSCALL and BTF and is not in lockdown mode.",
+            )];
+        }
+    };
+    let states = sensors.states();
+    sensors.stop();
+    states
+        .into_iter()
+        .filter_map(|state| {
+            let (name, cost) = match state.sensor {
+                Sensor::Ebpf => (EBPF, "execs are not all seen"),
+                Sensor::Fanotify => (
+                    "fanotify",
+                    "a program that is deleted at once cannot be hashed, nor can a script that a shell reads by itself",
+                ),
+                Sensor::Perf => ("perf events", "libraries that a program loads are not seen"),
+                Sensor::Agent => return None,
+            };
+            Some(match state.condition {
+                SensorCondition::Running => Check::ok(name, state.detail),
+                SensorCondition::Lost | SensorCondition::Gap => Check::bad(
+                    name,
+                    Status::Degraded,
+                    state.detail,
+                    cost,
+                    "Run as root on the host itself, with a kernel that has CONFIG_FANOTIFY and CONFIG_PERF_EVENTS.",
+                ),
+            })
+        })
+        .collect()
 }
