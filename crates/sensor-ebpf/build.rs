@@ -13,7 +13,7 @@ fn main() {
     };
     println!("cargo:rerun-if-env-changed=CLANG");
     println!("cargo:rerun-if-changed=src/bpf");
-    for name in ["process"] {
+    for name in ["process", "tasks"] {
         let status = Command::new(&clang)
             // -g: CO-RE relocations are part of the debug information.
             .args([

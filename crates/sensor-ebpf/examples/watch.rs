@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use model::{channel, event::Payload, limits};
@@ -16,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{:?} {:?}: {}", state.sensor, state.condition, state.detail);
     }
     let (mut execs, mut descriptors, mut missing) = (0_u64, 0_u64, 0_u64);
+    let mut reasons = HashMap::new();
     let end = Instant::now() + Duration::from_secs(seconds);
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         let Ok(observation) = receiver.recv_timeout(left) else {
@@ -25,12 +27,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             execs += 1;
             descriptors += u64::from(observation.file.is_some());
             missing += u64::from(exec.file.missing.is_some());
+            if let Some(reason) = exec.file.missing {
+                *reasons
+                    .entry((exec.file.filesystem.clone(), reason))
+                    .or_insert(0_u64) += 1;
+            }
         }
         if !is_quiet {
             println!("{observation:?}");
         }
     }
     println!("execs {execs}, descriptors {descriptors}, missing {missing}");
+    println!("{reasons:?}");
     println!("{:#?}", sensors.counters());
     println!("{}", std::fs::read_to_string("/proc/self/stat")?);
     drop(receiver);

@@ -1,21 +1,30 @@
 //! Loads and attaches the probes, and reads their maps.
 
 use std::{
+    io::{self, Read},
 
     sync::{Arc, Mutex, PoisonError},
 };
 
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, RingBuffer,
+    Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, RingBuffer,
     RingBufferBuilder,
 };
 
-use crate::{Config, decode};
+use model::event::ProcessKey;
+
+use crate::{Config, decode, running::Running};
 
 /// Object code of `bpf/process.bpf.c`. Aligned, since libbpf reads ELF structures in place.
 static PROCESS_OBJECT: &Aligned<[u8]> = &Aligned {
     _align: [],
     bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o")),
+};
+
+/// Object code of `bpf/tasks.bpf.c`.
+static TASKS_OBJECT: &Aligned<[u8]> = &Aligned {
+    _align: [],
+    bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/tasks.bpf.o")),
 };
 
 #[repr(C)]
@@ -277,4 +286,35 @@ pub(crate) fn ignore(map: &MapHandle, cgroup_id: u64, mnt_namespace: u32) -> boo
     id.copy_from_slice(&cgroup_id.to_ne_bytes());
     rest[..4].copy_from_slice(&mnt_namespace.to_ne_bytes());
     map.update(&key, &[1], MapFlags::ANY).is_ok()
+}
+
+/// All processes with their exact start times.
+pub(crate) fn running_processes() -> io::Result<Vec<Running>> {
+    let failed = |error: libbpf_rs::Error| io::Error::other(error);
+    let object = ObjectBuilder::default()
+        .open_memory(&TASKS_OBJECT.bytes)
+        .map_err(failed)?
+        .load()
+        .map_err(failed)?;
+    let mut bytes = Vec::new();
+    for program in object.progs_mut() {
+        let link = program.attach().map_err(failed)?;
+        Iter::new(&link).map_err(failed)?.read_to_end(&mut bytes)?;
+    }
+    let word = |bytes: &[u8], at: usize| {
+        let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+        word.map_or(0, u32::from_ne_bytes)
+    };
+    Ok(bytes
+        .chunks_exact(16)
+        .map(|running| Running {
+            process: ProcessKey {
+                pid: word(running, 8),
+                start_ns: running
+                    .first_chunk()
+                    .map_or(0, |start| u64::from_ne_bytes(*start)),
+            },
+            mnt_namespace: word(running, 12),
+        })
+        .collect())
 }

@@ -3,10 +3,11 @@
 use std::{
     num::NonZeroUsize,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::SystemTime,
 };
 
 use lru::LruCache;
-use model::{Text, event::FileKey, limits};
+use model::{Text, Timestamp, event::FileKey, limits};
 use rustix::fs::{AtFlags, Stat, Statx, StatxFlags};
 
 /// Half of the enricher's own memory, so that what is remembered here is remembered there.
@@ -35,6 +36,8 @@ pub(crate) struct Content {
     pub(crate) path: Text,
     /// `None` when its bytes were handed over before.
     pub(crate) fd: Option<OwnedFd>,
+    /// A later change of the file is sure to change its key.
+    is_settled: bool,
     /// Its bytes are wanted, but too many descriptors are open.
     pub(crate) is_overload: bool,
 }
@@ -49,6 +52,7 @@ impl Content {
             mount_id: 0,
             path: Text::default(),
             fd: None,
+            is_settled: true,
             is_overload: false,
         }
     }
@@ -86,6 +90,7 @@ impl Delivered {
                 mount_id,
                 path,
                 fd: None,
+                is_settled: true,
                 is_overload: false,
             });
         }
@@ -98,6 +103,7 @@ impl Delivered {
             mount_id,
             path,
             fd: (!is_overload).then_some(fd),
+            is_settled: is_settled(&key),
             is_overload,
         })
     }
@@ -105,11 +111,22 @@ impl Delivered {
     /// The descriptor to send with an observation: none when an earlier observation took the same bytes along.
     pub(crate) fn deliver(&mut self, content: &mut Content) -> Option<OwnedFd> {
         let fd = content.fd.take()?;
-        match self.0.put(content.key, content.kind) {
-            Some(_) => None,
-            None => Some(fd),
+        if content.is_settled && self.0.put(content.key, content.kind).is_some() {
+            return None;
         }
+        Some(fd)
     }
+}
+
+/// Whether the key's ctime is so old that a change from now on shows in it.
+///
+/// Files are stamped with a clock that ticks every 1 to 10 ms (whole seconds on some filesystems): a file that is
+/// deleted and made anew within a tick can have the inode number, size and times of the old one, but other bytes.
+fn is_settled(key: &FileKey) -> bool {
+    let is_whole_second = key.ctime_ns % 1_000_000_000 == 0;
+    let age = if is_whole_second { 2_100_000_000 } else { 100_000_000 };
+    let now = Timestamp::from(SystemTime::now()).0;
+    i64::try_from(now).is_ok_and(|now| now.saturating_sub(key.ctime_ns) > age)
 }
 
 pub(crate) fn file_key(stat: &Stat) -> FileKey {

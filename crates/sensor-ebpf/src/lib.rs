@@ -15,6 +15,7 @@ mod loads;
 mod marks;
 mod opened;
 mod reader;
+mod running;
 mod sys;
 
 use std::{

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::{self, Read, Seek},
+    io::{self, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
@@ -22,6 +22,13 @@ use crate::{
 
 /// Bytes of one mount table that are read. `fs.mount-max` allows 100,000 mounts in a namespace; this is about half.
 const MOUNTINFO_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Reading mount tables of one namespace takes at most one in so many parts of the reader's time, so that whoever mounts
+/// in a loop does not keep it busy ...
+const SCAN_SHARE: u32 = 10;
+
+/// ... after this much to begin with: a container's start changes its table many times within a few milliseconds.
+const SCAN_AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// Filesystems of which nothing can be executed.
 const NOT_EXECUTABLE: &[&[u8]] = &[
@@ -54,9 +61,19 @@ struct Namespace {
     table: File,
     /// By mount id: the mount, and whether it is watched.
     mounts: HashMap<u32, (Mount, bool)>,
-    /// A table that takes long to read is not read again at once: whoever changes it must not keep the reader busy.
-    not_before: Instant,
+    /// When the time spent on reading the table will be worn off. See [`SCAN_AHEAD_MAX`].
+    worn_off: Instant,
     is_changed: bool,
+}
+
+impl Namespace {
+    fn is_due(&self, now: Instant) -> bool {
+        self.worn_off <= now + SCAN_AHEAD_MAX
+    }
+
+    fn spent(&mut self, now: Instant, time: Duration) {
+        self.worn_off = self.worn_off.max(now) + SCAN_SHARE * time;
+    }
 }
 
 /// See the module.
@@ -81,11 +98,7 @@ pub(crate) const TOKEN_MOUNTS: u64 = 1 << 32;
 impl Marks {
     /// Marks what the host sees. `epolls[0]` and following get the mount tables to wait for.
     pub(crate) fn new(group: OwnedFd, epoll: OwnedFd) -> io::Result<Self> {
-        // The host is where the first process is. Some environments hide that one even from root; the agent then takes its
-        // own view for the host's.
-        let own = std::process::id();
-        let pid = if mnt_namespace(1).is_ok() { 1 } else { own };
-        let host_mnt_namespace = mnt_namespace(pid)?;
+        let (pid, host_mnt_namespace) = host()?;
         let host = open_namespace(pid)?;
         watch_table(&epoll, &host.table, host_mnt_namespace)?;
         let mut marks = Self {
@@ -99,7 +112,7 @@ impl Marks {
             failures: 0,
             last_failure: None,
         };
-        marks.scan_host();
+        marks.scan_host(Instant::now());
         Ok(marks)
     }
 
@@ -213,13 +226,13 @@ impl Marks {
 
     /// Reads the tables that changed. Returns true when one has to wait.
     pub(crate) fn update(&mut self, now: Instant) -> bool {
-        if self.host.is_changed && self.host.not_before <= now {
-            self.scan_host();
+        if self.host.is_changed && self.host.is_due(now) {
+            self.scan_host(now);
         }
         let due: Vec<u32> = self
             .namespaces
             .iter()
-            .filter(|(_, namespace)| namespace.is_changed && namespace.not_before <= now)
+            .filter(|(_, namespace)| namespace.is_changed && namespace.is_due(now))
             .map(|(&number, _)| number)
             .collect();
         for number in due {
@@ -228,10 +241,10 @@ impl Marks {
         self.host.is_changed || self.namespaces.values().any(|namespace| namespace.is_changed)
     }
 
-    fn scan_host(&mut self) {
+    fn scan_host(&mut self, now: Instant) {
         let started = Instant::now();
         self.host.is_changed = false;
-        let mounts = read_table(&mut self.host.table);
+        let mounts = read_table(self.host.pid);
         self.host_devices = mounts
             .iter()
             .filter(|mount| mount.filesystem.as_bytes() != b"overlay")
@@ -250,21 +263,21 @@ impl Marks {
             current.insert(mount.id, (mount, is_watched));
         }
         self.host.mounts = current;
-        self.host.not_before = Instant::now() + 10 * started.elapsed();
+        self.host.spent(now, started.elapsed());
     }
 
     fn scan(&mut self, number: u32, now: Instant) {
         let Some(namespace) = self.namespaces.get_mut(&number) else {
             return;
         };
-        if namespace.not_before > now {
+        if !namespace.is_due(now) {
             namespace.is_changed = true;
             return;
         }
         let started = Instant::now();
         namespace.is_changed = false;
         let mut current = HashMap::new();
-        for mount in read_table(&mut namespace.table) {
+        for mount in read_table(namespace.pid) {
             if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
                 continue;
             }
@@ -290,7 +303,7 @@ impl Marks {
             current.insert(mount.id, (mount, is_watched));
         }
         namespace.mounts = current;
-        namespace.not_before = Instant::now() + 10 * started.elapsed();
+        namespace.spent(now, started.elapsed());
     }
 }
 
@@ -336,7 +349,7 @@ fn open_namespace(pid: u32) -> io::Result<Namespace> {
         pid,
         table: File::open(format!("/proc/{pid}/mountinfo"))?,
         mounts: HashMap::new(),
-        not_before: Instant::now(),
+        worn_off: Instant::now(),
         is_changed: false,
     })
 }
@@ -351,11 +364,12 @@ fn watch_table(epoll: &OwnedFd, table: &File, number: u32) -> io::Result<()> {
     )?)
 }
 
-fn read_table(table: &mut File) -> Vec<Mount> {
+/// Opened anew each time: a table shows what is below the root that the process had when it was opened, and container
+/// runtimes change that after they have made the mounts.
+fn read_table(pid: u32) -> Vec<Mount> {
     let mut bytes = Vec::new();
-    let read = table
-        .rewind()
-        .and_then(|()| table.by_ref().take(MOUNTINFO_BYTES_MAX).read_to_end(&mut bytes));
+    let read = File::open(format!("/proc/{pid}/mountinfo"))
+        .and_then(|table| table.take(MOUNTINFO_BYTES_MAX).read_to_end(&mut bytes));
     match read {
         Ok(_) => mountinfo(&bytes).collect(),
         Err(_) => Vec::new(),
@@ -368,6 +382,17 @@ pub(crate) fn mnt_namespace(pid: u32) -> io::Result<u32> {
     link.to_str()
         .and_then(|text| text.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok())
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// A process of the host's mount namespace, and that namespace.
+///
+/// The host is where the first process is. Some environments hide that one even from root; the agent then takes its own
+/// view for the host's.
+pub(crate) fn host() -> io::Result<(u32, u32)> {
+    let own = std::process::id();
+    mnt_namespace(1)
+        .map(|number| (1, number))
+        .or_else(|_| Ok((own, mnt_namespace(own)?)))
 }
 
 /// How often [`Marks::expire`] is worth its reads.

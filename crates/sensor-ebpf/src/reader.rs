@@ -33,11 +33,12 @@ use crate::{
     Config, Shared,
     bpf::{KernelCounters, Probes},
     clock::{self, Clock},
-    content::{Content, Delivered},
+    content::{self, Content, Delivered},
     decode::{ExecRecord, Header, Mapping, PerfRecord, Record, fanotify_events},
     loads::{self, Loads},
     marks::{self, Marks},
     opened::Opened,
+    running::{self, Hierarchies, Running},
     sys,
 };
 
@@ -89,6 +90,8 @@ pub(crate) struct Reader {
     probes: Probes,
     marks: Option<Marks>,
     loads: Option<Loads>,
+    /// Processes to report before anything else.
+    already_running: Vec<Running>,
     /// Taken, but newer than something still in a ring.
     pending: Vec<Item>,
     /// Superblocks of memfds.
@@ -154,6 +157,15 @@ impl Reader {
                 None
             }
         };
+        // From here on nothing can start unseen; what runs now is reported from `/proc`.
+        let already_running = running::list();
+        let mut marks = marks;
+        let now = Instant::now();
+        for running in &already_running {
+            if let Some(marks) = &mut marks {
+                marks.saw(running.mnt_namespace, running.process.pid, now);
+            }
+        }
         let loads = match Loads::new(config.perf_pages, &sleep) {
             Ok(loads) => {
                 states.push(running(Sensor::Perf, "library loads are seen"));
@@ -179,6 +191,7 @@ impl Reader {
             probes,
             marks,
             loads,
+            already_running,
             pending: Vec::new(),
             memfd_devices: memfd_devices(),
             nap,
@@ -201,6 +214,9 @@ impl Reader {
 
     /// Reads until it is told to stop or the receiver is gone.
     pub(crate) fn run(mut self) {
+        if self.report_running().is_err() {
+            return;
+        }
         let mut quiet = 0;
         loop {
             let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
@@ -224,6 +240,93 @@ impl Reader {
             }
             self.probes.set_asleep(false);
         }
+    }
+
+    /// Sends the processes of containers that ran before, and their libraries.
+    fn report_running(&mut self) -> Result<(), Closed> {
+        let hierarchies = Hierarchies::new();
+        let host = match &self.marks {
+            Some(marks) => marks.host_mnt_namespace(),
+            None => marks::host().map_or(0, |(_, number)| number),
+        };
+        let list = std::mem::take(&mut self.already_running);
+        let all = list
+            .iter()
+            .map(|running| (running.process.pid, *running))
+            .collect();
+        for running in &list {
+            let pid = running.process.pid;
+            let Some(cgroup) = hierarchies.cgroup(pid) else {
+                continue;
+            };
+            if running.mnt_namespace == host && !running::looks_like_container(&cgroup) {
+                continue;
+            }
+            let Some(mut exec) = running::exec(running, &all) else {
+                continue;
+            };
+            let mut fd = None;
+            match self.open_exe(pid) {
+                Some(mut content) => {
+                    exec.file.key = Some(content.key);
+                    exec.file.link_count = content.link_count;
+                    exec.file.mount_id = content.mount_id;
+                    exec.file.filesystem =
+                        self.filesystem(running.mnt_namespace, content.mount_id);
+                    exec.file.is_memfd = self.memfd_devices.contains(&content.key.device);
+                    fd = self.delivered.deliver(&mut content);
+                    if content.is_overload {
+                        exec.file.missing = Some(MissingReason::Overload);
+                    }
+                }
+                None => exec.file.missing = Some(MissingReason::ProcessGone),
+            }
+            let cgroup = self.cgroup(cgroup.id, &cgroup.path);
+            self.processes.put(
+                pid,
+                Known {
+                    start_ns: running.process.start_ns,
+                    mnt_namespace: running.mnt_namespace,
+                    cgroup_id: cgroup.id,
+                    program_inode: exec.file.key.map_or(0, |key| key.inode),
+                },
+            );
+            let header = Header {
+                boot_ns: running.process.start_ns,
+                process: running.process,
+                mnt_namespace: running.mnt_namespace,
+                cgroup_id: cgroup.id,
+            };
+            self.send_observation(Observation {
+                event: Event {
+                    time: self.clock.wall(header.boot_ns),
+                    process: header.process,
+                    cgroup: Some(cgroup),
+                    payload: Payload::Exec(Box::new(exec)),
+                },
+                file: fd,
+                script: None,
+            })?;
+            for mapping in running::mappings(pid, header.boot_ns) {
+                if loads::is_file(&mapping) {
+                    self.load(mapping)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_exe(&mut self, pid: u32) -> Option<Content> {
+        let fd = rustix::fs::open(
+            format!("/proc/{pid}/exe"),
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
+            Mode::empty(),
+        )
+        .ok()?;
+        let mount_id = content::mount_id(&fd);
+        let mut content = self.delivered.content(fd)?;
+        content.mount_id = mount_id;
+        Some(content)
     }
 
     fn wait(&mut self, time: Duration, is_sleep: bool) {
@@ -582,13 +685,7 @@ impl Reader {
         if self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
-        let fd = rustix::fs::open(
-            format!("/proc/{pid}/exe"),
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
-            Mode::empty(),
-        )
-        .ok()?;
-        let content = self.delivered.content(fd)?;
+        let content = self.open_exe(pid)?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
     }

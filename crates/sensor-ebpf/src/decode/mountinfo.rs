@@ -15,6 +15,8 @@ pub struct Mount {
     pub mountpoint: Text,
     /// Filesystem name.
     pub filesystem: Text,
+    /// Options of the superblock; for cgroup v1 they name the controllers.
+    pub super_options: Text,
     /// Mounted `noexec`: execve refuses its files.
     pub is_noexec: bool,
 }
@@ -47,6 +49,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
         root,
         mountpoint,
         filesystem,
+        super_options: Text::from(super_options),
         is_noexec: has_option(options, b"noexec") || has_option(super_options, b"noexec"),
     })
 }

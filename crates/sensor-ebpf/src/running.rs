@@ -1,0 +1,288 @@
+//! Processes that ran before the watch began, from `/proc`.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use model::{
+    Text,
+    event::{Cgroup, Credentials, Exec, FileFacts, Namespaces, ProcessKey, Stdio},
+    limits,
+};
+use rustix::fs::FileType;
+
+use crate::{
+    bpf,
+    decode::{self, Mapping, mountinfo},
+    marks::mnt_namespace,
+};
+
+/// Bytes of `/proc/PID/maps` that are read: about 30,000 mappings. `vm.max_map_count` allows twice as many.
+const MAPS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes of `/proc/PID/status` and `cgroup`.
+const STATUS_BYTES_MAX: u64 = 64 * 1024;
+
+/// A process that runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub(crate) process: ProcessKey,
+    pub(crate) mnt_namespace: u32,
+}
+
+/// All processes, the oldest first.
+pub(crate) fn list() -> Vec<Running> {
+    let mut running = bpf::running_processes().unwrap_or_else(|_| list_proc());
+    running.sort_by_key(|running| running.process.start_ns);
+    running
+}
+
+/// Without the iterator: start times are rounded to the clock tick.
+fn list_proc() -> Vec<Running> {
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            let stat = read(pid, "stat", STATUS_BYTES_MAX).ok()?;
+            // The name in parentheses may hold anything; fields are counted behind it. The start is field 22.
+            let end = stat.iter().rposition(|&byte| byte == b')')?;
+            let rest = String::from_utf8_lossy(stat.get(end + 1..)?).into_owned();
+            let start: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+            Some(Running {
+                process: ProcessKey {
+                    pid,
+                    start_ns: start.saturating_mul(1_000_000_000 / ticks),
+                },
+                mnt_namespace: mnt_namespace(pid).ok()?,
+            })
+        })
+        .collect()
+}
+
+/// What `/proc` tells of a process, without its program's content. `None` when it is gone.
+pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exec> {
+    let pid = running.process.pid;
+    let status = read(pid, "status", STATUS_BYTES_MAX).ok()?;
+    let status = String::from_utf8_lossy(&status).into_owned();
+    let ids = |name| numbers(&status, name);
+    let (uids, gids) = (ids("Uid:"), ids("Gid:"));
+    let parent_pid = ids("PPid:").first().copied().unwrap_or_default();
+    let argv = read(pid, "cmdline", limit(limits::ARGV_BYTES_MAX)).unwrap_or_default();
+    let env = read(pid, "environ", limit(limits::ENV_BYTES_MAX)).unwrap_or_default();
+    let path = link(pid, "exe");
+    Some(Exec {
+        file: FileFacts {
+            path: path.clone(),
+            ..FileFacts::default()
+        },
+        script: None,
+        filename: path,
+        args: decode::arguments(&argv),
+        args_truncated: argv.len() >= limits::ARGV_BYTES_MAX,
+        env: decode::environment(&env),
+        env_truncated: env.len() >= limits::ENV_BYTES_MAX,
+        cwd: link(pid, "cwd"),
+        comm: comm(pid),
+        parent: all
+            .get(&parent_pid)
+            .map_or(ProcessKey { pid: parent_pid, start_ns: 0 }, |parent| parent.process),
+        parent_comm: comm(parent_pid),
+        pid_in_namespace: ids("NSpid:").last().copied().unwrap_or(pid),
+        credentials: Credentials {
+            uid: uids.first().copied().unwrap_or_default(),
+            euid: uids.get(1).copied().unwrap_or_default(),
+            gid: gids.first().copied().unwrap_or_default(),
+            egid: gids.get(1).copied().unwrap_or_default(),
+            cap_effective: field(&status, "CapEff:")
+                .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+                .unwrap_or_default(),
+        },
+        namespaces: Namespaces {
+            mnt: running.mnt_namespace,
+            pid: namespace(pid, "pid"),
+            net: namespace(pid, "net"),
+            user: namespace(pid, "user"),
+        },
+        stdio: [stdio(pid, 0), stdio(pid, 1), stdio(pid, 2)],
+        already_running: true,
+    })
+}
+
+/// The executable mappings of files.
+pub(crate) fn mappings(pid: u32, boot_ns: u64) -> Vec<Mapping> {
+    let maps = read(pid, "maps", MAPS_BYTES_MAX).unwrap_or_default();
+    maps.split(|&byte| byte == b'\n')
+        .filter_map(|line| mapping(pid, boot_ns, line))
+        .collect()
+}
+
+/// `ADDRESS-ADDRESS PERMISSIONS OFFSET MAJOR:MINOR INODE   PATH`
+fn mapping(pid: u32, boot_ns: u64, line: &[u8]) -> Option<Mapping> {
+    let mut words = line.splitn(6, |&byte| byte == b' ');
+    let addresses = std::str::from_utf8(words.next()?).ok()?;
+    let (start, end) = addresses.split_once('-')?;
+    let permissions = words.next()?;
+    if !permissions.contains(&b'x') {
+        return None;
+    }
+    let _offset = words.next()?;
+    let device = std::str::from_utf8(words.next()?).ok()?;
+    let (major, minor) = device.split_once(':')?;
+    let hex = |text| u32::from_str_radix(text, 16).ok();
+    let inode = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let path = words.next()?;
+    Some(Mapping {
+        pid,
+        boot_ns,
+        address_start: u64::from_str_radix(start, 16).ok()?,
+        address_end: u64::from_str_radix(end, 16).ok()?,
+        device: rustix::fs::makedev(hex(major)?, hex(minor)?),
+        inode,
+        path: Text::from(path.trim_ascii_start()),
+    })
+}
+
+/// Finds control groups' ids: where each hierarchy is mounted.
+#[derive(Debug)]
+pub(crate) struct Hierarchies {
+    unified: Option<PathBuf>,
+    /// By controller.
+    v1: Vec<(&'static str, PathBuf)>,
+}
+
+impl Hierarchies {
+    pub(crate) fn new() -> Self {
+        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mut found = Self {
+            unified: None,
+            v1: Vec::new(),
+        };
+        for mount in mountinfo(&table) {
+            let Some(mountpoint) = mount.mountpoint.as_str().map(PathBuf::from) else {
+                continue;
+            };
+            match mount.filesystem.as_bytes() {
+                b"cgroup2" => found.unified = found.unified.or(Some(mountpoint)),
+                b"cgroup" => {
+                    let options = mount.super_options.as_str().unwrap_or_default().to_owned();
+                    // The order in which the probe looks.
+                    for controller in ["pids", "memory", "devices", "cpu"] {
+                        if options.split(',').any(|option| option == controller) {
+                            found.v1.push((controller, mountpoint.clone()));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The control group that the probe would report.
+    pub(crate) fn cgroup(&self, pid: u32) -> Option<Cgroup> {
+        let table = read(pid, "cgroup", STATUS_BYTES_MAX).ok()?;
+        let table = String::from_utf8_lossy(&table).into_owned();
+        let path_of = |controller: &str| {
+            table.lines().find_map(|line| {
+                let mut parts = line.splitn(3, ':');
+                let _id = parts.next()?;
+                let mut controllers = parts.next()?.split(',');
+                let path = parts.next()?;
+                controllers.any(|name| name == controller).then_some(path)
+            })
+        };
+        let unified = self
+            .unified
+            .as_deref()
+            .and_then(|root| Some((root, path_of("")?)));
+        let v1 = ["pids", "memory", "devices", "cpu"].iter().filter_map(|controller| {
+            let (_, root) = self.v1.iter().find(|(name, _)| name == controller)?;
+            Some((root.as_path(), path_of(controller)?))
+        });
+        let (root, path) = unified
+            .into_iter()
+            .chain(v1)
+            .find(|(_, path)| *path != "/")
+            .or(unified)?;
+        Some(Cgroup {
+            id: inode(&root.join(path.trim_start_matches('/'))).unwrap_or_default(),
+            path: Text::from(path),
+        })
+    }
+}
+
+/// Whether an engine's name or a container id is in the path: a container that shares the host's mounts.
+pub(crate) fn looks_like_container(cgroup: &Cgroup) -> bool {
+    cgroup.path.as_bytes().split(|&byte| byte == b'/').any(|part| {
+        part.windows(64)
+            .any(|window| window.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+fn stdio(pid: u32, fd: u32) -> Stdio {
+    let Ok(stat) = rustix::fs::stat(format!("/proc/{pid}/fd/{fd}")) else {
+        return Stdio::Closed;
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::Directory => Stdio::File,
+        FileType::CharacterDevice | FileType::BlockDevice => Stdio::Device,
+        FileType::Fifo => Stdio::Pipe { inode: stat.st_ino },
+        // Family and peer are looked at in an exec only.
+        FileType::Socket => Stdio::Socket {
+            family: 0,
+            state: 0,
+            local: None,
+            peer: None,
+        },
+        FileType::Symlink | FileType::Unknown => Stdio::Other,
+    }
+}
+
+fn read(pid: u32, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/{name}"))?
+        .take(bytes_max)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn limit(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+fn link(pid: u32, name: &str) -> Text {
+    rustix::fs::readlink(format!("/proc/{pid}/{name}"), Vec::new())
+        .map(|path| crate::content::without_deleted(path.as_bytes(), 0))
+        .unwrap_or_default()
+}
+
+fn comm(pid: u32) -> Text {
+    let comm = read(pid, "comm", 64).unwrap_or_default();
+    Text::from(comm.strip_suffix(b"\n").unwrap_or(&comm))
+}
+
+fn namespace(pid: u32, name: &str) -> u32 {
+    let number = inode(Path::new(&format!("/proc/{pid}/ns/{name}"))).unwrap_or_default();
+    u32::try_from(number).unwrap_or_default()
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name))
+}
+
+fn numbers(status: &str, name: &str) -> Vec<u32> {
+    field(status, name)
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
+}
