@@ -37,7 +37,7 @@ pub(crate) struct Content {
     /// `None` when its bytes were handed over before.
     pub(crate) fd: Option<OwnedFd>,
     /// A later change of the file is sure to change its key.
-    is_settled: bool,
+    pub(crate) is_settled: bool,
     /// Its bytes are wanted, but too many descriptors are open.
     pub(crate) is_overload: bool,
 }

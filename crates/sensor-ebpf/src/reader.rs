@@ -67,6 +67,8 @@ struct Known {
     cgroup_id: u64,
     /// Program of its last exec.
     program_inode: u64,
+    program_device: u64,
+    program_mount: u32,
 }
 
 /// A record of either kind, on one time line.
@@ -106,6 +108,9 @@ pub(crate) struct Reader {
     processes: LruCache<u32, Known>,
     cgroups: LruCache<u64, Arc<Cgroup>>,
     reported: KernelCounters,
+    /// See [`Probes::missed_runs`]; looked at once a second.
+    missed_runs: (u64, u64),
+    looked: Instant,
     fanotify_lost: Option<Instant>,
     fanotify_buffer: Vec<u8>,
     own: ProcessKey,
@@ -202,6 +207,8 @@ impl Reader {
             processes: LruCache::new(one(limits::PROCESSES_MAX)),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
             reported: KernelCounters::default(),
+            missed_runs: (0, 0),
+            looked: Instant::now(),
             fanotify_lost: None,
             fanotify_buffer: vec![0; 64 * 1024],
             own: ProcessKey {
@@ -220,7 +227,7 @@ impl Reader {
         let mut quiet = 0;
         loop {
             let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
-            let Ok(was_busy) = self.round() else {
+            let Ok(was_busy) = self.round(is_stopping) else {
                 return;
             };
             if is_stopping {
@@ -233,7 +240,7 @@ impl Reader {
             }
             // Records written before the flag is seen do not wake: look once more behind it.
             self.probes.set_asleep(true);
-            match self.round() {
+            match self.round(false) {
                 Ok(false) => self.wait(SLEEP, true),
                 Ok(true) => quiet = 0,
                 Err(Closed) => return,
@@ -289,6 +296,7 @@ impl Reader {
                     mnt_namespace: running.mnt_namespace,
                     cgroup_id: cgroup.id,
                     program_inode: exec.file.key.map_or(0, |key| key.inode),
+                    ..Known::default()
                 },
             );
             let header = Header {
@@ -354,7 +362,7 @@ impl Reader {
     }
 
     /// One look at everything. True when there was something.
-    fn round(&mut self) -> Result<bool, Closed> {
+    fn round(&mut self, is_last: bool) -> Result<bool, Closed> {
         let now = Instant::now();
         self.clock.refresh(now);
         self.take_control();
@@ -395,6 +403,10 @@ impl Reader {
             self.exec_no_format(pid, content)?;
         }
         is_waiting |= self.opened.is_waiting();
+        if now.duration_since(self.looked) > Duration::from_secs(1) || is_last {
+            self.looked = now;
+            self.missed_runs = self.probes.missed_runs();
+        }
         self.report_losses(batch.undecodable + undecodable_loads)?;
         if now.duration_since(self.expired) > marks::EXPIRE_INTERVAL {
             self.expired = now;
@@ -516,6 +528,8 @@ impl Reader {
         self.saw(&record.header, now);
         if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
             known.program_inode = key.inode;
+            known.program_device = key.device;
+            known.program_mount = record.exec.file.mount_id;
         }
         if let Some(marks) = &mut self.marks
             && !record.exec.file.is_memfd
@@ -630,6 +644,10 @@ impl Reader {
             .take_inode(pid, mapping.inode, mapping.device)
             .or_else(|| loads::content(&mapping, anchor, &mut self.delivered));
         let mut file = loads::facts(&mapping, content.as_ref());
+        // `ld.so` comes from fanotify, which does not tell the mount. It is the program's as a rule.
+        if file.mount_id == 0 && mapping.device == known.program_device {
+            file.mount_id = known.program_mount;
+        }
         file.is_memfd = file
             .key
             .is_some_and(|key| self.memfd_devices.contains(&key.device));
@@ -747,7 +765,11 @@ impl Reader {
 
     /// Says what the kernel counted as lost since the last time.
     fn report_losses(&mut self, undecodable: u64) -> Result<(), Closed> {
-        let counters = self.probes.counters();
+        let mut counters = self.probes.counters();
+        counters.execs += self.missed_runs.0;
+        counters.exec_losses += self.missed_runs.0;
+        counters.process_events += self.missed_runs.1;
+        counters.process_losses += self.missed_runs.1;
         let exec = counters.exec_losses.saturating_sub(self.reported.exec_losses);
         let process = counters
             .process_losses
