@@ -17,7 +17,10 @@ use model::{
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
-use crate::overlay::{Container, Known, Pipeline, event, exec, facts, load, process_key};
+use crate::{
+    engines::plain_root,
+    overlay::{Container, Known, Pipeline, event, exec, facts, load, process_key},
+};
 
 /// Larger than what is hashed at once, and as fast to make as a file can be.
 fn large_file(container: &mut Container, path: &str, megabytes: u64) -> OwnedFd {
@@ -220,19 +223,8 @@ fn a_root_without_an_image_is_said_once_and_never_built_in() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("bin")).unwrap();
     std::fs::copy("/bin/busybox", directory.path().join("bin/busybox")).unwrap();
-    let mut child = std::process::Command::new("unshare")
-        .args(["--mount", "--propagation=private", "sh", "-c"])
-        .arg("mount --bind $0 $0; cd $0; mkdir -p old; pivot_root . old; exec /bin/busybox chroot . /bin/busybox sh -c '/bin/busybox umount -l /old; echo; exec /bin/busybox sleep 1000'")
-        .arg(directory.path())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(child.stdout.take().unwrap()),
-        &mut line,
-    )
-    .unwrap();
+    std::fs::create_dir(directory.path().join("old")).unwrap();
+    let mut child = plain_root(directory.path());
     let pid = child.id();
     let path = format!("/proc/{pid}/root/bin/busybox");
     let inode = rustix::fs::stat(format!("/proc/{pid}/ns/mnt"))
