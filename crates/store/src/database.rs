@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -15,6 +15,13 @@ const FILE_NAME: &str = "hullwatch.db";
 /// How long a statement waits for another process's write. Writes last milliseconds; this is for a stalled disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long one question may take. Far above what an index can answer, far below what would starve other readers: a
+/// filter on a field without index can mean reading every document.
+const READ_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Steps of SQLite's virtual machine between two looks at the clock.
+const STEPS_BETWEEN_CHECKS: i32 = 100_000;
+
 /// Idle readers kept open. More are opened when more threads read, and closed afterwards.
 const IDLE_READERS_MAX: usize = 4;
 
@@ -22,6 +29,7 @@ const IDLE_READERS_MAX: usize = 4;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_findings.sql")),
     (2, include_str!("../migrations/sqlite/0002_access.sql")),
+    (3, include_str!("../migrations/sqlite/0003_review.sql")),
 ];
 
 /// An open database. Shared between threads by reference.
@@ -113,6 +121,8 @@ impl Database {
             Some(connection) => connection,
             None => self.reader()?,
         };
+        let end = Instant::now() + READ_TIME_MAX;
+        connection.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || Instant::now() > end))?;
         let result = (|| {
             let transaction = connection.transaction()?;
             body(&transaction)

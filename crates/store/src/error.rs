@@ -45,7 +45,10 @@ pub enum Error {
     },
     /// The database refused.
     #[error("the database failed")]
-    Sql(#[from] rusqlite::Error),
+    Sql(#[source] rusqlite::Error),
+    /// A question took longer than a question may.
+    #[error("the query takes too long: narrow it by time, severity, category or container")]
+    TooSlow,
     /// A stored document is not what was written.
     #[error("a stored document is damaged")]
     Document(#[from] serde_json::Error),
@@ -66,6 +69,15 @@ pub enum Error {
     /// A thing of that name exists.
     #[error("{0} exists already")]
     Exists(String),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TooSlow,
+            _ => Self::Sql(error),
+        }
+    }
 }
 
 impl Error {

@@ -128,6 +128,7 @@ pub const FIELDS: &[Field] = &[
     document("description"),
     document("next_steps"),
     document("mute_initiator"),
+    text("mute_info.dynamic_mute_records.mute_config"),
     text("indicator.ip_addresses"),
     text("indicator.domains"),
     text("indicator.uris"),

@@ -27,6 +27,18 @@ pub(crate) struct Stored {
     pub(crate) state_by_user: bool,
 }
 
+impl Stored {
+    /// The same again, to become the next version.
+    pub(crate) fn next(&self) -> Self {
+        Self {
+            id: self.id,
+            result: self.result.clone(),
+            occurrences: self.occurrences,
+            state_by_user: self.state_by_user,
+        }
+    }
+}
+
 /// Writes findings of one transaction and, at [`Index::finish`], the counts that they change.
 pub(crate) struct Index<'a> {
     pub(crate) db: &'a Transaction<'a>,
@@ -67,31 +79,32 @@ impl<'a> Index<'a> {
 
     /// The stored finding of this name.
     pub(crate) fn load(&self, name: &FindingName) -> Result<Option<Stored>, Error> {
-        let row = self
+        let id: Option<i64> = self
             .db
             .prepare_cached(
-                "SELECT f.id, f.occurrences, f.state_by_user, d.body FROM finding f \
-                 JOIN term t ON t.id = f.parent_id JOIN document d ON d.finding_id = f.id \
-                 WHERE f.key = $1 AND t.value = $2",
+                "SELECT f.id FROM finding f JOIN term t ON t.id = f.parent_id \
+                 WHERE f.key = $1 AND t.field = 'parent' AND t.value = $2",
             )?
-            .query_row(params![name.key, name.parent.to_string()], |row| {
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get::<_, String>(3)?,
-                ))
-            })
+            .query_row(params![name.key, name.parent.to_string()], |row| row.get(0))
             .optional()?;
-        let Some((id, occurrences, state_by_user, body)) = row else {
-            return Ok(None);
-        };
-        Ok(Some(Stored {
+        id.map(|id| self.load_id(id)).transpose()
+    }
+
+    /// The stored finding with this row id, which is there.
+    pub(crate) fn load_id(&self, id: i64) -> Result<Stored, Error> {
+        let (occurrences, state_by_user, body): (_, _, String) = self
+            .db
+            .prepare_cached(
+                "SELECT f.occurrences, f.state_by_user, d.body FROM finding f \
+                 JOIN document d ON d.finding_id = f.id WHERE f.id = $1",
+            )?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(Stored {
             id,
             result: serde_json::from_str(&body)?,
             occurrences,
             state_by_user,
-        }))
+        })
     }
 
     /// Adds a finding that is not there yet. Returns its row id.

@@ -10,15 +10,24 @@
 
 mod access;
 mod aggregate;
+mod audit;
+mod change;
 mod database;
 mod error;
 mod fields;
 pub mod filter;
 mod index;
+mod inventory;
+mod mute;
 pub mod name;
+mod notify;
+mod operations;
 mod page;
+mod prune;
 mod query;
 mod record;
+mod resolve;
+mod resource;
 mod run;
 mod select;
 mod sql;
@@ -31,10 +40,20 @@ use model::Timestamp;
 
 pub use access::{Credential, CredentialKind};
 pub use aggregate::{BUCKETS_MAX, Bucket, Group, GroupQuery, Groups, Histogram};
+pub use audit::AuditEntry;
+pub use change::Change;
 pub use error::Error;
 pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};
+pub use inventory::ContainerState;
+pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
+pub use notify::{Delivery, SinkState};
+pub use prune::RETENTION_DAYS_DEFAULT;
 pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
 pub use record::{FIRST_SEEN, OCCURRENCES, Outcome, Recorded};
+pub use resource::{
+    MuteConfig, MuteConfigType, NotificationConfig, Operation, Resource, ResourcePage, Source,
+    StreamingConfig,
+};
 pub use run::{Gap, GapKind};
 
 /// The store in a state directory. Share one per process; its methods take `&self` and may be called from any thread.

@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use model::Timestamp;
-use model::finding::{Finding, FindingResult, State};
+use model::finding::{Finding, FindingResult, Mute, State};
 use serde_json::Value;
 
 use crate::index::{Index, Stored};
 use crate::name::FindingName;
-use crate::{Error, Store};
+use crate::{Error, Store, change};
 
 /// Source property with the number of times the fact was seen.
 pub const OCCURRENCES: &str = "Occurrences";
@@ -79,30 +79,23 @@ fn record_one(
     let Some(old) = index.load(&name)? else {
         let mut result = seen.clone();
         let finding = &mut result.finding;
-        finding.name = name.to_string();
-        finding.parent = name.parent.to_string();
-        finding.create_time.get_or_insert(now);
         let first = *finding.event_time.get_or_insert(now);
         let properties = &mut finding.source_properties;
         properties.insert(OCCURRENCES.to_owned(), Value::from(1));
         properties.insert(FIRST_SEEN.to_owned(), Value::from(first.to_string()));
-        index.insert(&name.key, &result)?;
+        let stored = change::insert(index, &name, result, now)?;
         return Ok(Recorded {
             name: name.to_string(),
             outcome: Outcome::New,
-            muted: false,
+            muted: stored.finding.mute == Mute::Muted,
         });
     };
-    let mut new = Stored {
-        id: old.id,
-        result: old.result.clone(),
-        occurrences: old.occurrences + 1,
-        state_by_user: old.state_by_user,
-    };
+    let mut new = old.next();
+    new.occurrences += 1;
     fold(&mut new, seen, now);
-    index.update(&old, &new)?;
     let count = new.occurrences.unsigned_abs();
-    let (before, after) = (&old.result.finding, &new.result.finding);
+    let stored = change::replace(index, &old, new, now)?;
+    let (before, after) = (&old.result.finding, &stored.finding);
     let outcome = if before.state != State::Active && after.state == State::Active {
         Outcome::Reactivated { count }
     } else if before.state != after.state || before.severity != after.severity {
@@ -113,7 +106,7 @@ fn record_one(
     Ok(Recorded {
         name: name.to_string(),
         outcome,
-        muted: after.mute == model::finding::Mute::Muted,
+        muted: after.mute == Mute::Muted,
     })
 }
 

@@ -15,6 +15,9 @@ const IDS_MAX: usize = 1000;
 /// Findings of one term that are counted to know how rare it is. More are just "many".
 const ESTIMATE_MAX: i64 = 32_768;
 
+/// Findings that are sorted rather than walked in the order of an index.
+const SMALL: i64 = 1000;
+
 /// A filter, made ready for one snapshot of the database.
 pub(crate) struct Selection {
     /// Top-level conditions; all must hold.
@@ -156,9 +159,22 @@ impl Selection {
         Ok(counts.first().copied().unwrap_or_default())
     }
 
+    /// Is the finding with this row id selected.
+    pub(crate) fn matches(&self, db: &Connection, id: i64) -> Result<bool, Error> {
+        let mut sql = Sql::default();
+        sql.push("SELECT count(*) FROM finding f CROSS JOIN posting p WHERE f.id = ")
+            .bind(id);
+        sql.push(" AND p.term_id = 0 AND p.event_time = f.event_time AND p.finding_id = f.id");
+        for part in &self.parts {
+            sql.push(" AND ").condition(part, "f");
+        }
+        let counts = collect(db, &sql, |row| row.get::<_, i64>(0))?;
+        Ok(counts.first().is_some_and(|count| *count > 0))
+    }
+
     /// Few enough that looking at each is quick.
     pub(crate) fn is_small(&self, db: &Connection) -> Result<bool, Error> {
-        Ok(self.driver(db, i64::MAX)?.estimate <= 4096)
+        Ok(self.driver(db, i64::MAX)?.estimate <= SMALL)
     }
 }
 
@@ -258,7 +274,7 @@ fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
 }
 
 /// Puts the ids of the terms that are meant in place of the tests, where they are few.
-fn resolve(db: &Connection, condition: Condition) -> Result<Condition, Error> {
+pub(crate) fn resolve(db: &Connection, condition: Condition) -> Result<Condition, Error> {
     Ok(match condition {
         Condition::And(parts) => {
             let mut flat = Vec::new();

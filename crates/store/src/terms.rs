@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::fields::{CLASSES, MUTES, SEVERITIES, STATES};
 use crate::filter::to_v6;
+use crate::mute;
 
 /// Terms of one finding. A finding has some thirty; one with hundreds of libraries or marks keeps the first of them.
 pub(crate) const TERMS_MAX: usize = 512;
@@ -81,6 +82,9 @@ pub(crate) fn of(result: &FindingResult) -> BTreeSet<Term> {
     terms.add("module_name", &finding.module_name);
     terms.add("parent_display_name", &finding.parent_display_name);
     terms.add("external_uri", &finding.external_uri);
+    for record in mute::MuteInfo::of(result).dynamic_mute_records {
+        terms.add(mute::RECORDS, &record.mute_config);
+    }
     terms.add_all("indicator.ip_addresses", &finding.indicator.ip_addresses);
     terms.add_all("indicator.domains", &finding.indicator.domains);
     terms.add_all("indicator.uris", &finding.indicator.uris);

@@ -52,6 +52,18 @@ impl Error {
     }
 }
 
+/// The fields that a filter names outside functions, and the repeated fields that functions look into.
+pub(crate) fn fields_of(expression: &Expression) -> Vec<&str> {
+    match expression {
+        Expression::And(parts) | Expression::Or(parts) => {
+            parts.iter().flat_map(fields_of).collect()
+        }
+        Expression::Not(inner) => fields_of(inner),
+        Expression::Comparison(comparison) => vec![&comparison.field],
+        Expression::Contains { field, .. } | Expression::InIpRange { field, .. } => vec![field],
+    }
+}
+
 /// Reads a filter and checks its fields, operators and values, as a query with it would.
 pub fn check(text: &str) -> Result<(), Error> {
     compile(&parse(text)?).map(|_| ())

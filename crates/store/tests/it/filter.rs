@@ -1,11 +1,10 @@
 //! The filter language against stored findings: which filter selects which.
 
 use model::finding::{
-    EnvironmentVariable, FindingResult, GcpMetadata, Label, Mute, Process, SecurityMarks, Severity,
-    State,
+    EnvironmentVariable, FindingResult, GcpMetadata, Label, Mute, Process, Severity, State,
 };
 use serde_json::json;
-use store::{Query, Store};
+use store::{Change, Query, Store};
 
 use crate::support::{at, finding, list, name, store};
 
@@ -58,14 +57,6 @@ fn findings() -> Vec<FindingResult> {
     three.finding.state = State::Inactive;
     three.finding.category = "Execution: Container Escape \"x\" 100%_\\".to_owned();
     three.finding.mute = Mute::Muted;
-    three.finding.security_marks = Some(SecurityMarks {
-        marks: [("On-Call".to_owned(), "Ada".to_owned())].into(),
-        ..SecurityMarks::default()
-    });
-    three.finding.external_systems.insert(
-        "jira".to_owned(),
-        json!({"externalUid": "SEC-1", "assignees": ["ada", "bob"]}),
-    );
 
     let mut four = finding(4);
     four.finding.name = name(4).replace("sources/1", "sources/2");
@@ -108,6 +99,16 @@ fn check(store: &Store, filter: &str, expect: &[u64]) {
 fn filled() -> (tempfile::TempDir, Store) {
     let (folder, store) = store();
     store.record(&findings()).unwrap();
+    let change = Change {
+        who: "ada",
+        now: at(9),
+    };
+    let marks = [("On-Call".to_owned(), "Ada".to_owned())].into();
+    store.set_marks(&name(3), &marks, &[], change).unwrap();
+    let entry = json!({"externalUid": "SEC-1", "assignees": ["ada", "bob"]});
+    store
+        .set_external_system(&name(3), "jira", entry.as_object().unwrap(), &[], change)
+        .unwrap();
     (folder, store)
 }
 

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod aggregate;
+mod change;
 mod crash;
 mod filter;
 mod list;
+mod mute;
+mod notify;
 mod record;
 mod support;

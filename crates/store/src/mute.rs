@@ -1,0 +1,295 @@
+//! Muting: by hand, by static rules when a finding is made, by dynamic rules for as long as they match.
+//!
+//! What is set by hand or by a static rule overrides dynamic rules. `muteInfo` of the finding says which is the case.
+
+use model::Timestamp;
+use model::finding::{FindingResult, Mute};
+use rusqlite::{Connection, Transaction};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::filter::{Condition, Test};
+use crate::index::Index;
+use crate::name::FindingName;
+use crate::resource::{self, MuteConfig, MuteConfigType};
+use crate::select::{Direction, Selection};
+use crate::{Change, Error, Store, audit};
+
+/// Findings changed in one transaction when many are muted: short enough for the agent to get its turn.
+const BATCH: i64 = 200;
+
+/// Field under which the dynamic rules that mute a finding are indexed.
+pub(crate) const RECORDS: &str = "mute_info.dynamic_mute_records.mute_config";
+
+/// `Finding.MuteInfo`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MuteInfo {
+    /// Set by hand or by a static rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub static_mute: Option<StaticMute>,
+    /// Dynamic rules that match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dynamic_mute_records: Vec<DynamicMuteRecord>,
+}
+
+/// `Finding.MuteInfo.StaticMute`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StaticMute {
+    /// `Muted` or `Unmuted`.
+    pub state: Mute,
+    /// Since when.
+    pub apply_time: Timestamp,
+}
+
+/// `Finding.MuteInfo.DynamicMuteRecord`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DynamicMuteRecord {
+    /// Name of the rule.
+    pub mute_config: String,
+    /// Since when it matches.
+    pub match_time: Timestamp,
+}
+
+impl MuteInfo {
+    /// That of a finding.
+    pub fn of(result: &FindingResult) -> Self {
+        let info = result.finding.mute_info.clone();
+        info.and_then(|info| serde_json::from_value(info).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// Sets the static mute state; `Undefined` takes it away.
+pub(crate) fn set(result: &mut FindingResult, mute: Mute, who: &str, now: Timestamp) {
+    let mut info = MuteInfo::of(result);
+    info.static_mute = match mute {
+        Mute::Muted | Mute::Unmuted => Some(StaticMute {
+            state: mute,
+            apply_time: now,
+        }),
+        Mute::Undefined | Mute::MuteUnspecified => None,
+    };
+    put(result, info, who, now);
+}
+
+fn put(result: &mut FindingResult, info: MuteInfo, who: &str, now: Timestamp) {
+    let finding = &mut result.finding;
+    let mute = match (&info.static_mute, info.dynamic_mute_records.as_slice()) {
+        (Some(mute), _) => mute.state,
+        (None, []) => Mute::Undefined,
+        (None, _) => Mute::Muted,
+    };
+    if mute != finding.mute {
+        finding.mute = mute;
+        finding.mute_update_time = Some(now);
+        finding.mute_initiator = match mute {
+            Mute::Muted => format!("Muted by {who}"),
+            _ => format!("Unmuted by {who}"),
+        };
+    }
+    finding.mute_info = (info != MuteInfo::default()).then(|| json!(info));
+}
+
+/// Applies the rules to a finding that has just been written: static ones to a new finding only. Returns whether
+/// anything changed.
+pub(crate) fn apply_rules(
+    db: &Transaction<'_>,
+    id: i64,
+    result: &mut FindingResult,
+    is_new: bool,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let configs: Vec<MuteConfig> = resource::all(db)?;
+    let mut info = MuteInfo::of(result);
+    // A new finding that is muted already was so by whoever made it.
+    if is_new
+        && info.static_mute.is_none()
+        && matches!(result.finding.mute, Mute::Muted | Mute::Unmuted)
+    {
+        info.static_mute = Some(StaticMute {
+            state: result.finding.mute,
+            apply_time: now,
+        });
+    }
+    let mut by = None;
+    let mut records = Vec::new();
+    for config in &configs {
+        let applies = match config.kind {
+            MuteConfigType::Static => is_new && info.static_mute.is_none(),
+            MuteConfigType::Dynamic => is_active(config, now),
+            MuteConfigType::MuteConfigTypeUnspecified => false,
+        };
+        if !applies || !selection(db, config)?.matches(db, id)? {
+            continue;
+        }
+        by.get_or_insert(&config.name);
+        if config.kind == MuteConfigType::Static {
+            info.static_mute = Some(StaticMute {
+                state: Mute::Muted,
+                apply_time: now,
+            });
+        } else {
+            let known = |record: &&DynamicMuteRecord| record.mute_config == config.name;
+            let record = info.dynamic_mute_records.iter().find(known).cloned();
+            records.push(record.unwrap_or_else(|| DynamicMuteRecord {
+                mute_config: config.name.clone(),
+                match_time: now,
+            }));
+        }
+    }
+    info.dynamic_mute_records = records;
+    let before = (result.finding.mute, result.finding.mute_info.clone());
+    put(
+        result,
+        info,
+        by.map_or("the end of a mute config", String::as_str),
+        now,
+    );
+    Ok(before != (result.finding.mute, result.finding.mute_info.clone()))
+}
+
+fn is_active(config: &MuteConfig, now: Timestamp) -> bool {
+    config.expiry_time.is_none_or(|expiry| expiry > now)
+}
+
+/// The findings that a rule means: those that match, under its own parent.
+fn selection(db: &Connection, config: &MuteConfig) -> Result<Selection, Error> {
+    let scope: Vec<&str> = config.name.splitn(3, '/').take(2).collect();
+    let parent = format!("{}/sources/-/locations/-", scope.join("/"));
+    Selection::new(db, &parent, &config.filter)
+}
+
+impl Store {
+    /// Brings findings in line with the dynamic mute configs: after one was made, changed or deleted, and every
+    /// minute or so because they expire. Works in short transactions; returns the number of findings changed.
+    pub fn refresh_mutes(&self, now: Timestamp) -> Result<u64, Error> {
+        let configs = self.database.read(resource::all::<MuteConfig>)?;
+        let active = configs
+            .iter()
+            .filter(|config| config.kind == MuteConfigType::Dynamic && is_active(config, now));
+        let mut total = 0;
+        let mut names = Vec::new();
+        for config in active {
+            names.push(config.name.as_str());
+            // Matches without a record, and records without a match.
+            total += self.refresh_where(now, |db| {
+                let record = recorded(db, &config.name)?;
+                Ok(selection(db, config)?.and(Condition::Not(Box::new(record))))
+            })?;
+            total += self.refresh_where(now, |db| {
+                let matches = Condition::And(selection(db, config)?.parts);
+                let record = recorded(db, &config.name)?;
+                Ok(Selection {
+                    parts: vec![record, Condition::Not(Box::new(matches))],
+                })
+            })?;
+        }
+        let recorded_names: Vec<String> = self.database.read(|db| {
+            let mut statement = db.prepare_cached("SELECT value FROM term WHERE field = $1")?;
+            let names = statement.query_map([RECORDS], |row| row.get(0))?;
+            Ok(names.collect::<Result<_, _>>()?)
+        })?;
+        for name in recorded_names
+            .iter()
+            .filter(|name| !names.contains(&name.as_str()))
+        {
+            total += self.refresh_where(now, |db| {
+                Ok(Selection {
+                    parts: vec![recorded(db, name)?],
+                })
+            })?;
+        }
+        Ok(total)
+    }
+
+    /// Applies the rules anew to what is selected, until nothing is.
+    fn refresh_where(
+        &self,
+        now: Timestamp,
+        select: impl Fn(&Connection) -> Result<Selection, Error>,
+    ) -> Result<u64, Error> {
+        let mut total = 0;
+        let mut after = None;
+        loop {
+            let places = self.database.write(|db| {
+                let places = select(db)?.in_time_order(db, Direction::OldestFirst, after, BATCH)?;
+                let mut index = Index::new(db);
+                for (_, id) in &places {
+                    let old = index.load_id(*id)?;
+                    let mut new = old.next();
+                    if apply_rules(db, *id, &mut new.result, false, now)? {
+                        index.update(&old, &new)?;
+                        total += 1;
+                    }
+                }
+                index.finish()?;
+                Ok(places)
+            })?;
+            match places.last() {
+                Some(last) => after = Some(*last),
+                None => return Ok(total),
+            }
+        }
+    }
+
+    /// Sets the mute state of all that match, in short transactions. `progress` gets the number so far and ends the
+    /// work by returning false. Returns the number of findings set.
+    pub fn bulk_mute(
+        &self,
+        parent: &str,
+        filter: &str,
+        mute: Mute,
+        change: Change<'_>,
+        mut progress: impl FnMut(u64) -> bool,
+    ) -> Result<u64, Error> {
+        let detail = json!({"filter": filter, "mute": mute});
+        self.database
+            .write(|db| audit::note(db, change, "bulk mute", parent, &detail))?;
+        let mut total = 0;
+        let mut after = None;
+        loop {
+            let places = self.database.write(|db| {
+                let selection = Selection::new(db, parent, filter)?;
+                let places = selection.in_time_order(db, Direction::OldestFirst, after, BATCH)?;
+                let mut index = Index::new(db);
+                for (_, id) in &places {
+                    let old = index.load_id(*id)?;
+                    let mut new = old.next();
+                    set(&mut new.result, mute, change.who, change.now);
+                    if old.result != new.result {
+                        index.update(&old, &new)?;
+                    }
+                }
+                index.finish()?;
+                Ok(places)
+            })?;
+            total += places.len() as u64;
+            match places.last() {
+                Some(last) if progress(total) => after = Some(*last),
+                _ => return Ok(total),
+            }
+        }
+    }
+
+    /// Does this finding match the filter.
+    pub fn matches(&self, name: &str, filter: &str) -> Result<bool, Error> {
+        let name = FindingName::parse(name)?;
+        self.database.read(|db| {
+            let selection = Selection::new(db, "", filter)?;
+            Ok(selection.and(Condition::Name(name)).count_rows(db)? > 0)
+        })
+    }
+}
+
+fn recorded(db: &Connection, config: &str) -> Result<Condition, Error> {
+    crate::select::resolve(
+        db,
+        Condition::Term {
+            field: RECORDS.to_owned(),
+            test: Test::Equal(config.to_owned()),
+        },
+    )
+}

@@ -1,0 +1,220 @@
+//! The queue of notifications: written with the change that they tell of, kept until their sink has taken them.
+
+use model::Timestamp;
+use model::finding::FindingResult;
+use rusqlite::{Transaction, params};
+
+use crate::select::Selection;
+use crate::{Error, Store, filter, ns, timestamp};
+
+/// Notifications that wait for one sink. When more come, the oldest are given up and counted.
+const WAITING_MAX: i64 = 100_000;
+
+/// Notifications between two looks at how many wait: counting them takes a while.
+const CHECK_EVERY: i64 = 256;
+
+/// Bytes of the error kept with a failed attempt.
+const ERROR_BYTES_MAX: usize = 1024;
+
+/// A notification that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// For [`Store::delivered`] and [`Store::delivery_failed`].
+    pub id: i64,
+    /// The finding as it was when it changed.
+    pub result: FindingResult,
+    /// When it changed.
+    pub created: Timestamp,
+    /// Attempts so far.
+    pub attempts: u32,
+}
+
+/// How a sink does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkState {
+    /// Its name.
+    pub name: String,
+    /// Which findings it gets.
+    pub filter: String,
+    /// Notifications that wait.
+    pub waiting: u64,
+    /// Given up because too many waited.
+    pub dropped: u64,
+    /// When the oldest that waits was made.
+    pub oldest: Option<Timestamp>,
+    /// Why the oldest that waits has failed; empty when it has not.
+    pub error: String,
+}
+
+impl Store {
+    /// Adds a sink or changes its filter. It gets what changes from now on. Notification configs are sinks under their
+    /// own names without this.
+    pub fn set_sink(&self, name: &str, filter: &str) -> Result<(), Error> {
+        filter::check(filter)?;
+        self.database.write(|db| set_sink(db, name, filter))
+    }
+
+    /// Removes a sink and what waits for it.
+    pub fn remove_sink(&self, name: &str) -> Result<(), Error> {
+        self.database.write(|db| remove(db, name))
+    }
+
+    /// All sinks, with what waits for them.
+    pub fn sinks(&self) -> Result<Vec<SinkState>, Error> {
+        self.database.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT s.name, s.filter, s.dropped, (SELECT count(*) FROM delivery d WHERE d.sink = s.name), \
+                 (SELECT created FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
+                 (SELECT error FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1) FROM sink s ORDER BY s.name",
+            )?;
+            let states = statement.query_map([], |row| {
+                Ok(SinkState {
+                    name: row.get(0)?,
+                    filter: row.get(1)?,
+                    dropped: row.get::<_, i64>(2)?.unsigned_abs(),
+                    waiting: row.get::<_, i64>(3)?.unsigned_abs(),
+                    oldest: row.get::<_, Option<i64>>(4)?.map(timestamp),
+                    error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+                })
+            })?;
+            Ok(states.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Notifications of a sink that are due, at most one of each finding: the next comes when the first is delivered,
+    /// so that their order holds. A crash between sending and [`Store::delivered`] sends again.
+    pub fn due(&self, sink: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>, Error> {
+        self.database.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT id, body, created, attempts FROM delivery d WHERE sink = $1 AND next_try <= $2 \
+                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.sink = d.sink AND e.finding = d.finding AND e.id < d.id) \
+                 ORDER BY next_try, id LIMIT $3",
+            )?;
+            let mut rows = statement.query(params![sink, ns(now), limit])?;
+            let mut due = Vec::new();
+            while let Some(row) = rows.next()? {
+                due.push(Delivery {
+                    id: row.get(0)?,
+                    result: serde_json::from_str(&row.get::<_, String>(1)?)?,
+                    created: timestamp(row.get(2)?),
+                    attempts: row.get(3)?,
+                });
+            }
+            Ok(due)
+        })
+    }
+
+    /// When the next notification of a sink becomes due. `None` when none waits.
+    pub fn next_due(&self, sink: &str) -> Result<Option<Timestamp>, Error> {
+        self.database.read(|db| {
+            let next: Option<i64> = db
+                .prepare_cached("SELECT min(next_try) FROM delivery WHERE sink = $1")?
+                .query_row([sink], |row| row.get(0))?;
+            Ok(next.map(timestamp))
+        })
+    }
+
+    /// Takes notifications that arrived off the queue.
+    pub fn delivered(&self, ids: &[i64]) -> Result<(), Error> {
+        self.database.write(|db| {
+            let mut statement = db.prepare_cached("DELETE FROM delivery WHERE id = $1")?;
+            for id in ids {
+                statement.execute([id])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes a failed attempt and when to try again.
+    pub fn delivery_failed(&self, id: i64, error: &str, next_try: Timestamp) -> Result<(), Error> {
+        let end = (0..=error.len().min(ERROR_BYTES_MAX))
+            .rev()
+            .find(|end| error.is_char_boundary(*end));
+        let error = error.get(..end.unwrap_or_default()).unwrap_or_default();
+        self.database.write(|db| {
+            db.execute(
+                "UPDATE delivery SET attempts = attempts + 1, error = $1 WHERE id = $2",
+                params![error, id],
+            )?;
+            // What comes after it waits for it.
+            db.execute(
+                "UPDATE delivery SET next_try = $1 WHERE id >= $2 \
+                 AND (sink, finding) IN (SELECT sink, finding FROM delivery WHERE id = $2)",
+                params![ns(next_try), id],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+pub(crate) fn set_sink(db: &Transaction<'_>, name: &str, filter: &str) -> Result<(), Error> {
+    db.execute(
+        "INSERT INTO sink (name, filter) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET filter = excluded.filter",
+        params![name, filter],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn forget_sink(db: &Transaction<'_>, kind: &str, name: &str) -> Result<(), Error> {
+    if kind == "notificationConfigs" {
+        remove(db, name)?;
+    }
+    Ok(())
+}
+
+fn remove(db: &Transaction<'_>, name: &str) -> Result<(), Error> {
+    db.execute("DELETE FROM delivery WHERE sink = $1", [name])?;
+    db.execute("DELETE FROM sink WHERE name = $1", [name])?;
+    Ok(())
+}
+
+/// Queues a finding, as it is now, for each sink whose filter it matches.
+pub(crate) fn queue(
+    db: &Transaction<'_>,
+    id: i64,
+    result: &FindingResult,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut statement = db.prepare_cached("SELECT name, filter FROM sink")?;
+    let sinks = statement.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    })?;
+    for sink in sinks {
+        let (sink, filter) = sink?;
+        if !Selection::new(db, "", &filter)?.matches(db, id)? {
+            continue;
+        }
+        db.prepare_cached(
+            "INSERT INTO delivery (sink, finding, body, created, next_try) VALUES ($1, $2, $3, $4, \
+             coalesce((SELECT max(next_try) FROM delivery WHERE sink = $1 AND finding = $2 AND next_try > $4), $4))",
+        )?
+        .execute(params![
+            sink,
+            result.finding.name,
+            serde_json::to_string(result)?,
+            ns(now)
+        ])?;
+        if db.last_insert_rowid() % CHECK_EVERY == 0 {
+            give_up_oldest(db, &sink)?;
+        }
+    }
+    Ok(())
+}
+
+fn give_up_oldest(db: &Transaction<'_>, sink: &str) -> Result<(), Error> {
+    let waiting: i64 = db
+        .prepare_cached("SELECT count(*) FROM delivery WHERE sink = $1")?
+        .query_row([sink], |row| row.get(0))?;
+    let excess = waiting - WAITING_MAX;
+    if excess > 0 {
+        db.execute(
+            "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE sink = $1 ORDER BY id LIMIT $2)",
+            params![sink, excess],
+        )?;
+        db.execute(
+            "UPDATE sink SET dropped = dropped + $1 WHERE name = $2",
+            params![excess, sink],
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! What people and the API change: masks, state, mute, marks, external systems, and that a repeat leaves it alone.
+
+use model::finding::{FindingResult, Mute, Severity, State};
+use serde_json::json;
+use store::{Change, Error, Outcome, Store};
+
+use crate::support::{at, finding, list, name, store};
+
+fn by(seconds: u64) -> Change<'static> {
+    Change {
+        who: "ada",
+        now: at(seconds),
+    }
+}
+
+fn with(number: u64, change: impl FnOnce(&mut FindingResult)) -> FindingResult {
+    let mut result = finding(number);
+    change(&mut result);
+    result
+}
+
+fn filled() -> (tempfile::TempDir, Store) {
+    let (folder, store) = store();
+    store.record(&[finding(1)]).unwrap();
+    (folder, store)
+}
+
+#[test]
+fn what_a_user_set_survives_repeats() {
+    let (_folder, store) = filled();
+    store.set_state(&name(1), State::Inactive, by(10)).unwrap();
+    store.set_mute(&name(1), Mute::Muted, by(11)).unwrap();
+    store
+        .set_marks(
+            &name(1),
+            &[("team".to_owned(), "red".to_owned())].into(),
+            &[],
+            by(12),
+        )
+        .unwrap();
+    let entry = json!({"caseUri": "https://case.test/1"});
+    store
+        .set_external_system(&name(1), "jira", entry.as_object().unwrap(), &[], by(13))
+        .unwrap();
+
+    let recorded = store
+        .record(&[with(1, |result| result.finding.event_time = Some(at(99)))])
+        .unwrap();
+    assert_eq!(recorded[0].outcome, Outcome::Repeat { count: 2 });
+    assert!(recorded[0].muted);
+    let stored = store.get(&name(1)).unwrap().finding;
+    assert_eq!(stored.event_time, Some(at(99)));
+    assert_eq!((stored.state, stored.mute), (State::Inactive, Mute::Muted));
+    assert_eq!(stored.mute_initiator, "Muted by ada");
+    assert_eq!(stored.mute_update_time, Some(at(11)));
+    assert_eq!(stored.security_marks.unwrap().marks["team"], "red");
+    assert_eq!(
+        stored.external_systems["jira"]["caseUri"],
+        "https://case.test/1"
+    );
+    assert_eq!(
+        list(
+            &store,
+            "state=\"INACTIVE\" mute=\"MUTED\" security_marks.marks.team:red"
+        )
+        .total_size,
+        1
+    );
+}
+
+#[test]
+fn an_update_creates_what_is_missing_unless_it_has_a_mask() {
+    let (_folder, store) = store();
+    let given = with(5, |result| {
+        result.finding.source_properties = [("a".to_owned(), json!(1))].into()
+    });
+    assert!(matches!(
+        store.update_finding(&name(5), &given, &["severity"], by(1)),
+        Err(Error::NotFound(_))
+    ));
+    let created = store
+        .update_finding(&name(5), &given, &[], by(1))
+        .unwrap()
+        .finding;
+    assert_eq!(created.create_time, Some(at(1)));
+    assert_eq!(created.source_properties, given.finding.source_properties);
+    assert!(matches!(
+        store.create_finding(&name(5), &given, by(2)),
+        Err(Error::Exists(_))
+    ));
+}
+
+#[test]
+fn a_mask_changes_what_it_names() {
+    let (_folder, store) = store();
+    let properties = |pairs: &[(&str, i64)]| {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect()
+    };
+    let first = with(1, |result| {
+        result.finding.source_properties = properties(&[("a", 1), ("b_c", 2)]);
+        result.finding.description = "old".to_owned();
+    });
+    store.create_finding(&name(1), &first, by(1)).unwrap();
+    let second = with(1, |result| {
+        result.finding.source_properties = properties(&[("a", 10), ("d", 4)]);
+        result.finding.description = "new".to_owned();
+        result.finding.severity = Severity::Low;
+        result.finding.state = State::Inactive;
+        result.finding.category = "other".to_owned();
+    });
+    let update = |mask: &[&str]| store.update_finding(&name(1), &second, mask, by(2));
+
+    let updated = update(&[
+        "source_properties.a",
+        "source_properties.b_c",
+        "sourceProperties.d",
+    ])
+    .unwrap()
+    .finding;
+    assert_eq!(
+        updated.source_properties,
+        properties(&[("a", 10), ("d", 4)])
+    );
+    assert_eq!(
+        (updated.description.as_str(), updated.severity),
+        ("old", Severity::Critical)
+    );
+
+    assert_eq!(
+        update(&["severity", "state"]).unwrap().finding.severity,
+        Severity::Low
+    );
+    assert_eq!(
+        list(&store, "severity=LOW state=INACTIVE source_properties.a=10").total_size,
+        1
+    );
+    assert_eq!(list(&store, "source_properties.b_c=2").total_size, 0);
+
+    for bad in [
+        &["category"][..],
+        &["nothing"],
+        &["description", "colour.red"],
+    ] {
+        assert!(
+            matches!(
+                update(bad),
+                Err(Error::Invalid {
+                    what: "update_mask",
+                    ..
+                })
+            ),
+            "{bad:?}"
+        );
+    }
+    // Named, but not for updates to change.
+    assert_eq!(
+        update(&["name", "create_time"])
+            .unwrap()
+            .finding
+            .create_time,
+        Some(at(1))
+    );
+    let whole = update(&[]).unwrap().finding;
+    assert_eq!(
+        (whole.description.as_str(), whole.category.as_str()),
+        ("new", finding(1).finding.category.as_str())
+    );
+}
+
+#[test]
+fn marks_do_not_know_case() {
+    let (_folder, store) = filled();
+    let set = |marks: &[(&str, &str)], mask: &[&str]| {
+        let marks = marks
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        store
+            .set_marks(&name(1), &marks, mask, by(1))
+            .map(|result| result.finding.security_marks.unwrap().marks)
+    };
+    let pairs = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    assert_eq!(
+        set(&[("A", " 1 "), ("b", "2")], &[]).unwrap(),
+        pairs(&[("A", "1"), ("b", "2")])
+    );
+    assert_eq!(
+        set(&[("a", "3")], &["marks.a"]).unwrap(),
+        pairs(&[("a", "3"), ("b", "2")])
+    );
+    // Given but not named; named but not given.
+    assert_eq!(
+        set(&[("b", "9")], &["marks.A"]).unwrap(),
+        pairs(&[("b", "2")])
+    );
+    assert_eq!(
+        set(&[("c", "4")], &["marks"]).unwrap(),
+        pairs(&[("c", "4")])
+    );
+    for bad in [&[("", "x")][..], &[("a b", "x")], &[("a", "  ")]] {
+        assert!(set(bad, &[]).is_err(), "{bad:?}");
+    }
+    assert!(set(&[("a", "1")], &["severity"]).is_err());
+}
+
+#[test]
+fn an_external_system_is_updated_by_field() {
+    let (_folder, store) = filled();
+    let set = |entry: serde_json::Value, mask: &[&str]| {
+        let result =
+            store.set_external_system(&name(1), "jira", entry.as_object().unwrap(), mask, by(5));
+        result.map(|result| result.finding.external_systems["jira"].clone())
+    };
+    set(json!({"status": "open", "assignees": ["ada"]}), &[]).unwrap();
+    let entry = set(json!({"status": "done", "assignees": ["bob"]}), &["status"]).unwrap();
+    assert_eq!(
+        (&entry["status"], &entry["assignees"]),
+        (&json!("done"), &json!(["ada"]))
+    );
+    assert_eq!(entry["name"], format!("{}/externalSystems/jira", name(1)));
+    assert!(
+        store
+            .set_external_system(&name(1), "a/b", json!({}).as_object().unwrap(), &[], by(1))
+            .is_err()
+    );
+}
+
+#[test]
+fn every_change_is_in_the_audit_log() {
+    let (_folder, store) = filled();
+    store.set_state(&name(1), State::Inactive, by(10)).unwrap();
+    store.set_mute(&name(1), Mute::Muted, by(11)).unwrap();
+    assert!(store.set_state(&name(2), State::Inactive, by(12)).is_err());
+    let log = store.audit_log(i64::MAX, 10).unwrap();
+    let actions: Vec<_> = log
+        .iter()
+        .map(|entry| (entry.who.as_str(), entry.action.as_str(), entry.time))
+        .collect();
+    assert_eq!(
+        actions,
+        [("ada", "set mute", at(11)), ("ada", "set state", at(10))]
+    );
+    assert_eq!(store.audit_log(log[0].id, 10).unwrap(), log[1..]);
+}
+
+#[test]
+fn old_findings_go_with_everything_kept_of_them() {
+    let (_folder, store) = store();
+    store
+        .record(&(0..500).map(finding).collect::<Vec<_>>())
+        .unwrap();
+    assert_eq!(store.prune(at(400)).unwrap(), 400);
+    assert_eq!(list(&store, "").total_size, 100);
+    assert_eq!(
+        list(&store, &format!("processes.binary.sha256=\"{:064x}\"", 7)).total_size,
+        0
+    );
+    assert_eq!(list(&store, "processes.args=\"--quiet\"").total_size, 100);
+    assert!(matches!(store.get(&name(399)), Err(Error::NotFound(_))));
+    store.record(&[finding(7)]).unwrap();
+    assert_eq!(
+        list(&store, &format!("processes.binary.sha256=\"{:064x}\"", 7)).total_size,
+        1
+    );
+}

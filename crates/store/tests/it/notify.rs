@@ -1,0 +1,159 @@
+//! Notifications: once per new finding or change, in order, kept until delivered.
+
+use model::finding::{Mute, Severity, State};
+use store::{Change, ContainerState, NotificationConfig, Store, StreamingConfig};
+
+use crate::support::{at, finding, name, store};
+
+fn by(seconds: u64) -> Change<'static> {
+    Change {
+        who: "ada",
+        now: at(seconds),
+    }
+}
+
+fn waiting(store: &Store, sink: &str) -> usize {
+    let sinks = store.sinks().unwrap();
+    sinks
+        .iter()
+        .find(|state| state.name == sink)
+        .unwrap()
+        .waiting as usize
+}
+
+#[test]
+fn new_findings_and_changes_are_queued_and_repeats_are_not() {
+    let (_folder, store) = store();
+    store.set_sink("all", "").unwrap();
+    store.set_sink("low", "severity=\"LOW\"").unwrap();
+    store.record(&[finding(1)]).unwrap();
+    store.record(&[finding(1), finding(1)]).unwrap();
+    assert_eq!((waiting(&store, "all"), waiting(&store, "low")), (1, 0));
+    store
+        .set_marks(
+            &name(1),
+            &[("a".to_owned(), "b".to_owned())].into(),
+            &[],
+            by(1),
+        )
+        .unwrap();
+    store.set_mute(&name(1), Mute::Muted, by(1)).unwrap();
+    assert_eq!(waiting(&store, "all"), 1);
+    let mut low = finding(1);
+    low.finding.severity = Severity::Low;
+    store.record(&[low]).unwrap();
+    store.set_state(&name(1), State::Inactive, by(2)).unwrap();
+    assert_eq!((waiting(&store, "all"), waiting(&store, "low")), (3, 2));
+}
+
+#[test]
+fn the_order_of_one_finding_holds_through_failures() {
+    let (folder, store) = store();
+    store.set_sink("hook", "").unwrap();
+    store.record(&[finding(1), finding(2)]).unwrap();
+    store.set_state(&name(1), State::Inactive, by(2)).unwrap();
+    let far = at(u32::MAX.into());
+    let due = |store: &Store, now| store.due("hook", now, 10).unwrap();
+    let first = due(&store, far);
+    assert_eq!(
+        first
+            .iter()
+            .map(|one| one.result.finding.name.clone())
+            .collect::<Vec<_>>(),
+        [name(1), name(2)]
+    );
+    assert_eq!(first[0].result.finding.state, State::Active);
+
+    // A failure holds back what comes after it, of this finding alone, and survives a restart.
+    let later = model::Timestamp(first[0].created.0 + 60_000_000_000);
+    store
+        .delivery_failed(first[0].id, "connection refused", later)
+        .unwrap();
+    store.delivered(&[first[1].id]).unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert!(due(&store, first[0].created).is_empty());
+    assert_eq!(store.next_due("hook").unwrap(), Some(later));
+    let state = store.sinks().unwrap().remove(0);
+    assert_eq!(
+        (state.waiting, state.error.as_str()),
+        (2, "connection refused")
+    );
+
+    let again = due(&store, later);
+    assert_eq!((again.len(), again[0].attempts), (1, 1));
+    store.delivered(&[again[0].id]).unwrap();
+    let last = due(&store, later);
+    assert_eq!(last[0].result.finding.state, State::Inactive);
+    store.delivered(&[last[0].id]).unwrap();
+    assert_eq!(store.next_due("hook").unwrap(), None);
+}
+
+#[test]
+fn a_notification_config_is_a_sink() {
+    let (_folder, store) = store();
+    let config = NotificationConfig {
+        name: "organizations/1/locations/global/notificationConfigs/soc".to_owned(),
+        streaming_config: StreamingConfig {
+            filter: "category:\"binary\"".to_owned(),
+        },
+        ..NotificationConfig::default()
+    };
+    store.create(&config, by(1)).unwrap();
+    store.record(&[finding(1)]).unwrap();
+    assert_eq!(waiting(&store, &config.name), 1);
+    store
+        .update(&config.name, by(2), |mut config: NotificationConfig| {
+            config.streaming_config.filter = "state=\"INACTIVE\"".to_owned();
+            Ok(config)
+        })
+        .unwrap();
+    store.record(&[finding(2)]).unwrap();
+    assert_eq!(waiting(&store, &config.name), 1);
+    store
+        .delete::<NotificationConfig>(&config.name, by(3))
+        .unwrap();
+    assert!(store.sinks().unwrap().is_empty());
+    assert!(store.set_sink("x", "severity=").is_err());
+}
+
+#[test]
+fn containers_keep_what_an_update_does_not_know() {
+    let (_folder, store) = store();
+    let container = |id: &str| ContainerState {
+        id: id.to_owned(),
+        since: at(1),
+        ..ContainerState::default()
+    };
+    store
+        .record_containers(&[
+            ContainerState {
+                last_test: Some(at(2)),
+                ..container("a")
+            },
+            ContainerState {
+                uncovered: "no sensor".to_owned(),
+                ..container("b")
+            },
+            ContainerState {
+                ended: Some(at(9)),
+                ..container("c")
+            },
+        ])
+        .unwrap();
+    store
+        .record_containers(&[ContainerState {
+            since: at(5),
+            last_event: Some(at(6)),
+            ..container("a")
+        }])
+        .unwrap();
+    let found = store.containers().unwrap();
+    assert_eq!(
+        found.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
+        ["b", "a", "c"]
+    );
+    assert_eq!(found[1].last_event, Some(at(6)));
+    assert_eq!(found[1].last_test, Some(at(2)));
+    assert_eq!(found[1].since, at(1));
+}
