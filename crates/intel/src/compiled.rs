@@ -35,6 +35,9 @@ const MAGIC: &[u8; 8] = b"HWINTEL\x01";
 const PREAMBLE_BYTES: u64 = 60;
 const RECORD_BYTES: usize = 40;
 const PREFIXES: usize = 1 << 16;
+/// Distinct notes of which only one copy is kept. Families are a few thousand; a list with a remark of its own beside each hash
+/// gains nothing from a table of a million remarks.
+const NOTES_SHARED_MAX: usize = 1 << 16;
 const _: () = assert!(
     INDICATOR_NOTE_BYTES_MAX <= 256,
     "a note's length is one byte"
@@ -74,7 +77,7 @@ pub struct Record {
     pub note: u32,
 }
 
-/// Notes of all indicators, each text once.
+/// Notes of all indicators, the first [`NOTES_SHARED_MAX`] texts once each.
 #[derive(Debug, Default)]
 pub struct Notes {
     bytes: Vec<u8>,
@@ -98,7 +101,9 @@ impl Notes {
         };
         self.bytes.push(length);
         self.bytes.extend_from_slice(note.as_bytes());
-        self.positions.insert(note.to_owned(), position);
+        if self.positions.len() < NOTES_SHARED_MAX {
+            self.positions.insert(note.to_owned(), position);
+        }
         position
     }
 }
