@@ -1,0 +1,26 @@
+//! What engines leave on disk: JSON files, databases, logs, command lines, control group paths. A container may have written part
+//! of it. Good seeds are the files under `crates/enrich/testdata/containers`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+use enrich::containers::{argv, cgroup, containerd, docker, log, oci, podman};
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = cgroup::parse(bytes);
+    let _ = argv::parse(bytes, std::path::Path::new("/bundle"));
+    let _ = oci::parse_config(bytes, false);
+    let _ = oci::parse_state(bytes);
+    let _ = docker::parse_config(bytes);
+    let _ = docker::parse_privileged(bytes);
+    let _ = docker::parse_data_root(bytes);
+    let _ = docker::parse_repo_digest(bytes, "example.test/app:v1", "sha256:0");
+    let _ = podman::parse_containers(bytes, "0");
+    let _ = podman::parse_image_digest(bytes, "0");
+    let _ = podman::look_up(&bytes, "0");
+    let _ = containerd::look_up(&bytes, "default", "ct1", Some("0"));
+    for format in [log::Format::Json, log::Format::Cri, log::Format::Plain] {
+        let _ = log::parse_tail(bytes, false, format, usize::MAX);
+    }
+});
