@@ -9,7 +9,7 @@ use crate::{
     cli::{Runtime, SimulateArgs},
     print,
     simulate::{
-        container,
+        container::{self, Report},
         external::{Interrupt, Interrupted},
         watcher::Watcher,
     },
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<u8> {
 }
 
 fn simulate(
-    spec: &Spec,
+    spec: &'static Spec,
     args: &SimulateArgs,
     runtime: Runtime,
     watcher: &Watcher,
@@ -85,18 +85,29 @@ fn simulate(
     )?;
     drop(err);
     let begun = Instant::now();
-    let name = container::run(spec.id, &spec.simulation, runtime, watcher, interrupt)?;
+    let done = container::run(spec, runtime, watcher, interrupt)?;
+    let mut err = print::stderr();
     writeln!(
-        print::stderr(),
-        "  {dim}done in {:.1} s, container {name} removed{dim:#}",
+        err,
+        "  {dim}done in {:.1} s, container {} removed{dim:#}",
         begun.elapsed().as_secs_f32(),
+        done.container,
     )?;
-    if !spec.enabled_by_default {
-        writeln!(
-            print::stderr(),
-            "  {dim}{} is off by default: the watcher reports it only when its configuration switches it on{dim:#}",
-            spec.id
-        )?;
+    match done.report {
+        Report::Found(finding) => {
+            let id = finding.rsplit('/').next().unwrap_or_default();
+            writeln!(err, "  reported: {} {dim}{id}{dim:#}", spec.category)?;
+        }
+        Report::Nothing(_) if !spec.enabled_by_default => writeln!(
+            err,
+            "  {dim}not reported: it is off by default, the watcher's configuration can switch it on{dim:#}"
+        )?,
+        Report::Nothing(within) => print::warning(&format!(
+            "{} was not reported by the watcher within {} s",
+            spec.id,
+            within.as_secs()
+        )),
+        Report::NotAsked => {}
     }
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! One simulation in one throw-away container, by whichever engine.
 
 use std::{
+    cell::RefCell,
     fs,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use detect::simulation::{Root, Simulation};
+use detect::{Spec, simulation::Root};
 
 use super::{engines, external, external::Interrupt, image, runc, watcher::Watcher};
 use crate::cli::Runtime;
@@ -24,6 +26,12 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Marks containers and images as ours, for whoever meets one: the value is the detector's id.
 const LABEL: &str = "hullwatch.simulation";
+
+/// How long a container is kept for the watcher to report it. On a busy machine it hashes and looks up for a while.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same for a detector that is off by default, which the watcher may never report.
+const REPORT_LIMIT_OFF: Duration = Duration::from_secs(3);
 
 /// What an engine is given.
 pub(crate) struct Job<'a> {
@@ -41,16 +49,59 @@ pub(crate) struct Job<'a> {
     pub(crate) directory: PathBuf,
     /// Ends the job early.
     pub(crate) interrupt: &'a Interrupt,
+    spec: &'static Spec,
+    /// Keep the container until this watcher has reported it.
+    watcher: Option<&'a Watcher>,
+    finding: RefCell<Option<String>>,
 }
 
-/// Performs a simulation. `watcher` is frozen meanwhile when the simulation asks for it. Returns the container's name.
+impl Job<'_> {
+    /// Runs an engine's client that runs the container, to its end.
+    pub(crate) fn run(&self, client: &mut Command) -> Result<()> {
+        let mut is_reported = || {
+            let name = self
+                .watcher
+                .and_then(|watcher| watcher.finding(self.spec.category, &self.name));
+            let is_reported = name.is_some();
+            self.finding.replace(name);
+            is_reported
+        };
+        let hold = self.watcher.map(|_| external::Hold {
+            is_enough: &mut is_reported,
+            limit: report_limit(self.spec),
+        });
+        external::succeed_holding(client, RUN_LIMIT, Some(self.interrupt), hold)?;
+        Ok(())
+    }
+}
+
+/// How a simulation went.
+pub(crate) struct Done {
+    /// The container it ran in.
+    pub(crate) container: String,
+    /// What the watcher made of it.
+    pub(crate) report: Report,
+}
+
+/// See [`Done`].
+pub(crate) enum Report {
+    /// The name of the finding.
+    Found(String),
+    /// There is a watcher, and it reported nothing within this time.
+    Nothing(Duration),
+    /// There is no watcher, or it was frozen meanwhile.
+    NotAsked,
+}
+
+/// Performs a simulation. `watcher` is frozen meanwhile when the simulation asks for it; otherwise, when it runs, the
+/// container lives until the watcher has reported it, so that nothing it wants to look at is gone before.
 pub(crate) fn run(
-    id: &str,
-    simulation: &Simulation,
+    spec: &'static Spec,
     runtime: Runtime,
     watcher: &Watcher,
     interrupt: &Interrupt,
-) -> Result<String> {
+) -> Result<Done> {
+    let simulation = &spec.simulation;
     let directory = tempfile::Builder::new()
         .prefix("hullwatch-simulation-")
         .tempdir()
@@ -65,23 +116,30 @@ pub(crate) fn run(
     fs::create_dir(&image)?;
     fs::set_permissions(&image, fs::Permissions::from_mode(0o755))?;
     image::build(&image, simulation).context("making the image")?;
-    let job = Job {
-        name: format!("hullwatch-simulation-{id}-{unique}"),
-        reference: format!("localhost/hullwatch-simulation:{id}-{unique}"),
-        label: (LABEL, id),
-        command: ["/bin/sh", "-c", &simulation.script()]
-            .map(str::to_owned)
-            .to_vec(),
-        image,
-        directory: directory.path().to_owned(),
-        interrupt,
-    };
     let frozen = simulation
         .watcher_paused_s
         .map(|seconds| {
             Ok::<_, anyhow::Error>((watcher.freeze()?, Duration::from_secs(seconds.into())))
         })
         .transpose()?;
+    let is_kept = frozen.is_none() && watcher.is_running();
+    let mut script = simulation.script();
+    if is_kept {
+        // Until standard input is closed.
+        script.push_str("\nread -r _ || :");
+    }
+    let job = Job {
+        name: format!("hullwatch-simulation-{}-{unique}", spec.id),
+        reference: format!("localhost/hullwatch-simulation:{}-{unique}", spec.id),
+        label: (LABEL, spec.id),
+        command: ["/bin/sh", "-c", &script].map(str::to_owned).to_vec(),
+        image,
+        directory: directory.path().to_owned(),
+        interrupt,
+        spec,
+        watcher: is_kept.then_some(watcher),
+        finding: RefCell::default(),
+    };
     let begun = Instant::now();
     let plain = simulation.root == Root::Plain;
     match runtime {
@@ -96,7 +154,23 @@ pub(crate) fn run(
     if let Some((_frozen, at_least)) = &frozen {
         interrupt.wait(at_least.saturating_sub(begun.elapsed()))?;
     }
-    Ok(job.name)
+    let report = match (job.finding.into_inner(), is_kept) {
+        (Some(finding), _) => Report::Found(finding),
+        (None, true) => Report::Nothing(report_limit(spec)),
+        (None, false) => Report::NotAsked,
+    };
+    Ok(Done {
+        container: job.name,
+        report,
+    })
+}
+
+fn report_limit(spec: &Spec) -> Duration {
+    if spec.enabled_by_default {
+        REPORT_LIMIT
+    } else {
+        REPORT_LIMIT_OFF
+    }
 }
 
 /// The engine that the user named, when it answers, or the first that does.
@@ -131,7 +205,7 @@ fn answers(runtime: Runtime) -> Result<()> {
             if !rustix::process::geteuid().is_root() {
                 bail!("it needs root: use sudo");
             }
-            let mut command = std::process::Command::new("runc");
+            let mut command = Command::new("runc");
             command.arg("list");
             command
         }

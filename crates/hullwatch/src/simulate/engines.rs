@@ -23,6 +23,7 @@ pub(crate) fn run_podman(job: &Job<'_>) -> Result<()> {
     external::succeed(load.arg(&archive), RUN_LIMIT, Some(job.interrupt))?;
     let mut run = podman(&[
         "run",
+        "--interactive",
         "--network",
         "none",
         "--pull",
@@ -40,8 +41,7 @@ pub(crate) fn run_podman(job: &Job<'_>) -> Result<()> {
             .map_or(most, |maximum| maximum.min(most));
         run.arg("--ulimit").arg(format!("{name}={limit}:{limit}"));
     }
-    external::succeed(run.arg(&job.reference), RUN_LIMIT, Some(job.interrupt))?;
-    Ok(())
+    job.run(run.arg(&job.reference))
 }
 
 /// `podman` with what the host forces on it: without systemd it must manage cgroups and events by itself, and crun, its
@@ -69,12 +69,7 @@ pub(crate) fn run_containerd(job: &Job<'_>) -> Result<()> {
     ]);
     let mut import = ctr(&["images", "import"]);
     external::succeed(import.arg(&archive), RUN_LIMIT, Some(job.interrupt))?;
-    external::succeed(
-        &mut ctr(&["run", &job.reference, &job.name]),
-        RUN_LIMIT,
-        Some(job.interrupt),
-    )?;
-    Ok(())
+    job.run(&mut ctr(&["run", &job.reference, &job.name]))
 }
 
 /// `ctr` with these arguments.
@@ -93,21 +88,15 @@ pub(crate) fn run_docker(job: &Job<'_>) -> Result<()> {
     ]);
     let mut load = docker(&["load", "--input"]);
     external::succeed(load.arg(&archive), RUN_LIMIT, Some(job.interrupt))?;
-    external::succeed(
-        &mut docker(&[
-            "run",
-            "--network",
-            "none",
-            "--pull",
-            "never",
-            "--name",
-            &job.name,
-            &job.reference,
-        ]),
-        RUN_LIMIT,
-        Some(job.interrupt),
-    )?;
-    Ok(())
+    let mut run = docker(&[
+        "run",
+        "--interactive",
+        "--network",
+        "none",
+        "--pull",
+        "never",
+    ]);
+    job.run(run.args(["--name", &job.name, &job.reference]))
 }
 
 /// `docker` with these arguments.

@@ -18,6 +18,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 /// Bytes kept of a program's output: enough for any message worth showing.
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Time between two looks at whether a held program may go on.
+const HOLD_CHECK: Duration = Duration::from_millis(20);
+
 /// SIGINT, SIGTERM and SIGHUP as something that a wait can be interrupted by. While one exists they do not end this process.
 pub(crate) struct Interrupt {
     received: UnixStream,
@@ -76,6 +79,24 @@ pub(crate) fn run(
     limit: Duration,
     interrupt: Option<&Interrupt>,
 ) -> Result<Output> {
+    run_holding(command, limit, interrupt, None)
+}
+
+/// Keeps a program's standard input open, without writing to it.
+pub(crate) struct Hold<'a> {
+    /// Closes it when this says so; asked again and again.
+    pub(crate) is_enough: &'a mut dyn FnMut() -> bool,
+    /// Closes it after this time at the latest.
+    pub(crate) limit: Duration,
+}
+
+/// The same, with a standard input that is held open for a while; otherwise it is empty.
+pub(crate) fn run_holding(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: Option<&Interrupt>,
+    hold: Option<Hold<'_>>,
+) -> Result<Output> {
     if let Some(interrupt) = interrupt {
         interrupt.check()?;
     }
@@ -84,13 +105,14 @@ pub(crate) fn run(
     let mut stdout = tempfile::tempfile().context("making a temporary file")?;
     let mut stderr = tempfile::tempfile().context("making a temporary file")?;
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(hold.as_ref().map_or_else(Stdio::null, |_| Stdio::piped()))
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?)
         .process_group(0)
         .spawn()
         .with_context(|| format!("starting {name}"))?;
-    let waited = wait(&child, limit, interrupt).with_context(|| format!("waiting for {name}"));
+    let waited =
+        wait(&mut child, limit, interrupt, hold).with_context(|| format!("waiting for {name}"));
     if waited.is_err() {
         let _ = child.kill();
     }
@@ -111,7 +133,17 @@ pub(crate) fn succeed(
     limit: Duration,
     interrupt: Option<&Interrupt>,
 ) -> Result<Output> {
-    let output = run(command, limit, interrupt)?;
+    succeed_holding(command, limit, interrupt, None)
+}
+
+/// The same, with a standard input that is held open for a while.
+pub(crate) fn succeed_holding(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: Option<&Interrupt>,
+    hold: Option<Hold<'_>>,
+) -> Result<Output> {
+    let output = run_holding(command, limit, interrupt, hold)?;
     if !output.status.success() {
         bail!(
             "{} failed ({}): {}",
@@ -145,16 +177,28 @@ pub(crate) fn find(name: &str) -> Option<std::path::PathBuf> {
         })
 }
 
-fn wait(child: &Child, limit: Duration, interrupt: Option<&Interrupt>) -> Result<()> {
+fn wait(
+    child: &mut Child,
+    limit: Duration,
+    interrupt: Option<&Interrupt>,
+    mut hold: Option<Hold<'_>>,
+) -> Result<()> {
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(held) = &mut hold
+            && (begun.elapsed() >= held.limit || (held.is_enough)())
+        {
+            drop(child.stdin.take());
+            hold = None;
+        }
+        let left = limit.saturating_sub(begun.elapsed());
+        let timeout = hold.as_ref().map_or(left, |_| HOLD_CHECK.min(left));
         let mut watched = vec![PollFd::new(&ended, PollFlags::IN)];
         if let Some(interrupt) = interrupt {
             watched.push(PollFd::new(&interrupt.received, PollFlags::IN));
         }
-        let something = readable(&mut watched, left)?;
+        let something = readable(&mut watched, timeout)?;
         if watched.first().is_some_and(|fd| !fd.revents().is_empty()) {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
 use super::{
-    container::{CLEAN_UP_LIMIT, Job, RUN_LIMIT},
+    container::{CLEAN_UP_LIMIT, Job},
     external,
 };
 
@@ -53,8 +53,7 @@ pub(crate) fn run(job: &Job<'_>, plain: bool) -> Result<()> {
         .args(["run", "--keep", "--bundle"])
         .arg(&bundle)
         .arg(&job.name);
-    external::succeed(&mut command, RUN_LIMIT, Some(job.interrupt))?;
-    Ok(())
+    job.run(&mut command)
 }
 
 /// Exists in runc's books until dropped.

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use store::{Query, Store};
 
 /// In the state directory: locked by the watcher for as long as it lives, and holding its pid.
 const LOCK_FILE: &str = "watcher.lock";
@@ -79,6 +80,18 @@ impl Watcher {
     /// Whether there is one.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.process(), Ok(Some(_)))
+    }
+
+    /// The name of a finding about a container, once it is stored.
+    pub(crate) fn finding(&self, category: &str, container: &str) -> Option<String> {
+        let query = Query {
+            filter: format!("category=\"{category}\" AND containers.name=\"{container}\""),
+            ..Query::default()
+        };
+        // A store that cannot be read just now is asked again.
+        let store = Store::open_read_only(&self.state_dir).ok()?;
+        let found = store.list(&query).ok()?.results.into_iter().next()?;
+        Some(found.finding.name)
     }
 
     fn process(&self) -> Result<Option<OwnedFd>> {
