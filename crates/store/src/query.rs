@@ -98,6 +98,33 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Values of a field that begin with a text, whatever the case, in order: for completion in an editor.
+    pub fn values(&self, field: &str, beginning: &str, limit: u32) -> Result<Vec<String>, Error> {
+        let path = crate::filter::field_path(field)?;
+        let beginning_lower = beginning.to_lowercase();
+        if let Some((_, names)) = enumerations().find(|(known, _)| *known == path) {
+            let matches = |name: &&&str| name.to_lowercase().starts_with(&beginning_lower);
+            return Ok(names
+                .iter()
+                .filter(matches)
+                .map(|name| (*name).to_owned())
+                .collect());
+        }
+        let path = crate::fields::find(&path).map_or(path, |found| found.path);
+        self.database.read(|db| {
+            let mut sql = Sql::default();
+            sql.push("SELECT t.value FROM term t WHERE t.field = ")
+                .bind(path);
+            sql.push(" AND t.value <> '' AND lower(substr(t.value, 1, ");
+            sql.bind(beginning.chars().count() as i64).push(")) = ");
+            sql.bind(beginning_lower).push(" ORDER BY t.value LIMIT ");
+            sql.bind(i64::from(limit.min(PAGE_SIZE_MAX)));
+            collect(db, &sql, |row| row.get(0))
+        })
+    }
+}
+
 pub(crate) fn page_size(asked: u32) -> u32 {
     match asked {
         0 => PAGE_SIZE_DEFAULT,
