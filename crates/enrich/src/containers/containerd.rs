@@ -206,3 +206,36 @@ pub(super) fn container(config: &oci::Config, record: Option<Record>) -> Contain
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_in_cri_metadata() {
+        let json = br#"{"Version":"v1","Metadata":{"ID":"1","LogPath":"/var/log/pods/a/0.log"}}"#;
+        let mut any = b"\x0a\x04type\x12".to_vec();
+        any.push(u8::try_from(json.len()).unwrap());
+        any.extend_from_slice(json);
+        assert_eq!(
+            parse_log_path(&any).as_deref(),
+            Some("/var/log/pods/a/0.log")
+        );
+        for length in 0..any.len() {
+            assert_eq!(parse_log_path(any.get(..length).unwrap()), None);
+        }
+        assert_eq!(parse_log_path(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
+    }
+
+    #[test]
+    fn go_time() {
+        let bytes = b"\x01\x00\x00\x00\x0e\xe2\x94\x53\x1a\x1d\xef\x80\xe8\xff\xff";
+        assert_eq!(
+            parse_time(bytes).unwrap().to_string(),
+            "2026-11-22T03:06:02.502235368Z"
+        );
+        assert_eq!(parse_time(b"\x01\x00"), None);
+        assert_eq!(parse_time(&[1; 15]), None);
+        assert_eq!(parse_time(&[0; 15]), None);
+    }
+}

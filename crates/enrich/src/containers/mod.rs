@@ -18,6 +18,7 @@ pub mod log;
 pub mod oci;
 pub mod podman;
 mod process;
+mod unnamed;
 
 use std::{
     collections::hash_map::RandomState,
@@ -43,8 +44,9 @@ use rustix::{
 
 use self::{
     files::Stamp,
-    finder::{Finder, Found},
+    finder::Finder,
     process::{Lineage, Member, Proc},
+    unnamed::Found,
 };
 
 /// Time until metadata that was not complete is looked up again.
