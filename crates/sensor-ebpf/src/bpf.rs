@@ -111,7 +111,17 @@ pub(crate) struct KernelCounters {
     pub(crate) process_losses: u64,
 }
 
-pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
+/// Loads the probes, attaches nothing, and lets them go again.
+pub(crate) fn check() -> Result<(), Error> {
+    open(&Config {
+        exec_ring_bytes: 4096,
+        process_ring_bytes: 4096,
+        ..Config::default()
+    })
+    .map(|_| ())
+}
+
+fn open(config: &Config) -> Result<Object, Error> {
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(Error::NoBtf);
     }
@@ -122,7 +132,11 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         .and_then(|builder| builder.open_memory(&PROCESS_OBJECT.bytes))
         .map_err(Error::Load)?;
     size_maps(&mut open, config)?;
-    let object = open.load().map_err(Error::Load)?;
+    open.load().map_err(Error::Load)
+}
+
+pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
+    let object = open(config)?;
     let batch = Arc::new(Mutex::new(Batch::default()));
     let exec_ring = handle(&object, "exec_ring")?;
     let process_ring = handle(&object, "process_ring")?;

@@ -14,6 +14,7 @@ pub mod decode;
 mod loads;
 mod marks;
 mod opened;
+mod probe;
 mod reader;
 mod running;
 mod sys;
@@ -29,6 +30,7 @@ use std::{
 };
 
 pub use bpf::Error as BpfError;
+pub use probe::{Capability, probe};
 use libbpf_rs::MapHandle;
 use model::{
     channel::Sender,

@@ -183,6 +183,16 @@ impl Hierarchies {
         found
     }
 
+    /// Which versions are mounted.
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match (&self.unified, self.v1.is_empty()) {
+            (Some(_), true) => Some("version 2"),
+            (Some(_), false) => Some("hybrid: controllers in version 1, and version 2"),
+            (None, false) => Some("version 1"),
+            (None, true) => None,
+        }
+    }
+
     /// The control group that the probe would report.
     pub(crate) fn cgroup(&self, pid: u32) -> Option<Cgroup> {
         let table = read(pid, "cgroup", STATUS_BYTES_MAX).ok()?;
