@@ -14,6 +14,7 @@ use model::limits::{LAYERS_MAX, PATH_BYTES_MAX};
 use rustix::{
     fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, openat, readlinkat},
     io::Errno,
+    time::{ClockId, Timespec, clock_gettime},
 };
 
 /// Symlinks followed for one path, as many as the kernel follows.
@@ -28,6 +29,8 @@ pub struct Layers {
     data_only: Vec<Layer>,
     /// `trusted.overlay.` or `user.overlay.`.
     attribute_prefix: &'static str,
+    /// When they were opened.
+    opened: Timespec,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,7 @@ impl Layers {
             return Err(Unreadable(Errno::INVAL));
         }
         Ok(Self {
+            opened: clock_gettime(ClockId::Realtime),
             lower: open_layers(lower)?,
             data_only: open_layers(data_only)?,
             attribute_prefix: if is_userxattr {
@@ -206,7 +210,13 @@ impl Layers {
             let entry = match &from_root {
                 Some(path) => self.entry_from_root(layer, path)?,
                 None => match parent.iter().find(|place| place.layer == layer) {
-                    Some(place) => self.entry(&place.directory, &name)?,
+                    Some(place) => {
+                        let entry = self.entry(&place.directory, &name)?;
+                        if entry.is_none() {
+                            self.check_unchanged(&place.directory)?;
+                        }
+                        entry
+                    }
                     None => continue,
                 },
             };
@@ -321,6 +331,20 @@ impl Layers {
         }
     }
 
+    /// Layers never change while a container uses them. One that did is being deleted with its image, and what it lacks now
+    /// it may have had.
+    fn check_unchanged(&self, directory: &Opened<'_>) -> Result<(), Unreadable> {
+        let stat = fstat(directory)?;
+        let changed = (
+            stat.st_ctime,
+            i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
+        );
+        if changed > (self.opened.tv_sec, self.opened.tv_nsec) {
+            return Err(Unreadable(Errno::STALE));
+        }
+        Ok(())
+    }
+
     /// A character device 0:0, or since Linux 6.7 an empty file with an attribute.
     fn is_whiteout(&self, fd: &OwnedFd, stat: &Stat) -> bool {
         match FileType::from_raw_mode(stat.st_mode) {
@@ -425,4 +449,37 @@ fn walk(directory: &OwnedFd, path: &[u8]) -> Result<Option<(OwnedFd, Stat)>, Unr
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_a_deleted_image_lacks_is_not_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = directory.path().join("layer");
+        fs::create_dir_all(layer.join("opt/deep")).unwrap();
+        fs::write(layer.join("opt/deep/tool"), "tool").unwrap();
+        fs::write(layer.join("opt/other"), "other").unwrap();
+        let layers = Layers::open(&[layer.clone()], &[], false).unwrap();
+        assert!(layers.find(b"/opt/deep/tool").unwrap().is_some());
+        assert!(layers.find(b"/opt/deep/new").unwrap().is_none());
+        // Filesystems stamp changes with a clock that stands still for a few milliseconds.
+        let now = clock_gettime(ClockId::Realtime);
+        let ticked = |now: Timespec| {
+            let coarse = clock_gettime(ClockId::RealtimeCoarse);
+            (coarse.tv_sec, coarse.tv_nsec) > (now.tv_sec, now.tv_nsec)
+        };
+        while !ticked(now) {
+            std::thread::yield_now();
+        }
+        fs::remove_dir_all(layer.join("opt/deep")).unwrap();
+        assert!(layers.find(b"/opt/deep/tool").is_err());
+        assert!(layers.find(b"/opt/other").unwrap().is_some());
+        fs::remove_dir_all(&layer).unwrap();
+        assert!(layers.find(b"/opt/other").is_err());
+    }
 }
