@@ -144,7 +144,6 @@ struct Draft {
 
 enum Kind {
     Exec {
-        process: Arc<Process>,
         program: Arc<Program>,
         /// A script that an argument may name, opened before the interpreter is known to be one.
         candidate: Option<(Text, Script)>,
@@ -154,7 +153,6 @@ enum Kind {
         process: Arc<Process>,
     },
     ScriptRun {
-        process: Arc<Process>,
         program: Arc<Program>,
     },
 }
@@ -389,8 +387,7 @@ impl Enricher {
                 .map(|argument| (argument.clone(), open_script(&process, argument))),
             _ => None,
         };
-        let process = Arc::new(process);
-        let program = Program::new(Arc::clone(&process), Some(number));
+        let program = Program::new(Arc::new(process), Some(number));
         self.processes.exec(
             key,
             &place.container,
@@ -402,7 +399,6 @@ impl Enricher {
             time,
             place,
             kind: Kind::Exec {
-                process,
                 program,
                 candidate,
                 is_script_settled: script.is_some(),
@@ -490,7 +486,7 @@ impl Enricher {
                     Fallback::None,
                 );
                 // From now on this process runs the script, whether or not it is a fork of the shell.
-                let program = Program::new(Arc::clone(&process), Some(number));
+                let program = Program::new(process, Some(number));
                 self.processes
                     .exec(key, &place.container, Arc::clone(&program), key, time);
                 Draft {
@@ -498,7 +494,7 @@ impl Enricher {
                     script: Some(slot),
                     time,
                     place,
-                    kind: Kind::ScriptRun { process, program },
+                    kind: Kind::ScriptRun { program },
                     followers: Vec::new(),
                 }
             }
@@ -528,24 +524,17 @@ impl Enricher {
         }
         let (main, script) = (ready(draft.main), ready(draft.script));
         let (process, payload) = match draft.kind {
-            Kind::Exec {
-                process, program, ..
-            } => {
-                let mut finished = Arc::unwrap_or_clone(process);
-                finished.binary = main;
-                finished.script = script;
-                let finished = Arc::new(finished);
-                program.finish(Arc::clone(&finished));
+            Kind::Exec { program, .. } => {
+                let finished = program.finish(|process| {
+                    process.binary = main;
+                    process.script = script;
+                });
                 (finished, EnrichedPayload::Exec)
             }
-            Kind::ScriptRun { process, program } => {
-                let finished = Arc::new(Process {
-                    script,
-                    ..Process::clone(&process)
-                });
-                program.finish(Arc::clone(&finished));
-                (finished, EnrichedPayload::ScriptRun)
-            }
+            Kind::ScriptRun { program } => (
+                program.finish(|process| process.script = script),
+                EnrichedPayload::ScriptRun,
+            ),
             Kind::LibraryLoad { process } => match main {
                 Some(library) => (process, EnrichedPayload::LibraryLoad { library }),
                 None => return,
@@ -566,10 +555,9 @@ impl Enricher {
     /// An interpreter runs the script that its arguments name.
     fn settle_script(&mut self, number: u64, draft: &mut Draft) {
         let Kind::Exec {
-            process,
+            program,
             candidate,
             is_script_settled,
-            ..
         } = &mut draft.kind
         else {
             return;
@@ -584,13 +572,15 @@ impl Enricher {
         else {
             return;
         };
+        let process = program.process();
         let Some(argument) = script_argument(*interpreter, &process.args) else {
             return;
         };
         let script = match candidate.take() {
             Some((candidate, script)) if candidate == *argument => script,
-            _ => open_script(process, argument),
+            _ => open_script(&process, argument),
         };
+        drop(process);
         let used = Some(script.path_used);
         draft.script = Some(self.file(
             number,

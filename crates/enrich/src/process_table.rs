@@ -65,10 +65,12 @@ impl Program {
         Some(self.parked.load(Ordering::Relaxed)).filter(|number| *number != 0)
     }
 
-    /// All files are known.
-    pub(crate) fn finish(&self, process: Arc<Process>) {
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+    /// All files are known: writes them into the process, which children share.
+    pub(crate) fn finish(&self, write: impl FnOnce(&mut Process)) -> Arc<Process> {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        write(Arc::make_mut(&mut process));
         self.parked.store(0, Ordering::Relaxed);
+        Arc::clone(&process)
     }
 }
 
@@ -455,7 +457,7 @@ mod tests {
             table.exit(key(pid), Timestamp(u64::from(pid)));
         }
         assert!(table.bytes <= PROCESSES_BYTES_MAX);
-        assert!(table.entries.len() > 1000 && table.by_pid.len() == table.entries.len());
+        assert!(table.entries.len() > 500 && table.by_pid.len() == table.entries.len());
         assert!(table.get(key(3999)).is_some());
     }
 

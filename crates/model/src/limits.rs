@@ -142,7 +142,7 @@ pub const MANIFEST_FILES_MAX: usize = 100_000;
 pub const ANCESTOR_ARGS_BYTES_MAX: usize = 512;
 
 /// Bytes of all processes remembered: each may carry [`ARGV_BYTES_MAX`] and [`ENV_BYTES_MAX`].
-pub const PROCESSES_BYTES_MAX: usize = 24 * 1024 * 1024;
+pub const PROCESSES_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of one text (a path, a name, a label, a line) in a finding. Bytes that are not UTF-8 take four there.
 pub const FINDING_TEXT_BYTES_MAX: usize = 8192;
