@@ -21,5 +21,6 @@ pub mod router;
 mod schema;
 pub mod service;
 pub mod status;
+pub mod web;
 
 pub use listen::{Config, Error, Handle, TlsFiles, serve, spawn};

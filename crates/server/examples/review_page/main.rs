@@ -7,7 +7,6 @@ mod seed;
 
 use std::{
     io::{BufRead, Write},
-    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::SystemTime,
@@ -16,15 +15,15 @@ use std::{
 use model::Timestamp;
 use serde_json::json;
 use server::{
-    auth::{Limiter, Role, create_token, login_link},
-    web::{Web, router},
+    Config,
+    auth::{Role, create_token, login_link},
+    spawn,
 };
 use store::Store;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
+fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
     let directory = args.next().ok_or("which directory?")?;
     let extra = args.next().map_or(Ok(60), |text| text.parse())?;
@@ -43,26 +42,26 @@ async fn main() -> Result<(), Error> {
         );
     }
     let link = login_link(&store, "someone", Role::Editor)?.secret;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = format!("http://{}", listener.local_addr()?);
+    let config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        tls: None,
+        insecure_listen: false,
+        source: "organizations/1/sources/1".to_owned(),
+        detectors: detect::Settings::default(),
+    };
+    let server = spawn(config, Arc::clone(&store))?;
+    let address = format!("http://{}", server.address());
     let told = json!({ "address": address, "tokens": tokens, "link": format!("{address}/login?code={link}") });
     writeln!(std::io::stdout(), "{told}")?;
 
-    let web = Arc::new(Web {
-        store: Arc::clone(&store),
-        limiter: Arc::new(Limiter::default()),
-        tls: false,
-        detectors: detect::Settings::default(),
-    });
     let beating = Arc::clone(&store);
     std::thread::spawn(move || {
         while beating.heartbeat(now()).is_ok() {
             std::thread::sleep(std::time::Duration::from_secs(5));
         }
     });
-    std::thread::spawn(move || commands(&store));
-    let service = router(web).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).await?;
+    commands(&store);
+    server.stop();
     Ok(())
 }
 
@@ -70,7 +69,7 @@ fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// Obeys standard input until it ends, then ends the program: the one that started it is gone.
+/// Obeys standard input until it ends: then the one that started this program is gone.
 fn commands(store: &Store) {
     let mut number = 0;
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -93,5 +92,4 @@ fn commands(store: &Store) {
             break;
         }
     }
-    std::process::exit(0);
 }

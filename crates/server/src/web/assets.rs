@@ -18,13 +18,29 @@ struct Asset {
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     [
-        ("hullwatch.css", "text/css; charset=utf-8", include_str!("../../static/hullwatch.css")),
-        ("hullwatch.js", "text/javascript; charset=utf-8", include_str!("../../static/hullwatch.js")),
-        ("icon.svg", "image/svg+xml", include_str!("../../static/icon.svg")),
+        (
+            "hullwatch.css",
+            "text/css; charset=utf-8",
+            include_str!("../../static/hullwatch.css"),
+        ),
+        (
+            "hullwatch.js",
+            "text/javascript; charset=utf-8",
+            include_str!("../../static/hullwatch.js"),
+        ),
+        (
+            "icon.svg",
+            "image/svg+xml",
+            include_str!("../../static/icon.svg"),
+        ),
     ]
     .into_iter()
     .map(|(name, kind, body)| {
-        let digest: String = Sha256::digest(body).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = Sha256::digest(body)
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Asset {
             name,
             kind,
@@ -37,7 +53,10 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
 
 /// Address of an asset. The name is one of those above.
 pub(crate) fn href(name: &str) -> &'static str {
-    ASSETS.iter().find(|asset| asset.name == name).map_or("", |asset| &asset.href)
+    ASSETS
+        .iter()
+        .find(|asset| asset.name == name)
+        .map_or("", |asset| &asset.href)
 }
 
 pub(crate) async fn serve(Path((_, name)): Path<(String, String)>) -> Response {

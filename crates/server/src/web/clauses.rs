@@ -42,13 +42,18 @@ impl Clauses {
             None => selected.push(value.to_owned()),
         }
         let mut clauses = self.without(field);
-        let everything = !universe.is_empty() && universe.iter().all(|one| selected.iter().any(|other| other == one));
+        let everything = !universe.is_empty()
+            && universe
+                .iter()
+                .all(|one| selected.iter().any(|other| other == one));
         if !everything {
             let mut values = selected.iter().map(|value| equal(field, value));
             match (values.next(), selected.len()) {
                 (None, _) => {}
                 (Some(only), 1) => clauses.0.push(only),
-                (Some(first), _) => clauses.0.push(Expression::Or(std::iter::once(first).chain(values).collect())),
+                (Some(first), _) => clauses.0.push(Expression::Or(
+                    std::iter::once(first).chain(values).collect(),
+                )),
             }
         }
         clauses.to_string()
@@ -56,18 +61,29 @@ impl Clauses {
 
     /// The query without the clauses that hold the field to values.
     pub(crate) fn without(&self, field: &str) -> Self {
-        let keeps = |clause: &&Expression| among(clause, field).is_none() && excluded(clause, field).is_none();
+        let keeps = |clause: &&Expression| {
+            among(clause, field).is_none() && excluded(clause, field).is_none()
+        };
         Self(self.0.iter().filter(keeps).cloned().collect())
     }
 
     /// The bounds on a time: operator and value.
-    pub(crate) fn bounds<'a>(&'a self, field: &'a str) -> impl Iterator<Item = (Operator, &'a str)> {
+    pub(crate) fn bounds<'a>(
+        &'a self,
+        field: &'a str,
+    ) -> impl Iterator<Item = (Operator, &'a str)> {
         self.0.iter().filter_map(move |clause| bound(clause, field))
     }
 
     /// The query without bounds on the field.
     pub(crate) fn without_bounds(&self, field: &str) -> Self {
-        Self(self.0.iter().filter(|clause| bound(clause, field).is_none()).cloned().collect())
+        Self(
+            self.0
+                .iter()
+                .filter(|clause| bound(clause, field).is_none())
+                .cloned()
+                .collect(),
+        )
     }
 
     /// The query with the field held to `from` (inclusive) and `to` (exclusive).
@@ -145,7 +161,11 @@ fn bound<'a>(clause: &'a Expression, field: &str) -> Option<(Operator, &'a str)>
     match clause {
         Expression::Comparison(Comparison {
             field: name,
-            operator: operator @ (Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual),
+            operator:
+                operator @ (Operator::Less
+                | Operator::LessOrEqual
+                | Operator::Greater
+                | Operator::GreaterOrEqual),
             value: Value::Text(value),
             ..
         }) if name == field => Some((*operator, value)),
@@ -167,10 +187,22 @@ mod tests {
     #[test]
     fn values_are_switched_on_and_off() {
         assert_eq!(toggled("", "severity", "HIGH"), r#"severity="HIGH""#);
-        assert_eq!(toggled(r#"severity="HIGH""#, "severity", "LOW"), r#"(severity="HIGH" OR severity="LOW")"#);
-        assert_eq!(toggled(r#"severity="HIGH" OR severity="LOW""#, "severity", "HIGH"), r#"severity="LOW""#);
-        assert_eq!(toggled(r#"severity="HIGH" AND category:"b""#, "severity", "HIGH"), r#"category:"b""#);
-        assert_eq!(toggled(r#"state="ACTIVE" AND NOT mute="MUTED""#, "state", "ACTIVE"), r#"NOT mute="MUTED""#);
+        assert_eq!(
+            toggled(r#"severity="HIGH""#, "severity", "LOW"),
+            r#"(severity="HIGH" OR severity="LOW")"#
+        );
+        assert_eq!(
+            toggled(r#"severity="HIGH" OR severity="LOW""#, "severity", "HIGH"),
+            r#"severity="LOW""#
+        );
+        assert_eq!(
+            toggled(r#"severity="HIGH" AND category:"b""#, "severity", "HIGH"),
+            r#"category:"b""#
+        );
+        assert_eq!(
+            toggled(r#"state="ACTIVE" AND NOT mute="MUTED""#, "state", "ACTIVE"),
+            r#"NOT mute="MUTED""#
+        );
     }
 
     #[test]
@@ -178,7 +210,10 @@ mod tests {
         let clauses = Clauses::parse(r#"state="ACTIVE" AND -mute="MUTED""#);
         assert_eq!(clauses.selected("mute", MUTES), ["UNDEFINED", "UNMUTED"]);
         assert_eq!(toggled(r#"NOT mute="MUTED""#, "mute", "MUTED"), "");
-        assert_eq!(toggled(r#"NOT mute="MUTED""#, "mute", "UNMUTED"), r#"mute="UNDEFINED""#);
+        assert_eq!(
+            toggled(r#"NOT mute="MUTED""#, "mute", "UNMUTED"),
+            r#"mute="UNDEFINED""#
+        );
     }
 
     #[test]
@@ -194,7 +229,11 @@ mod tests {
                 Clauses::parse(&changed).to_string(),
                 Clauses::parse(&expected).to_string()
             );
-            assert_eq!(Clauses::parse(query).selected("category", &[]), [""; 0], "{query}");
+            assert_eq!(
+                Clauses::parse(query).selected("category", &[]),
+                [""; 0],
+                "{query}"
+            );
         }
     }
 
@@ -212,7 +251,10 @@ mod tests {
         let bounds: Vec<_> = clauses.bounds("event_time").collect();
         assert_eq!(
             bounds,
-            [(Operator::GreaterOrEqual, "2026-01-01T00:00:00Z"), (Operator::Less, "2026-01-02T00:00:00Z")]
+            [
+                (Operator::GreaterOrEqual, "2026-01-01T00:00:00Z"),
+                (Operator::Less, "2026-01-02T00:00:00Z")
+            ]
         );
         assert_eq!(
             clauses.within("event_time", None, Some("2026-01-03T00:00:00Z")),

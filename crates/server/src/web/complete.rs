@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::{RawQuery, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::Serialize;
 use store::{FIELDS, Kind, filter};
 
-use super::{Failure, Web, blocking, login::Fields, session::Session};
+use super::{Failure, Web, login::Fields, session::Session};
 
 /// Completions offered at a time.
 const ITEMS_MAX: usize = 30;
@@ -41,7 +40,7 @@ struct Item {
 }
 
 /// `GET /findings/check?q=`.
-pub(crate) async fn check(_: Session, RawQuery(query): RawQuery) -> Response {
+pub(crate) async fn check(_: Session, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let q = fields.get("q");
     let checked = match filter::check(q) {
@@ -65,7 +64,7 @@ pub(crate) async fn check(_: Session, RawQuery(query): RawQuery) -> Response {
             }
         }
     };
-    Json(checked).into_response()
+    super::json(&checked)
 }
 
 /// `GET /findings/complete?q=&at=`.
@@ -77,28 +76,37 @@ pub(crate) async fn complete(
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let q = fields.get("q").to_owned();
     let at = from_utf16(&q, fields.get("at").parse().unwrap_or(usize::MAX));
-    blocking(move || {
+    web.blocking(move |web| {
         let (head, tail) = q.split_at(at);
         let place = place(head);
         let items = match &place.what {
             What::Field => fields_like(head.get(place.from..).unwrap_or_default()),
             What::Operator => operators(),
-            What::Value { field } => values_like(&web, field, head.get(place.from..).unwrap_or_default())?,
+            What::Value { field } => {
+                values_like(web, field, head.get(place.from..).unwrap_or_default())?
+            }
             What::Keyword => keywords(head.get(place.from..).unwrap_or_default()),
         };
         // The rest of the word at the cursor goes as well, but not what follows a closed quotation.
         let end = match place.what {
-            What::Value { .. } if head.get(place.from..).is_some_and(|typed| typed.starts_with('"')) => {
+            What::Value { .. }
+                if head
+                    .get(place.from..)
+                    .is_some_and(|typed| typed.starts_with('"')) =>
+            {
                 at + tail.find('"').map_or(0, |end| end + 1)
             }
-            _ => at + tail.find(|character: char| !is_word(character)).unwrap_or(tail.len()),
+            _ => {
+                at + tail
+                    .find(|character: char| !is_word(character))
+                    .unwrap_or(tail.len())
+            }
         };
-        Ok(Json(Completions {
+        super::json(&Completions {
             from: utf16(&q, place.from),
             to: utf16(&q, end),
             items,
         })
-        .into_response())
     })
     .await
 }
@@ -154,8 +162,13 @@ fn place(head: &str) -> Place {
         let length = match next {
             '"' => quoted_length(rest),
             '(' | ')' | ',' | '-' => 1,
-            '=' | ':' | '<' | '>' | '!' => rest.find(|c| !"=:<>!".contains(c)).unwrap_or(rest.len()),
-            _ => rest.find(|c: char| !is_word(c)).unwrap_or(rest.len()).max(next.len_utf8()),
+            '=' | ':' | '<' | '>' | '!' => {
+                rest.find(|c| !"=:<>!".contains(c)).unwrap_or(rest.len())
+            }
+            _ => rest
+                .find(|c: char| !is_word(c))
+                .unwrap_or(rest.len())
+                .max(next.len_utf8()),
         };
         let token = rest.get(..length).unwrap_or_default();
         let ends_here = at + length == head.len();
@@ -196,12 +209,18 @@ fn quoted_length(text: &str) -> usize {
 }
 
 fn is_closed(token: &str) -> bool {
-    token.len() > 1 && quoted_length(token) == token.len() && token.ends_with('"') && !token.ends_with("\\\"")
+    token.len() > 1
+        && quoted_length(token) == token.len()
+        && token.ends_with('"')
+        && !token.ends_with("\\\"")
 }
 
 fn fields_like(typed: &str) -> Vec<Item> {
     let typed = typed.to_lowercase();
-    let mut found: Vec<&store::Field> = FIELDS.iter().filter(|field| field.path.to_lowercase().contains(&typed)).collect();
+    let mut found: Vec<&store::Field> = FIELDS
+        .iter()
+        .filter(|field| field.path.to_lowercase().contains(&typed))
+        .collect();
     // Those that begin with it come first.
     found.sort_by_key(|field| !field.path.to_lowercase().starts_with(&typed));
     let mut items: Vec<Item> = found
@@ -262,11 +281,14 @@ fn values_like(web: &Web, field: &str, typed: &str) -> Result<Vec<Item>, Failure
     let fits = |value: &str| value.to_lowercase().contains(&typed);
     let known = FIELDS.iter().find(|known| known.path == field);
     if let Some(Kind::Time) = known.map(|field| field.kind) {
-        let hour = super::now().0.saturating_sub(3_600_000_000_000);
+        let hour = crate::app::now().0.saturating_sub(3_600_000_000_000);
         let text = model::Timestamp(hour / 1_000_000_000 * 1_000_000_000).to_string();
-        return Ok(vec![item(&filter::Value::Text(text).to_string(), "an hour ago")]);
+        return Ok(vec![item(
+            &filter::Value::Text(text).to_string(),
+            "an hour ago",
+        )]);
     }
-    let counted = match web.store.facets("", "", &[field], VALUES_MAX) {
+    let counted = match web.store().facets("", "", &[field], VALUES_MAX) {
         Ok(mut found) => found.pop().unwrap_or_default(),
         // Not every field is counted: then there is nothing to offer.
         Err(_) => Vec::new(),
@@ -280,7 +302,10 @@ fn values_like(web: &Web, field: &str, typed: &str) -> Result<Vec<Item>, Failure
         })
         .collect();
     if let Some(Kind::Enum(names)) = known.map(|field| field.kind) {
-        for name in names.iter().filter(|name| !name.ends_with("UNSPECIFIED") && fits(name)) {
+        for name in names
+            .iter()
+            .filter(|name| !name.ends_with("UNSPECIFIED") && fits(name))
+        {
             if !counted.iter().any(|(value, _)| value == name) {
                 items.push(item(&format!("\"{name}\""), "0"));
             }
@@ -328,6 +353,10 @@ mod tests {
     #[test]
     fn fields_that_begin_with_the_word_come_first() {
         assert_eq!(fields_like("sev")[0].text, "severity");
-        assert!(fields_like("sha256").iter().any(|item| item.text == "processes.binary.sha256"));
+        assert!(
+            fields_like("sha256")
+                .iter()
+                .any(|item| item.text == "processes.binary.sha256")
+        );
     }
 }

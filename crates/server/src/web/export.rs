@@ -17,7 +17,7 @@ use model::finding::FindingResult;
 use store::{PAGE_SIZE_MAX, Query};
 use tokio::sync::mpsc;
 
-use super::{Failure, Web, blocking, session::Session, shown, view::View};
+use super::{Failure, Web, session::Session, shown, view::View};
 
 /// Pieces of the file on the way to a slow reader.
 const PIECES_QUEUED_MAX: usize = 4;
@@ -30,17 +30,25 @@ pub(crate) async fn json(
 ) -> Result<Response, Failure> {
     let view = View::parse(&query.unwrap_or_default());
     let begin = "{\"listFindingsResults\":[".to_owned();
-    export(web, view, "application/json", "findings.json", begin, "]}\n", |results, first| {
-        let mut out = String::new();
-        for (index, result) in results.iter().enumerate() {
-            if !(first && index == 0) {
-                out.push(',');
+    export(
+        web,
+        view,
+        "application/json",
+        "findings.json",
+        begin,
+        "]}\n",
+        |results, first| {
+            let mut out = String::new();
+            for (index, result) in results.iter().enumerate() {
+                if !(first && index == 0) {
+                    out.push(',');
+                }
+                out.push('\n');
+                out.push_str(&serde_json::to_string(result).unwrap_or_default());
             }
-            out.push('\n');
-            out.push_str(&serde_json::to_string(result).unwrap_or_default());
-        }
-        out
-    })
+            out
+        },
+    )
     .await
 }
 
@@ -72,9 +80,15 @@ pub(crate) async fn csv(
 ) -> Result<Response, Failure> {
     let view = View::parse(&query.unwrap_or_default());
     let begin = format!("{}\r\n", CSV_HEAD.join(","));
-    export(web, view, "text/csv; charset=utf-8", "findings.csv", begin, "", |results, _| {
-        results.iter().map(csv_line).collect()
-    })
+    export(
+        web,
+        view,
+        "text/csv; charset=utf-8",
+        "findings.csv",
+        begin,
+        "",
+        |results, _| results.iter().map(csv_line).collect(),
+    )
     .await
 }
 
@@ -94,19 +108,19 @@ async fn export(
         page_size: PAGE_SIZE_MAX,
         ..Query::default()
     };
-    let store = Arc::clone(&web.store);
-    let (first, mut query) = blocking(move || {
-        let page = store.list(&query)?;
-        query.page_token.clone_from(&page.next_page_token);
-        Ok((page, query))
-    })
-    .await?;
+    let (first, mut query) = web
+        .blocking(move |web| {
+            let page = web.store().list(&query)?;
+            query.page_token.clone_from(&page.next_page_token);
+            Ok((page, query))
+        })
+        .await?;
     let (sender, receiver) = mpsc::channel(PIECES_QUEUED_MAX);
     tokio::task::spawn_blocking(move || {
         let send = |text: String| sender.blocking_send(Ok(text)).is_ok();
         let mut goes_on = send(begin) && send(write(&first.results, true));
         while goes_on && !query.page_token.is_empty() {
-            match web.store.list(&query) {
+            match web.store().list(&query) {
                 Ok(page) => {
                     goes_on = send(write(&page.results, false));
                     query.page_token = page.next_page_token;
@@ -122,7 +136,10 @@ async fn export(
         let _ = send(end.to_owned());
     });
     let disposition = format!("attachment; filename=\"{file}\"");
-    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, disposition)];
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
     Ok((headers, Body::new(Pieces(receiver))).into_response())
 }
 
@@ -149,7 +166,10 @@ fn csv_line(result: &FindingResult) -> String {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),
     };
-    let binary = finding.processes.first().and_then(|process| process.binary.as_ref());
+    let binary = finding
+        .processes
+        .first()
+        .and_then(|process| process.binary.as_ref());
     let cells = [
         row.name,
         row.category,
@@ -176,7 +196,11 @@ fn csv_line(result: &FindingResult) -> String {
 /// A quoted cell (RFC 4180). One that a spreadsheet would take for a formula is made text by an apostrophe.
 fn csv_cell(text: &str) -> String {
     let text = model::text::escape_terminal(text);
-    let formula = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
+    let formula = if text.starts_with(['=', '+', '-', '@']) {
+        "'"
+    } else {
+        ""
+    };
     format!("\"{formula}{}\"", text.replace('"', "\"\""))
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Json,
     extract::{RawQuery, State},
     response::{IntoResponse, Redirect, Response},
 };
@@ -16,16 +15,17 @@ use store::{
 };
 
 use super::{
-    Failure, Web, blocking,
+    Failure, Web,
     clauses::Clauses,
     frame::{Frame, Notice, Section},
     histogram::{self, Histogram},
-    html, now,
+    html,
     session::Session,
     shown::{self, Row, enum_word},
     text as filters,
     view::{Column, PAGE_SIZES, View},
 };
+use crate::app::now;
 
 /// Values shown of one quick filter.
 const FACET_VALUES_MAX: u32 = 12;
@@ -161,28 +161,40 @@ pub(crate) async fn show(
     }
     let mut frame = web.frame("Findings", Section::Findings, &session).await?;
     frame.notice = notice(&query);
-    blocking(move || html(&page(&web, frame, view, session.may_edit())?)).await
+    web.blocking(move |web| html(&page(web, frame, view, session.may_edit())?))
+        .await
 }
 
 /// What the last change did; the address carries it over the redirect as a word and a number, never as text.
 fn notice(query: &str) -> Option<Notice> {
-    let done = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "done")?.1;
+    let done = form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == "done")?
+        .1;
     let (action, count) = done.split_once(':')?;
     let count: u64 = count.parse().ok()?;
-    let findings = if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") };
+    let findings = if count == 1 {
+        "1 finding".to_owned()
+    } else {
+        format!("{count} findings")
+    };
     let (good, text) = match action {
         "active" => (true, format!("{findings} set active.")),
         "inactive" => (true, format!("{findings} set inactive.")),
         "mute" => (true, format!("{findings} muted.")),
         "unmute" => (true, format!("{findings} unmuted.")),
-        "none" => (false, "Nothing was selected, so nothing was changed.".to_owned()),
+        "none" => (
+            false,
+            "Nothing was selected, so nothing was changed.".to_owned(),
+        ),
         _ => return None,
     };
     Some(Notice { good, text })
 }
 
 fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Failure> {
-    let error = filter::check(&view.q).err().map(|error| query_error(&view.q, &error));
+    let error = filter::check(&view.q)
+        .err()
+        .map(|error| query_error(&view.q, &error));
     let page = match error {
         None => list(web, &view)?,
         Some(_) => store::Page::default(),
@@ -194,14 +206,25 @@ fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Fai
         may_edit,
         facets: facets(web, &view)?,
         histogram: match error {
-            None => histogram::draw(&view, &web.store.histogram("", &view.q, histogram::BARS_MAX)?),
+            None => histogram::draw(
+                &view,
+                &web.store().histogram("", &view.q, histogram::BARS_MAX)?,
+            ),
             Some(_) => None,
         },
         total: page.total_size,
-        heads: view.columns.iter().map(|column| head(&view, *column)).collect(),
+        heads: view
+            .columns
+            .iter()
+            .map(|column| head(&view, *column))
+            .collect(),
         columns: view.columns.clone(),
         mark: mark(&page),
-        rows: page.results.iter().map(|result| shown::row(result, now)).collect(),
+        rows: page
+            .results
+            .iter()
+            .map(|result| shown::row(result, now))
+            .collect(),
         column_choices: Column::ALL
             .iter()
             .filter(|column| **column != Column::Category)
@@ -226,7 +249,7 @@ fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Fai
 }
 
 fn list(web: &Web, view: &View) -> Result<store::Page, Failure> {
-    Ok(web.store.list(&Query {
+    Ok(web.store().list(&Query {
         filter: view.q.clone(),
         order_by: view.order.clone(),
         page_size: u32::try_from(view.n).unwrap_or_default(),
@@ -242,9 +265,9 @@ pub(crate) async fn live(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let view = View::parse(&query.unwrap_or_default());
-    blocking(move || {
-        let page = list(&web, &view)?;
-        Ok(Json(json!({ "mark": mark(&page), "total": page.total_size })).into_response())
+    web.blocking(move |web| {
+        let page = list(web, &view)?;
+        super::json(&json!({ "mark": mark(&page), "total": page.total_size }))
     })
     .await
 }
@@ -257,10 +280,19 @@ fn mark(page: &store::Page) -> String {
         let finding = &result.finding;
         digest.update(&finding.name);
         digest.update(finding.event_time.unwrap_or_default().0.to_be_bytes());
-        digest.update([finding.state as u8, finding.severity as u8, finding.mute as u8]);
+        digest.update([
+            finding.state as u8,
+            finding.severity as u8,
+            finding.mute as u8,
+        ]);
         digest.update(shown::occurrences(finding).to_be_bytes());
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn query_error(query: &str, error: &filter::Error) -> QueryError {
@@ -275,7 +307,11 @@ fn query_error(query: &str, error: &filter::Error) -> QueryError {
     QueryError {
         message: error.message.clone(),
         before: before.to_owned(),
-        at: if at.is_empty() { " ".to_owned() } else { at.to_owned() },
+        at: if at.is_empty() {
+            " ".to_owned()
+        } else {
+            at.to_owned()
+        },
         after: after.to_owned(),
     }
 }
@@ -289,16 +325,28 @@ fn head(view: &View, column: Column) -> Head {
         None if view.order.is_empty() => ("event_time", true),
         None => (view.order.as_str(), false),
     };
-    let sort = (field == Some(by)).then_some(if descending { "descending" } else { "ascending" });
+    let sort = (field == Some(by)).then_some(if descending {
+        "descending"
+    } else {
+        "ascending"
+    });
     Head {
         label: column.label(),
-        class: if column == Column::Count { "number" } else { "" },
+        class: if column == Column::Count {
+            "number"
+        } else {
+            ""
+        },
         href: field.map(|field| {
             let descend = match sort {
                 None => column == Column::EventTime || column == Column::CreateTime,
                 Some(_) => !descending,
             };
-            view.with_order(&if descend { format!("{field} desc") } else { field.to_owned() })
+            view.with_order(&if descend {
+                format!("{field} desc")
+            } else {
+                field.to_owned()
+            })
         }),
         sort,
     }
@@ -316,29 +364,58 @@ fn facets(web: &Web, view: &View) -> Result<Vec<Facet>, Failure> {
         .partition(|facet| !clauses.selected(facet.field, facet.universe).is_empty());
     let fields: Vec<&str> = shared.iter().map(|facet| facet.field).collect();
     let limit = FACET_VALUES_MAX + 1;
-    let mut counts: Vec<(&str, Vec<(String, u64)>)> =
-        fields.iter().copied().zip(web.store.facets("", &filter, &fields, limit)?).collect();
+    let mut counts: Vec<(&str, Vec<(String, u64)>)> = fields
+        .iter()
+        .copied()
+        .zip(web.store().facets("", &filter, &fields, limit)?)
+        .collect();
     for facet in own {
         let others = clauses.without(facet.field).to_string();
-        let mut found = web.store.facets("", &others, &[facet.field], limit)?;
+        let mut found = web.store().facets("", &others, &[facet.field], limit)?;
         counts.push((facet.field, found.pop().unwrap_or_default()));
     }
     Ok(FACETS
         .iter()
         .map(|facet| {
             let found = counts.iter().find(|(field, _)| *field == facet.field);
-            shown_facet(view, &clauses, facet, found.map(|(_, values)| values.as_slice()).unwrap_or_default())
+            shown_facet(
+                view,
+                &clauses,
+                facet,
+                found
+                    .map(|(_, values)| values.as_slice())
+                    .unwrap_or_default(),
+            )
         })
         .collect())
 }
 
-fn shown_facet(view: &View, clauses: &Clauses, facet: &FacetField, found: &[(String, u64)]) -> Facet {
+fn shown_facet(
+    view: &View,
+    clauses: &Clauses,
+    facet: &FacetField,
+    found: &[(String, u64)],
+) -> Facet {
     let selected = clauses.selected(facet.field, facet.universe);
-    let count_of = |value: &str| found.iter().find(|(other, _)| other == value).map_or(0, |(_, count)| *count);
+    let count_of = |value: &str| {
+        found
+            .iter()
+            .find(|(other, _)| other == value)
+            .map_or(0, |(_, count)| *count)
+    };
     let mut values: Vec<(String, u64)> = if facet.universe.is_empty() {
-        found.iter().filter(|(value, _)| !value.is_empty()).take(FACET_VALUES_MAX as usize).cloned().collect()
+        found
+            .iter()
+            .filter(|(value, _)| !value.is_empty())
+            .take(FACET_VALUES_MAX as usize)
+            .cloned()
+            .collect()
     } else {
-        facet.universe.iter().map(|value| ((*value).to_owned(), count_of(value))).collect()
+        facet
+            .universe
+            .iter()
+            .map(|value| ((*value).to_owned(), count_of(value)))
+            .collect()
     };
     for value in &selected {
         if !values.iter().any(|(other, _)| other == value) {
@@ -381,7 +458,10 @@ mod tests {
         let query = r#"severity="HIGH" AND sevrity="LOW""#;
         let error = filter::check(query).unwrap_err();
         let shown = query_error(query, &error);
-        assert_eq!((shown.before.as_str(), shown.at.as_str()), (r#"severity="HIGH" AND "#, "sevrity"));
+        assert_eq!(
+            (shown.before.as_str(), shown.at.as_str()),
+            (r#"severity="HIGH" AND "#, "sevrity")
+        );
         let query = "severity=";
         let shown = query_error(query, &filter::check(query).unwrap_err());
         assert_eq!((shown.before.as_str(), shown.at.as_str()), (query, " "));

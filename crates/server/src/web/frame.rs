@@ -55,7 +55,12 @@ pub(crate) struct NavLink {
 }
 
 impl Frame {
-    pub(crate) fn new(title: impl Into<String>, section: Section, user: Option<User>, watch: Watch) -> Self {
+    pub(crate) fn new(
+        title: impl Into<String>,
+        section: Section,
+        user: Option<User>,
+        watch: Watch,
+    ) -> Self {
         Self {
             title: title.into(),
             section,

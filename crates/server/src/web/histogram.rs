@@ -53,14 +53,25 @@ pub(crate) struct Part {
 }
 
 /// Index in `Bucket::by_severity`, the worst first: it stands at the bottom, where heights compare best.
-const SEVERITIES: [(usize, &str); 5] = [(1, "critical"), (2, "high"), (3, "medium"), (4, "low"), (0, "none")];
+const SEVERITIES: [(usize, &str); 5] = [
+    (1, "critical"),
+    (2, "high"),
+    (3, "medium"),
+    (4, "low"),
+    (0, "none"),
+];
 
 pub(crate) fn draw(view: &View, found: &store::Histogram) -> Option<Histogram> {
     let clauses = Clauses::parse(&view.q);
     let bounds: Vec<(Operator, &str)> = clauses.bounds(FIELD).collect();
     let buckets = padded(found);
     let (first, last) = (buckets.first()?, buckets.last()?);
-    let highest = buckets.iter().map(Bucket::count).max().unwrap_or_default().max(1);
+    let highest = buckets
+        .iter()
+        .map(Bucket::count)
+        .max()
+        .unwrap_or_default()
+        .max(1);
     let end = |bucket: &Bucket| bucket.start.plus_ns(found.width_ns);
     let bars = buckets.iter().enumerate().map(|(index, bucket)| {
         let (from, to) = (bucket.start.to_string(), end(bucket).to_string());
@@ -76,8 +87,13 @@ pub(crate) fn draw(view: &View, found: &store::Histogram) -> Option<Histogram> {
         }
     });
     let bound = |wanted: [Operator; 2]| {
-        let found = bounds.iter().find(|(operator, _)| wanted.contains(operator));
-        found.and_then(|(_, value)| Timestamp::parse(value)).map(field_value).unwrap_or_default()
+        let found = bounds
+            .iter()
+            .find(|(operator, _)| wanted.contains(operator));
+        found
+            .and_then(|(_, value)| Timestamp::parse(value))
+            .map(field_value)
+            .unwrap_or_default()
     };
     Some(Histogram {
         width: buckets.len() * 10,
@@ -87,7 +103,8 @@ pub(crate) fn draw(view: &View, found: &store::Histogram) -> Option<Histogram> {
         from_value: bound([Operator::GreaterOrEqual, Operator::Greater]),
         to_value: bound([Operator::Less, Operator::LessOrEqual]),
         q_without_range: clauses.without_bounds(FIELD).to_string(),
-        clear: (!bounds.is_empty()).then(|| view.with_query(&clauses.without_bounds(FIELD).to_string())),
+        clear: (!bounds.is_empty())
+            .then(|| view.with_query(&clauses.without_bounds(FIELD).to_string())),
         bars: bars.collect(),
     })
 }
@@ -97,7 +114,12 @@ pub(crate) fn bounded(view: &View) -> Option<String> {
     if view.from.is_none() && view.to.is_none() {
         return None;
     }
-    let bound = |value: &Option<String>| value.as_deref().and_then(parse_field).map(|time| time.to_string());
+    let bound = |value: &Option<String>| {
+        value
+            .as_deref()
+            .and_then(parse_field)
+            .map(|time| time.to_string())
+    };
     let (from, to) = (bound(&view.from), bound(&view.to));
     Some(Clauses::parse(&view.q).within(FIELD, from.as_deref(), to.as_deref()))
 }
@@ -135,7 +157,11 @@ fn label(bucket: &Bucket, end: Timestamp) -> String {
     for (index, class) in SEVERITIES {
         let count = bucket.by_severity[index];
         if count > 0 {
-            let word = if class == "none" { "unspecified" } else { class };
+            let word = if class == "none" {
+                "unspecified"
+            } else {
+                class
+            };
             counts.push(format!("{} {word}", grouped(&count.to_string())));
         }
     }
@@ -187,8 +213,13 @@ mod tests {
 
     #[test]
     fn a_bar_leads_to_its_own_hour() {
-        let view = View::parse("q=severity%3D%22HIGH%22+AND+event_time%3C%222027-01-01T00%3A00%3A00Z%22");
-        let drawn = draw(&view, &histogram(&[[0, 3, 0, 0, 1], [0; 5], [0, 0, 1, 0, 0]])).unwrap();
+        let view =
+            View::parse("q=severity%3D%22HIGH%22+AND+event_time%3C%222027-01-01T00%3A00%3A00Z%22");
+        let drawn = draw(
+            &view,
+            &histogram(&[[0, 3, 0, 0, 1], [0; 5], [0, 0, 1, 0, 0]]),
+        )
+        .unwrap();
         assert_eq!(drawn.bars.len(), BARS_MIN);
         let bar = drawn.bars.iter().find(|bar| bar.total == 4).unwrap();
         let address = bar.href.split_once('?').unwrap().1;
@@ -196,7 +227,10 @@ mod tests {
             View::parse(address).q,
             r#"severity="HIGH" AND event_time>="2026-03-01T00:00:00Z" AND event_time<"2026-03-01T01:00:00Z""#
         );
-        assert_eq!(bar.label, "2026-03-01 00:00:00 to 2026-03-01 01:00:00: 3 critical, 1 low");
+        assert_eq!(
+            bar.label,
+            "2026-03-01 00:00:00 to 2026-03-01 01:00:00: 3 critical, 1 low"
+        );
         assert_eq!(drawn.q_without_range, r#"severity="HIGH""#);
     }
 
@@ -207,7 +241,10 @@ mod tests {
             bounded(&view).unwrap(),
             r#"event_time>="2026-03-01T00:00:00Z" AND event_time<"2026-03-01T00:00:30Z""#
         );
-        assert_eq!(bounded(&View::parse("from=yesterday&to=")).unwrap(), super::super::view::DEFAULT_QUERY);
+        assert_eq!(
+            bounded(&View::parse("from=yesterday&to=")).unwrap(),
+            super::super::view::DEFAULT_QUERY
+        );
         assert_eq!(bounded(&View::parse("")), None);
     }
 }

@@ -2,6 +2,17 @@
 
 use std::sync::Arc;
 
+use super::{
+    Failure, Web,
+    frame::{Frame, Section, Watch},
+    html,
+    session::{self, Session},
+    text as filters,
+};
+use crate::{
+    app::{Peer, now},
+    auth,
+};
 use askama::Template;
 use axum::{
     body::Bytes,
@@ -9,14 +20,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use super::{
-    Failure, Web, blocking,
-    frame::{Frame, Section, Watch},
-    html, now,
-    session::{self, Session},
-    text as filters,
-};
-use crate::auth;
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -49,35 +52,41 @@ fn page(error: Option<String>, one_time: &str, next: &str) -> Page {
 
 /// `POST /login`.
 pub(crate) async fn login(State(web): State<Arc<Web>>, form: Form) -> Result<Response, Failure> {
-    let peer = session::peer(&form.parts);
-    let store = Arc::clone(&web.store);
-    let (token, one_time) = (form.get("token").trim().to_owned(), form.get("one_time").to_owned());
-    let limiter = Arc::clone(&web.limiter);
-    let secret = blocking(move || {
-        let found = if !one_time.is_empty() {
-            auth::redeem_login(&store, &one_time)?
-        } else if let Ok(value) = HeaderValue::try_from(format!("Bearer {token}")) {
-            // The API's own check, so a token means the same in both places.
-            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-            let caller = auth::bearer(&store, &limiter, &headers, peer, now()).ok();
-            caller.map(|caller| (caller.name, caller.role))
-        } else {
-            None
-        };
-        Ok(match found {
-            Some((name, role)) => Some(auth::open_session(&store, &name, role)?.secret),
-            None => None,
+    let peer = Peer::of(&form.parts.extensions);
+    let (token, one_time) = (
+        form.get("token").trim().to_owned(),
+        form.get("one_time").to_owned(),
+    );
+    let secret = web
+        .blocking(move |web| {
+            let store = web.store();
+            let found = if !one_time.is_empty() {
+                auth::redeem_login(store, &one_time)?
+            } else if let Ok(value) = HeaderValue::try_from(format!("Bearer {token}")) {
+                // The API's own check, so a token means the same in both places.
+                let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+                let caller = auth::bearer(store, web.app.limiter(), &headers, peer, now()).ok();
+                caller.map(|caller| (caller.name, caller.role))
+            } else {
+                None
+            };
+            Ok(match found {
+                Some((name, role)) => Some(auth::open_session(store, &name, role)?.secret),
+                None => None,
+            })
         })
-    })
-    .await?;
+        .await?;
     let next = session::local(form.get("next"));
     match secret {
         Some(secret) => Ok((
-            [(header::SET_COOKIE, session::set_cookie(web.tls, Some(&secret)))],
+            [(
+                header::SET_COOKIE,
+                session::set_cookie(web.pages.tls, Some(&secret)),
+            )],
             Redirect::to(next),
         )
             .into_response()),
-        None if web.limiter.failed(peer, now()) => {
+        None if web.app.limiter().failed(peer, now()) => {
             let error = if form.get("one_time").is_empty() {
                 "That token is not valid (any more)."
             } else {
@@ -86,16 +95,22 @@ pub(crate) async fn login(State(web): State<Arc<Web>>, form: Form) -> Result<Res
             let page = page(Some(error.to_owned()), "", next);
             Ok((StatusCode::UNAUTHORIZED, html(&page)?).into_response())
         }
-        None => Err(Failure::TooMany("Too many failed tries from this address. Wait a minute.".to_owned())),
+        None => Err(Failure::TooMany(
+            "Too many failed tries from this address. Wait a minute.".to_owned(),
+        )),
     }
 }
 
 /// `POST /logout`.
-pub(crate) async fn logout(State(web): State<Arc<Web>>, session: Session, form: Form) -> Result<Response, Failure> {
+pub(crate) async fn logout(
+    State(web): State<Arc<Web>>,
+    session: Session,
+    form: Form,
+) -> Result<Response, Failure> {
     session.check_csrf(form.get("csrf"))?;
-    let store = Arc::clone(&web.store);
-    blocking(move || Ok(auth::session_end(&store, session.secret())?)).await?;
-    let cookie = [(header::SET_COOKIE, session::set_cookie(web.tls, None))];
+    web.blocking(move |web| Ok(auth::session_end(web.store(), session.secret())?))
+        .await?;
+    let cookie = [(header::SET_COOKIE, session::set_cookie(web.pages.tls, None))];
     Ok((cookie, Redirect::to("/login")).into_response())
 }
 
@@ -114,7 +129,10 @@ impl Fields {
     }
 
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -140,13 +158,20 @@ impl FromRequest<Arc<Web>> for Form {
 
     async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        let site = parts
+            .headers
+            .get("sec-fetch-site")
+            .and_then(|value| value.to_str().ok());
         if !matches!(site, None | Some("same-origin" | "none")) {
-            return Err(Failure::Forbidden("A form of another site is not taken.".to_owned()));
+            return Err(Failure::Forbidden(
+                "A form of another site is not taken.".to_owned(),
+            ));
         }
         let body = Bytes::from_request(Request::from_parts(parts.clone(), body), web)
             .await
-            .map_err(|_| Failure::Bad("The form is too large, or did not arrive whole.".to_owned()))?;
+            .map_err(|_| {
+                Failure::Bad("The form is too large, or did not arrive whole.".to_owned())
+            })?;
         Ok(Self {
             parts,
             fields: Fields::parse(&body),

@@ -18,6 +18,7 @@ mod login;
 mod response;
 mod session;
 mod shown;
+#[expect(unreachable_pub, reason = "what makes filters makes public items")]
 mod text;
 mod tree;
 mod view;
@@ -34,30 +35,36 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use model::Timestamp;
 use store::Store;
 
+use self::text as filters;
 use self::{
     frame::{Frame, Section, Watch},
     session::Session,
 };
-use crate::auth::Limiter;
-use self::text as filters;
+use crate::{
+    app::App,
+    status::{Code, Status},
+};
 
-/// What the pages work on.
-pub struct Web {
-    /// Findings, sessions, audit log.
-    pub store: Arc<Store>,
-    /// Counts failed logins; shared with the API.
-    pub limiter: Arc<Limiter>,
+/// What the pages need besides what they share with the API.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
     /// The server speaks TLS, so cookies may say `Secure`.
     pub tls: bool,
     /// Which detectors run, for the threat findings index.
     pub detectors: detect::Settings,
 }
 
-/// All pages. The caller gives each request a `ConnectInfo<SocketAddr>` extension.
-pub fn router(web: Arc<Web>) -> Router {
+/// What all pages work on.
+pub(crate) struct Web {
+    app: App,
+    pages: Pages,
+}
+
+/// All pages. Requests carry a [`crate::app::Peer`].
+pub fn router(app: App, pages: Pages) -> Router {
+    let web = Arc::new(Web { app, pages });
     Router::new()
         .route("/", get(async || Redirect::to("/findings")))
         .route("/login", get(login::form).post(login::login))
@@ -94,13 +101,34 @@ async fn secure(request: Request, next: Next) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        "cross-origin-opener-policy",
+        HeaderValue::from_static("same-origin"),
+    );
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("same-origin"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
 impl Web {
+    pub(crate) fn store(&self) -> &Store {
+        self.app.service().store()
+    }
+
+    /// Runs what works on the store on a thread that may block, as one of the bounded number that API calls share.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let web = Arc::clone(self);
+        self.app.blocking(move |_| Ok(work(&web))).await?
+    }
+
     /// The common part of a page for this session.
     pub(crate) async fn frame(
         self: &Arc<Self>,
@@ -108,10 +136,17 @@ impl Web {
         section: Section,
         session: &Session,
     ) -> Result<Frame, Failure> {
-        let web = Arc::clone(self);
         let user = session.user();
         let title = title.to_owned();
-        blocking(move || Ok(Frame::new(title, section, Some(user), coverage::watch(&web.store)?))).await
+        self.blocking(move |web| {
+            Ok(Frame::new(
+                title,
+                section,
+                Some(user),
+                coverage::watch(web.store())?,
+            ))
+        })
+        .await
     }
 }
 
@@ -156,6 +191,18 @@ impl From<askama::Error> for Failure {
     }
 }
 
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        match status.code {
+            Code::NotFound => Self::NotFound(status.message),
+            Code::PermissionDenied | Code::Unauthenticated => Self::Forbidden(status.message),
+            Code::ResourceExhausted => Self::TooMany(status.message),
+            Code::Internal => Self::Internal,
+            _ => Self::Bad(status.message),
+        }
+    }
+}
+
 fn internal(error: &dyn std::error::Error) -> Failure {
     tracing::error!(error = %error, "a page failed: {error}");
     Failure::Internal
@@ -167,7 +214,6 @@ struct ErrorPage {
     frame: Frame,
     message: String,
 }
-
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -197,17 +243,14 @@ impl IntoResponse for Failure {
     }
 }
 
+fn json(value: &impl serde::Serialize) -> Result<Response, Failure> {
+    Ok((
+        [(header::CONTENT_TYPE, "application/json")],
+        serde_json::to_string(value)?,
+    )
+        .into_response())
+}
+
 fn html(page: &impl Template) -> Result<Response, Failure> {
     Ok(Html(page.render()?).into_response())
-}
-
-/// Runs what works on the store on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(internal(&error)))
-}
-
-fn now() -> Timestamp {
-    Timestamp::from(std::time::SystemTime::now())
 }

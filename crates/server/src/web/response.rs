@@ -27,18 +27,35 @@ const STOP: &str = "End it, once the evidence is safe.";
 
 /// Commands for the finding's container. Empty when it is not about a container.
 pub(crate) fn commands(finding: &Finding) -> Response {
-    let property = |key: &str| finding.source_properties.get(key).and_then(Value::as_str).unwrap_or_default();
+    let property = |key: &str| {
+        finding
+            .source_properties
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let id = property("Container_Id");
-    if id.is_empty() || ![id, property("Pod_Name"), property("Pod_Namespace")].into_iter().all(is_one_line) {
+    if id.is_empty()
+        || ![id, property("Pod_Name"), property("Pod_Namespace")]
+            .into_iter()
+            .all(is_one_line)
+    {
         return Response::default();
     }
     let engine = property("Container_Engine");
-    let pid = finding.source_properties.get("Host_Pid").and_then(Value::as_u64);
+    let pid = finding
+        .source_properties
+        .get("Host_Pid")
+        .and_then(Value::as_u64);
     let mut response = match engine {
         "podman" => like_docker("Podman", "podman", id),
         "docker" => like_docker("Docker", "docker", id),
         "containerd" => {
-            let namespace = if property("Pod_Name").is_empty() { "default" } else { "k8s.io" };
+            let namespace = if property("Pod_Name").is_empty() {
+                "default"
+            } else {
+                "k8s.io"
+            };
             containerd(namespace, id, pid)
         }
         "runc" => runc(id, pid),
@@ -61,10 +78,19 @@ fn like_docker(engine: &'static str, program: &str, id: &str) -> Response {
         engine,
         commands: vec![
             step(FREEZE, format!("{program} pause {quoted}")),
-            step(INSPECT, format!("{program} inspect {quoted} > {file}-inspect.json")),
-            step(LOGS, format!("{program} logs --timestamps {quoted} > {file}.log 2>&1")),
+            step(
+                INSPECT,
+                format!("{program} inspect {quoted} > {file}-inspect.json"),
+            ),
+            step(
+                LOGS,
+                format!("{program} logs --timestamps {quoted} > {file}.log 2>&1"),
+            ),
             step(CHANGES, format!("{program} diff {quoted}")),
-            step(FILES, format!("{program} export --output {file}.tar {quoted}")),
+            step(
+                FILES,
+                format!("{program} export --output {file}.tar {quoted}"),
+            ),
             step(STOP, format!("{program} kill {quoted}")),
         ],
     }
@@ -75,11 +101,17 @@ fn containerd(namespace: &str, id: &str, pid: Option<u64>) -> Response {
     let ctr = format!("ctr --namespace {namespace}");
     let mut commands = vec![
         step(FREEZE, format!("{ctr} tasks pause {quoted}")),
-        step(INSPECT, format!("{ctr} containers info {quoted} > {file}-info.json")),
+        step(
+            INSPECT,
+            format!("{ctr} containers info {quoted} > {file}-info.json"),
+        ),
         step(PROCESSES, format!("{ctr} tasks ps {quoted}")),
     ];
     commands.extend(files_of(pid, &file));
-    commands.push(step(STOP, format!("{ctr} tasks kill --signal SIGKILL {quoted}")));
+    commands.push(step(
+        STOP,
+        format!("{ctr} tasks kill --signal SIGKILL {quoted}"),
+    ));
     Response {
         engine: "containerd",
         commands,
@@ -105,8 +137,14 @@ fn crio(id: &str, pid: Option<u64>) -> Response {
     let (quoted, file) = (quote(id), quote(&short(id)));
     let mut commands = vec![
         step(FREEZE, format!("runc --root /run/runc pause {quoted}")),
-        step(INSPECT, format!("crictl inspect {quoted} > {file}-inspect.json")),
-        step(LOGS, format!("crictl logs --timestamps {quoted} > {file}.log 2>&1")),
+        step(
+            INSPECT,
+            format!("crictl inspect {quoted} > {file}-inspect.json"),
+        ),
+        step(
+            LOGS,
+            format!("crictl logs --timestamps {quoted} > {file}.log 2>&1"),
+        ),
     ];
     commands.extend(files_of(pid, &file));
     commands.push(step(STOP, format!("crictl stop --timeout 0 {quoted}")));
@@ -125,10 +163,16 @@ fn bare(pid: Option<u64>) -> Response {
             "See whether the process is still there, and that the pid is still its own.",
             format!("ps -o pid,lstart,user,args -p {pid}"),
         ),
-        step("Stop the process where it stands.", format!("kill -STOP {pid}")),
+        step(
+            "Stop the process where it stands.",
+            format!("kill -STOP {pid}"),
+        ),
     ];
     commands.extend(files_of(Some(pid), "container"));
-    commands.push(step("End the process, once the evidence is safe.", format!("kill -KILL {pid}")));
+    commands.push(step(
+        "End the process, once the evidence is safe.",
+        format!("kill -KILL {pid}"),
+    ));
     Response {
         engine: "no known engine",
         commands,
@@ -145,8 +189,17 @@ fn files_of(pid: Option<u64>, file: &str) -> Option<Command> {
 }
 
 fn kubernetes(response: &mut Response, finding: &Finding) {
-    let property = |key: &str| finding.source_properties.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (namespace, pod) = (quote(property("Pod_Namespace")), quote(property("Pod_Name")));
+    let property = |key: &str| {
+        finding
+            .source_properties
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (namespace, pod) = (
+        quote(property("Pod_Namespace")),
+        quote(property("Pod_Name")),
+    );
     let name = property("Container_Name");
     let container = if name.is_empty() || !is_one_line(name) {
         String::new()
@@ -170,7 +223,11 @@ fn kubernetes(response: &mut Response, finding: &Finding) {
 }
 
 fn short(id: &str) -> String {
-    let safe: String = id.chars().filter(|character| character.is_ascii_alphanumeric()).take(12).collect();
+    let safe: String = id
+        .chars()
+        .filter(|character| character.is_ascii_alphanumeric())
+        .take(12)
+        .collect();
     format!("container-{safe}")
 }
 
@@ -196,7 +253,9 @@ mod tests {
     fn finding(properties: &[(&str, &str)]) -> Finding {
         let mut finding = Finding::default();
         for (key, value) in properties {
-            finding.source_properties.insert((*key).to_owned(), (*value).into());
+            finding
+                .source_properties
+                .insert((*key).to_owned(), (*value).into());
         }
         finding
     }
@@ -204,8 +263,15 @@ mod tests {
     #[test]
     fn every_engine_freezes_before_it_stops() {
         for engine in ["podman", "docker", "containerd", "runc", "crio"] {
-            let response = commands(&finding(&[("Container_Id", "abc123"), ("Container_Engine", engine)]));
-            let lines: Vec<&str> = response.commands.iter().map(|command| command.line.as_str()).collect();
+            let response = commands(&finding(&[
+                ("Container_Id", "abc123"),
+                ("Container_Engine", engine),
+            ]));
+            let lines: Vec<&str> = response
+                .commands
+                .iter()
+                .map(|command| command.line.as_str())
+                .collect();
             assert!(lines.first().unwrap().contains("pause abc123"), "{lines:?}");
             assert!(lines.last().unwrap().contains("abc123"), "{lines:?}");
         }
@@ -213,10 +279,19 @@ mod tests {
 
     #[test]
     fn a_hostile_id_stays_one_word_or_there_are_no_commands() {
-        let response = commands(&finding(&[("Container_Id", "a'; rm -rf / #"), ("Container_Engine", "docker")]));
-        assert_eq!(response.commands[0].line, r"docker pause 'a'\''; rm -rf / #'");
+        let response = commands(&finding(&[
+            ("Container_Id", "a'; rm -rf / #"),
+            ("Container_Engine", "docker"),
+        ]));
+        assert_eq!(
+            response.commands[0].line,
+            r"docker pause 'a'\''; rm -rf / #'"
+        );
         for id in ["a\nreboot", "a\u{202e}b", ""] {
-            let response = commands(&finding(&[("Container_Id", id), ("Container_Engine", "docker")]));
+            let response = commands(&finding(&[
+                ("Container_Id", id),
+                ("Container_Engine", "docker"),
+            ]));
             assert_eq!(response.commands, []);
         }
     }

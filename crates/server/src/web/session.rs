@@ -1,20 +1,20 @@
 //! Who is signed in: the session cookie, what the role allows, and the token that every form carries.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Failure, Web, blocking, frame::User};
-use crate::auth::{self, Caller, Role};
+use super::{Failure, Web, frame::User};
+use crate::{
+    app::Peer,
+    auth::{self, Caller, Role},
+};
 
 /// A signed-in user.
 #[derive(Clone)]
@@ -46,7 +46,8 @@ impl Session {
             Ok(())
         } else {
             Err(Failure::Forbidden(
-                "The form was not one of this session: go back, reload the page, try again.".to_owned(),
+                "The form was not one of this session: go back, reload the page, try again."
+                    .to_owned(),
             ))
         }
     }
@@ -83,23 +84,17 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Where a request comes from.
-pub(crate) fn peer(parts: &Parts) -> IpAddr {
-    parts
-        .extensions
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())
-}
-
 impl FromRequestParts<Arc<Web>> for Session {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Response> {
-        let peer = peer(parts);
-        if let Some(secret) = cookie(&parts.headers, cookie_name(web.tls)).map(str::to_owned) {
-            let store = Arc::clone(&web.store);
+        let peer = Peer::of(&parts.extensions);
+        if let Some(secret) = cookie(&parts.headers, cookie_name(web.pages.tls)).map(str::to_owned)
+        {
             let presented = secret.clone();
-            let found = blocking(move || Ok(auth::session(&store, &presented)?)).await;
+            let found = web
+                .blocking(move |web| Ok(auth::session(web.store(), &presented)?))
+                .await;
             if let Some((name, role)) = found.map_err(IntoResponse::into_response)? {
                 let caller = Caller { name, role, peer };
                 return Ok(Self { caller, secret });
@@ -110,7 +105,10 @@ impl FromRequestParts<Arc<Web>> for Session {
 }
 
 fn not_signed_in(parts: &Parts) -> Response {
-    let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    let site = parts
+        .headers
+        .get("sec-fetch-site")
+        .and_then(|value| value.to_str().ok());
     if parts.method == "GET" && site == Some("cross-site") {
         // A link on another site does not carry a SameSite=Strict cookie; asking again from here does.
         return Html("<!doctype html><html lang=\"en\"><meta http-equiv=\"refresh\" content=\"0\"><title>Hullwatch</title>")
@@ -131,7 +129,9 @@ pub(crate) fn local(address: &str) -> &str {
         address.strip_prefix(prefix).is_some_and(|rest| {
             prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['?', '/'])
         })
-    }) && address.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    }) && address
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if fine { address } else { "/findings" }
 }
 
@@ -141,10 +141,23 @@ mod tests {
 
     #[test]
     fn only_own_pages_are_gone_to_after_a_form() {
-        for bad in ["//evil.test/", "https://evil.test/", "/\\evil.test", "/findings\r\nx: y", "", "/findingsx", "/logout"] {
+        for bad in [
+            "//evil.test/",
+            "https://evil.test/",
+            "/\\evil.test",
+            "/findings\r\nx: y",
+            "",
+            "/findingsx",
+            "/logout",
+        ] {
             assert_eq!(local(bad), "/findings", "{bad:?}");
         }
-        for good in ["/findings?q=a%22", "/finding/organizations/1/x", "/index/sensor_lost", "/coverage"] {
+        for good in [
+            "/findings?q=a%22",
+            "/finding/organizations/1/x",
+            "/index/sensor_lost",
+            "/coverage",
+        ] {
             assert_eq!(local(good), good);
         }
     }
@@ -152,7 +165,10 @@ mod tests {
     #[test]
     fn the_right_cookie_is_found_among_others() {
         let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, "a=b; hullwatch-x=1; hullwatch=secret".parse().unwrap());
+        headers.append(
+            header::COOKIE,
+            "a=b; hullwatch-x=1; hullwatch=secret".parse().unwrap(),
+        );
         assert_eq!(cookie(&headers, "hullwatch"), Some("secret"));
         assert_eq!(cookie(&headers, "__Host-hullwatch"), None);
     }

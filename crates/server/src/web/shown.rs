@@ -157,8 +157,12 @@ pub(crate) fn row(result: &FindingResult, now: Timestamp) -> Row {
             result.resource.display_name.clone()
         },
         resource_name: finding.resource_name.clone(),
-        container: container.map(|container| container.name.clone()).unwrap_or_default(),
-        image: container.map(|container| container.uri.clone()).unwrap_or_default(),
+        container: container
+            .map(|container| container.name.clone())
+            .unwrap_or_default(),
+        image: container
+            .map(|container| container.uri.clone())
+            .unwrap_or_default(),
         event_time: when(finding.event_time, now),
         create_time: when(finding.create_time, now),
         first_seen: when(first_seen(finding), now),
@@ -173,26 +177,44 @@ pub(crate) fn row(result: &FindingResult, now: Timestamp) -> Row {
             .as_ref()
             .map(|attack| attack.primary_techniques.join(", "))
             .unwrap_or_default(),
-        marks: marks.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", "),
+        marks: marks
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 
 /// The file that a finding is about, for a table cell.
 fn what(finding: &Finding) -> String {
     let Some(process) = finding.processes.first() else {
-        return finding.files.first().map(|file| file.path.clone()).unwrap_or_default();
+        return finding
+            .files
+            .first()
+            .map(|file| file.path.clone())
+            .unwrap_or_default();
     };
-    let file = process.script.as_ref().or(process.libraries.first()).or(process.binary.as_ref());
+    let file = process
+        .script
+        .as_ref()
+        .or(process.libraries.first())
+        .or(process.binary.as_ref());
     file.map(|file| file.path.clone()).unwrap_or_default()
 }
 
 /// How often the fact was seen.
 pub(crate) fn occurrences(finding: &Finding) -> u64 {
-    finding.source_properties.get(store::OCCURRENCES).and_then(Value::as_u64).unwrap_or(1)
+    finding
+        .source_properties
+        .get(store::OCCURRENCES)
+        .and_then(Value::as_u64)
+        .unwrap_or(1)
 }
 
 pub(crate) fn first_seen(finding: &Finding) -> Option<Timestamp> {
-    let text = finding.source_properties.get(store::FIRST_SEEN).and_then(Value::as_str);
+    let text = finding
+        .source_properties
+        .get(store::FIRST_SEEN)
+        .and_then(Value::as_str);
     text.and_then(Timestamp::parse).or(finding.create_time)
 }
 
@@ -211,6 +233,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_its_path() {
-        assert_eq!(finding_href("organizations/1/../x?y#z"), "/finding/organizations/1/../x%3Fy%23z");
+        assert_eq!(
+            finding_href("organizations/1/../x?y#z"),
+            "/finding/organizations/1/../x%3Fy%23z"
+        );
     }
 }

@@ -29,13 +29,20 @@ pub(crate) fn plain(text: impl Display, _: &dyn Values) -> askama::Result<String
 
 /// At most so many characters of a text, for a table cell. The whole text is on the finding's own page.
 #[askama::filter_fn]
-pub(crate) fn clip(text: impl Display, _: &dyn Values, characters_max: usize) -> askama::Result<String> {
+pub(crate) fn clip(
+    text: impl Display,
+    _: &dyn Values,
+    characters_max: usize,
+) -> askama::Result<String> {
     Ok(clipped(&text.to_string(), characters_max))
 }
 
 /// The beginning and the rest of a text that is too long to be shown at once.
 #[askama::filter_fn]
-pub(crate) fn split_long(text: impl Display, _: &dyn Values) -> askama::Result<Option<(String, String)>> {
+pub(crate) fn split_long(
+    text: impl Display,
+    _: &dyn Values,
+) -> askama::Result<Option<(String, String)>> {
     let text = text.to_string();
     if text.len() <= FOLD_BYTES {
         return Ok(None);
@@ -116,14 +123,25 @@ mod tests {
         ] {
             for keep_lines in [false, true] {
                 let html = markup(hostile, keep_lines);
-                let text = html.replace("<span class=\"ctl\">", "").replace("</span>", "");
+                let text = html
+                    .replace("<span class=\"ctl\">", "")
+                    .replace("</span>", "");
                 assert!(!text.contains(['<', '>', '"', '\'']), "{html}");
-                let kept: Vec<char> = text.chars().filter(|c| escape_terminal(&c.to_string()) != c.to_string()).collect();
-                assert!(kept.iter().all(|c| keep_lines && "\n\t".contains(*c)), "{html:?}");
+                let kept: Vec<char> = text
+                    .chars()
+                    .filter(|c| escape_terminal(&c.to_string()) != c.to_string())
+                    .collect();
+                assert!(
+                    kept.iter().all(|c| keep_lines && "\n\t".contains(*c)),
+                    "{html:?}"
+                );
             }
         }
         assert_eq!(markup("größe 文 /bin/ls", false), "größe 文 /bin/ls");
-        assert_eq!(markup("a\u{202e}b", false), "a<span class=\"ctl\">\\u{202e}</span>b");
+        assert_eq!(
+            markup("a\u{202e}b", false),
+            "a<span class=\"ctl\">\\u{202e}</span>b"
+        );
     }
 
     #[test]

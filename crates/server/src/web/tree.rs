@@ -98,12 +98,22 @@ pub(crate) fn draw(finding: &Finding, others: &[&Finding]) -> Tree {
             parent = Some(key);
         }
     }
-    let mut roots: Vec<&Key> = nodes.iter().filter(|(_, node)| !node.has_parent).map(|(key, _)| key).collect();
+    let mut roots: Vec<&Key> = nodes
+        .iter()
+        .filter(|(_, node)| !node.has_parent)
+        .map(|(key, _)| key)
+        .collect();
     roots.sort();
     for root in roots {
         tree.place(&nodes, root, 0, None, finding);
     }
-    tree.width = tree.boxes.iter().map(|node| node.x + node.width).max().unwrap_or_default() + MARGIN;
+    tree.width = tree
+        .boxes
+        .iter()
+        .map(|node| node.x + node.width)
+        .max()
+        .unwrap_or_default()
+        + MARGIN;
     tree.height = tree.boxes.len() * ROW_HEIGHT;
     tree
 }
@@ -148,15 +158,32 @@ impl Tree {
             return;
         };
         let process = node.process;
-        let others: Vec<&&Finding> = node.found.iter().filter(|found| found.name != finding.name).collect();
-        let flag: Vec<&str> = node.found.iter().map(|found| found.category.as_str()).collect();
+        let others: Vec<&&Finding> = node
+            .found
+            .iter()
+            .filter(|found| found.name != finding.name)
+            .collect();
+        let flag: Vec<&str> = node
+            .found
+            .iter()
+            .map(|found| found.category.as_str())
+            .collect();
         let class = match (node.is_subject, others.is_empty()) {
             (true, _) => "here",
             (false, false) => "other",
             (false, true) => "",
         };
-        let at = self.add(depth, parent, class, label(process), command(process), flag.join(" · "));
-        if let (Some(last), false, Some(other)) = (self.boxes.last_mut(), node.is_subject, others.first()) {
+        let at = self.add(
+            depth,
+            parent,
+            class,
+            label(process),
+            command(process),
+            flag.join(" · "),
+        );
+        if let (Some(last), false, Some(other)) =
+            (self.boxes.last_mut(), node.is_subject, others.first())
+        {
             last.href = Some(finding_href(&other.name));
         }
         if node.is_subject {
@@ -168,7 +195,14 @@ impl Tree {
                 } else {
                     format!("sha256 {}", file.sha256)
                 };
-                self.add(depth + 1, Some(at), "file", format!("{word} {}", file.path), hash, String::new());
+                self.add(
+                    depth + 1,
+                    Some(at),
+                    "file",
+                    format!("{word} {}", file.path),
+                    hash,
+                    String::new(),
+                );
             }
         }
         for child in &node.children {
@@ -193,7 +227,11 @@ impl Tree {
         let flag = clipped(&flag, LABEL_CHARACTERS_MAX);
         // Widths of the fonts' characters, rounded up: text cannot be measured here.
         let label_width = label.chars().count() * 8;
-        let flag_width = if flag.is_empty() { 0 } else { flag.chars().count() * 7 + 16 };
+        let flag_width = if flag.is_empty() {
+            0
+        } else {
+            flag.chars().count() * 7 + 16
+        };
         let width = (label_width + flag_width).max(command.chars().count() * 15 / 2) + 24;
         if let Some((from_x, from_y)) = parent {
             let middle = y + BOX_HEIGHT / 2;
@@ -226,7 +264,10 @@ fn key(process: &Process) -> Key {
 }
 
 fn path(process: &Process) -> &str {
-    process.binary.as_ref().map_or(&process.name, |file| &file.path)
+    process
+        .binary
+        .as_ref()
+        .map_or(&process.name, |file| &file.path)
 }
 
 fn label(process: &Process) -> String {
@@ -234,7 +275,11 @@ fn label(process: &Process) -> String {
         0 => "root".to_owned(),
         user => format!("user {user}"),
     };
-    let name = if process.name.is_empty() { path(process) } else { &process.name };
+    let name = if process.name.is_empty() {
+        path(process)
+    } else {
+        &process.name
+    };
     format!("{name}  pid {}  {user}", process.pid)
 }
 
@@ -265,7 +310,10 @@ mod tests {
         Finding {
             name: name.to_owned(),
             category: format!("category of {name}"),
-            processes: chain.iter().map(|(pid, path)| process(*pid, path)).collect(),
+            processes: chain
+                .iter()
+                .map(|(pid, path)| process(*pid, path))
+                .collect(),
             ..Finding::default()
         }
     }
@@ -275,7 +323,11 @@ mod tests {
         let this = finding("this", &[(9, "/tmp/x"), (5, "/bin/sh"), (1, "/init")]);
         let other = finding("other", &[(8, "/tmp/y"), (5, "/bin/sh"), (1, "/init")]);
         let tree = draw(&this, &[&other]);
-        let rows: Vec<_> = tree.boxes.iter().map(|node| (node.label.as_str(), node.x, node.class)).collect();
+        let rows: Vec<_> = tree
+            .boxes
+            .iter()
+            .map(|node| (node.label.as_str(), node.x, node.class))
+            .collect();
         assert_eq!(
             rows,
             [
@@ -293,7 +345,9 @@ mod tests {
     fn reused_pids_do_not_close_a_circle_and_there_is_an_end_to_drawing() {
         let this = finding("this", &[(1, "a"), (2, "b"), (1, "a"), (2, "b")]);
         assert_eq!(draw(&this, &[]).boxes.len(), 2);
-        let many: Vec<Finding> = (0..200).map(|n| finding(&format!("f{n}"), &[(n + 10, "/x")])).collect();
+        let many: Vec<Finding> = (0..200)
+            .map(|n| finding(&format!("f{n}"), &[(n + 10, "/x")]))
+            .collect();
         let tree = draw(&this, &many.iter().collect::<Vec<_>>());
         assert_eq!(tree.boxes.len(), NODES_MAX);
         assert!(tree.more > 0);

@@ -149,14 +149,22 @@ impl View {
                 "q" => view.q = value.trim().to_owned(),
                 "order" => view.order = value.into_owned(),
                 "col" => chosen.extend(value.split(',').map(str::to_owned)),
-                "n" => view.n = value.parse().ok().filter(|n| PAGE_SIZES.contains(n)).unwrap_or(view.n),
+                "n" => {
+                    view.n = value
+                        .parse()
+                        .ok()
+                        .filter(|n| PAGE_SIZES.contains(n))
+                        .unwrap_or(view.n)
+                }
                 "page" => view.page = value.into_owned(),
                 "from" => view.from = Some(value.into_owned()),
                 "to" => view.to = Some(value.into_owned()),
                 _ => {}
             }
         }
-        let is_chosen = |column: &Column| *column == Column::Category || chosen.iter().any(|key| key == column.key());
+        let is_chosen = |column: &Column| {
+            *column == Column::Category || chosen.iter().any(|key| key == column.key())
+        };
         view.columns = if chosen.is_empty() {
             Column::DEFAULT.to_vec()
         } else {
@@ -184,7 +192,12 @@ impl View {
 
     /// Everything that matches, as a file.
     pub(crate) fn export(&self, kind: &str) -> String {
-        self.at(&format!("/findings/export.{kind}"), &self.q, &self.order, "")
+        self.at(
+            &format!("/findings/export.{kind}"),
+            &self.q,
+            &self.order,
+            "",
+        )
     }
 
     /// The same query with the default columns.
@@ -263,7 +276,10 @@ mod tests {
     #[test]
     fn what_is_wrong_becomes_the_default() {
         let view = View::parse("n=1000000&col=nonsense&order=x");
-        assert_eq!((view.n, view.columns.as_slice()), (PAGE_SIZES[0], [Column::Category].as_slice()));
+        assert_eq!(
+            (view.n, view.columns.as_slice()),
+            (PAGE_SIZES[0], [Column::Category].as_slice())
+        );
         assert_eq!(view.q, DEFAULT_QUERY);
     }
 }

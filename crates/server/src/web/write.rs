@@ -1,20 +1,109 @@
-//! Changes made from the pages: state, mute, security marks.
+//! Changes made from the pages: state, mute, security marks. The store writes each into the audit log.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use model::finding::{Mute, State as FindingState};
+use store::Change;
 
-use super::{Failure, Web, login::Form, session::Session};
+use super::{
+    Failure, Web,
+    login::Form,
+    session::{self, Session},
+    shown::finding_href,
+};
+use crate::app::now;
 
-/// `POST /findings/actions`.
-pub(crate) async fn actions(State(_web): State<Arc<Web>>, session: Session, form: Form) -> Result<Response, Failure> {
+/// Findings changed by one form. The largest page of the table is smaller.
+const NAMES_MAX: usize = 500;
+
+/// Who may, and with a form of ours.
+fn check(session: &Session, form: &Form) -> Result<(), Failure> {
     session.check_csrf(form.get("csrf"))?;
-    let _ = form.all("name").count();
-    Err(Failure::NotFound("Not there yet.".to_owned()))
+    if session.may_edit() {
+        Ok(())
+    } else {
+        Err(Failure::Forbidden(format!(
+            "Your role is {}; changing findings takes the role editor.",
+            session.caller.role.name()
+        )))
+    }
 }
 
-/// `POST /findings/marks`.
-pub(crate) async fn marks(State(_web): State<Arc<Web>>, session: Session, form: Form) -> Result<Response, Failure> {
-    session.check_csrf(form.get("csrf"))?;
-    Err(Failure::NotFound("Not there yet.".to_owned()))
+/// `POST /findings/actions`: one change to each finding named.
+pub(crate) async fn actions(
+    State(web): State<Arc<Web>>,
+    session: Session,
+    form: Form,
+) -> Result<Response, Failure> {
+    check(&session, &form)?;
+    let names: Vec<String> = form
+        .all("name")
+        .take(NAMES_MAX + 1)
+        .map(str::to_owned)
+        .collect();
+    if names.len() > NAMES_MAX {
+        return Err(Failure::Bad(format!(
+            "At most {NAMES_MAX} findings are changed at a time."
+        )));
+    }
+    let action = form.get("action").to_owned();
+    let done = if names.is_empty() {
+        "none:0".to_owned()
+    } else {
+        format!("{action}:{}", names.len())
+    };
+    web.blocking(move |web| {
+        let change = Change {
+            who: &session.caller.name,
+            now: now(),
+        };
+        let store = web.store();
+        for name in &names {
+            match action.as_str() {
+                "active" => store.set_state(name, FindingState::Active, change),
+                "inactive" => store.set_state(name, FindingState::Inactive, change),
+                "mute" => store.set_mute(name, Mute::Muted, change),
+                "unmute" => store.set_mute(name, Mute::Unmuted, change),
+                _ => return Err(Failure::Bad("There is no such action.".to_owned())),
+            }?;
+        }
+        Ok(())
+    })
+    .await?;
+    let back = session::local(form.get("back"));
+    let joint = if back.contains('?') { '&' } else { '?' };
+    Ok(Redirect::to(&format!("{back}{joint}done={done}")).into_response())
+}
+
+/// `POST /findings/marks`: sets or removes one security mark.
+pub(crate) async fn marks(
+    State(web): State<Arc<Web>>,
+    session: Session,
+    form: Form,
+) -> Result<Response, Failure> {
+    check(&session, &form)?;
+    let (name, key) = (
+        form.get("name").to_owned(),
+        form.get("key").trim().to_owned(),
+    );
+    let mut marks = BTreeMap::new();
+    if form.get("remove").is_empty() {
+        marks.insert(key.clone(), form.get("value").trim().to_owned());
+    }
+    let back = finding_href(&name);
+    web.blocking(move |web| {
+        let change = Change {
+            who: &session.caller.name,
+            now: now(),
+        };
+        web.store()
+            .set_marks(&name, &marks, &[&format!("marks.{key}")], change)?;
+        Ok(())
+    })
+    .await?;
+    Ok(Redirect::to(&back).into_response())
 }

@@ -40,11 +40,20 @@ pub(super) fn texts(value: Option<&Value>) -> Vec<String> {
 }
 
 pub(super) fn text(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn entries<'a>(finding: &'a Finding, key: &str) -> impl Iterator<Item = &'a Value> {
-    finding.source_properties.get(key).and_then(Value::as_array).into_iter().flatten()
+    finding
+        .source_properties
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
 pub(super) fn provenance(finding: &Finding) -> Vec<JudgedFile> {
@@ -68,7 +77,11 @@ fn judged_file(file: &Value) -> JudgedFile {
             "critical",
             "The image ships no file at this path: it came into the running container.",
         ),
-        _ => ("Unknown", "medium", "Where these bytes came from could not be told."),
+        _ => (
+            "Unknown",
+            "medium",
+            "Where these bytes came from could not be told.",
+        ),
     };
     let executed = text(file, "executedSha256");
     let image = text(file, "imageSha256");
@@ -89,13 +102,20 @@ fn judged_file(file: &Value) -> JudgedFile {
     if file.get("memfd") == Some(&Value::Bool(true)) {
         facts.push(("Memory only", "it is a memfd: on no filesystem".to_owned()));
     } else if file.get("unnamed") == Some(&Value::Bool(true)) {
-        facts.push(("Name", "it had no name any more when it ran, or never had one".to_owned()));
+        facts.push((
+            "Name",
+            "it had no name any more when it ran, or never had one".to_owned(),
+        ));
     }
     JudgedFile {
         path: text(file, "path"),
         differs: !image.is_empty() && !executed.is_empty() && image != executed,
         missing: text(file, "sha256MissingReason"),
-        image_missing: if verdict == "Added" { "no file" } else { "not known" },
+        image_missing: if verdict == "Added" {
+            "no file"
+        } else {
+            "not known"
+        },
         verdict,
         class,
         sentence,
@@ -111,20 +131,30 @@ pub(super) fn matches(finding: &Finding) -> Vec<Match> {
             path: text(matched, "path"),
             list: text(matched, "list"),
             family: text(matched, "family"),
-            date: text(matched, "date").get(..10).unwrap_or_default().to_owned(),
+            date: text(matched, "date")
+                .get(..10)
+                .unwrap_or_default()
+                .to_owned(),
         })
         .collect()
 }
 
 pub(super) fn pods(finding: &Finding) -> Vec<String> {
-    let pods = finding.kubernetes.as_ref().and_then(|value| value.get("pods"));
+    let pods = finding
+        .kubernetes
+        .as_ref()
+        .and_then(|value| value.get("pods"));
     let pods = pods.and_then(Value::as_array).into_iter().flatten();
-    pods.map(|pod| format!("{}/{}", text(pod, "ns"), text(pod, "name"))).collect()
+    pods.map(|pod| format!("{}/{}", text(pod, "ns"), text(pod, "name")))
+        .collect()
 }
 
 pub(super) fn connection(connection: &Value) -> String {
     let end = |ip: &str, port: &str| {
-        let port = connection.get(port).map(Value::to_string).unwrap_or_default();
+        let port = connection
+            .get(port)
+            .map(Value::to_string)
+            .unwrap_or_default();
         format!("{}:{}", text(connection, ip), port.trim_matches('"'))
     };
     format!(
@@ -138,7 +168,10 @@ pub(super) fn connection(connection: &Value) -> String {
 pub(super) fn external_system((name, system): (&String, &Value)) -> (String, String) {
     let parts = ["externalUid", "status", "caseUri"].map(|key| text(system, key));
     let told: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    (name.rsplit('/').next().unwrap_or_default().to_owned(), told.join(" · "))
+    (
+        name.rsplit('/').next().unwrap_or_default().to_owned(),
+        told.join(" · "),
+    )
 }
 
 /// Properties that the page shows in a place of their own, or that repeat another field.
@@ -175,7 +208,9 @@ pub(super) fn facts(finding: &Finding) -> Vec<(String, String)> {
         .map(|(key, value)| {
             let value = match value {
                 Value::String(text) => text.clone(),
-                Value::Number(number) if number.is_u64() && number.as_u64() >= Some(100_000) => grouped(&number.to_string()),
+                Value::Number(number) if number.is_u64() && number.as_u64() >= Some(100_000) => {
+                    grouped(&number.to_string())
+                }
                 other => other.to_string(),
             };
             (key.replace('_', " "), value)

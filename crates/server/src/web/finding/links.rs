@@ -18,16 +18,34 @@ pub(super) struct Link {
 pub(super) fn of(finding: &Finding) -> Vec<Link> {
     let mut links = Vec::new();
     let uris = finding.source_properties.get("contextUris");
-    let queries = uris.and_then(|uris| uris.get("virustotalIndicatorQueryUri")).and_then(Value::as_array);
+    let queries = uris
+        .and_then(|uris| uris.get("virustotalIndicatorQueryUri"))
+        .and_then(Value::as_array);
     for query in queries.into_iter().flatten() {
-        let hash = text(query, "url").rsplit('/').next().unwrap_or_default().to_owned();
-        links.extend(external(&text(query, "url"), format!("VirusTotal indicator {}", hash.get(..12).unwrap_or_default())));
+        let hash = text(query, "url")
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        links.extend(external(
+            &text(query, "url"),
+            format!(
+                "VirusTotal indicator {}",
+                hash.get(..12).unwrap_or_default()
+            ),
+        ));
     }
     if let Some(attack) = &finding.mitre_attack {
-        let techniques = attack.primary_techniques.iter().chain(&attack.additional_techniques);
+        let techniques = attack
+            .primary_techniques
+            .iter()
+            .chain(&attack.additional_techniques);
         for name in techniques {
             if let Some(technique) = technique(name) {
-                links.extend(external(&technique.uri(), format!("ATT&CK {} {}", technique.id, technique.words())));
+                links.extend(external(
+                    &technique.uri(),
+                    format!("ATT&CK {} {}", technique.id, technique.words()),
+                ));
             }
         }
     }
@@ -38,8 +56,14 @@ pub(super) fn of(finding: &Finding) -> Vec<Link> {
             format!("Case in {}", name.rsplit('/').next().unwrap_or_default()),
         ));
     }
-    let recent = super::evidence::investigation(finding).and_then(|found| found.get("recentFindings"));
-    for other in recent.and_then(Value::as_array).into_iter().flatten().take(5) {
+    let recent =
+        super::evidence::investigation(finding).and_then(|found| found.get("recentFindings"));
+    for other in recent
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .take(5)
+    {
         links.push(Link {
             href: finding_href(&text(other, "name")),
             label: format!("Before it: {}", text(other, "category")),
@@ -52,9 +76,14 @@ pub(super) fn of(finding: &Finding) -> Vec<Link> {
 
 /// A link out, when it is a web address: a client may have stored `javascript:`.
 fn external(url: &str, label: String) -> Option<Link> {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
     let site = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if site.is_empty() || model::text::escape_terminal(url) != url || url.contains([' ', '"', '<', '>']) {
+    if site.is_empty()
+        || model::text::escape_terminal(url) != url
+        || url.contains([' ', '"', '<', '>'])
+    {
         return None;
     }
     Some(Link {
@@ -71,7 +100,14 @@ mod tests {
 
     #[test]
     fn only_web_addresses_become_links() {
-        for bad in ["javascript:alert(1)", "data:text/html,x", "//evil.test", "https://", "http:///x", "https://a\u{202e}b/"] {
+        for bad in [
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "//evil.test",
+            "https://",
+            "http:///x",
+            "https://a\u{202e}b/",
+        ] {
             assert!(external(bad, String::new()).is_none(), "{bad}");
         }
         let link = external("https://www.virustotal.com/gui/file/00", String::new()).unwrap();

@@ -27,12 +27,13 @@ use self::{
     settings::Setting,
 };
 use super::{
-    Failure, Web, blocking, clauses,
+    Failure, Web, clauses,
     frame::{Frame, Section},
-    response, session::Session,
+    response,
+    session::Session,
     shown::{self, Row, ShownSeverity, When},
-    tree::{self, Tree},
     text as filters,
+    tree::{self, Tree},
     view::View,
 };
 
@@ -120,16 +121,19 @@ pub(crate) async fn show(
         .map(|(_, tab)| tab.into_owned())
         .unwrap_or_default();
     let frame = web.frame("Finding", Section::Findings, &session).await?;
-    blocking(move || {
-        let result = web.store.get(&name)?;
+    web.blocking(move |web| {
+        let result = web.store().get(&name)?;
         if tab == "raw" {
             let headers = [
                 (header::CONTENT_TYPE, "application/json"),
-                (header::CONTENT_DISPOSITION, "inline; filename=\"finding.json\""),
+                (
+                    header::CONTENT_DISPOSITION,
+                    "inline; filename=\"finding.json\"",
+                ),
             ];
             return Ok((headers, json::text(&result)?).into_response());
         }
-        let now = Timestamp::from(std::time::SystemTime::now());
+        let now = crate::app::now();
         let is_json = tab == "json";
         let page = Page {
             frame: Frame {
@@ -139,13 +143,21 @@ pub(crate) async fn show(
             row: shown::row(&result, now),
             active: result.finding.state == model::finding::State::Active,
             may_edit: session.may_edit(),
-            json_text: if is_json { json::text(&result)? } else { String::new() },
+            json_text: if is_json {
+                json::text(&result)?
+            } else {
+                String::new()
+            },
             summary: if is_json {
                 Summary::default()
             } else {
-                summary(&result, related(&web, &result)?, now)
+                summary(&result, related(web, &result)?, now)
             },
-            json: if is_json { Some(json::lines(&result)?) } else { None },
+            json: if is_json {
+                Some(json::lines(&result)?)
+            } else {
+                None
+            },
         };
         super::html(&page)
     })
@@ -160,17 +172,25 @@ fn related(web: &Web, result: &FindingResult) -> Result<Vec<FindingResult>, Fail
     let time = result.finding.event_time.unwrap_or_default();
     let from = Timestamp(time.0.saturating_sub(RELATED_NS)).to_string();
     let to = time.plus_ns(RELATED_NS).to_string();
-    let page = web.store.list(&Query {
+    let page = web.store().list(&Query {
         filter: clauses::Clauses::parse(&clause).within("event_time", Some(&from), Some(&to)),
         page_size: RELATED_MAX,
         ..Query::default()
     })?;
-    Ok(page.results.into_iter().filter(|other| other.finding.name != result.finding.name).collect())
+    Ok(page
+        .results
+        .into_iter()
+        .filter(|other| other.finding.name != result.finding.name)
+        .collect())
 }
 
 /// The filter that selects the findings of this finding's container.
 fn container_clause(finding: &Finding) -> Option<String> {
-    if let Some(id) = finding.source_properties.get("Container_Id").and_then(Value::as_str) {
+    if let Some(id) = finding
+        .source_properties
+        .get("Container_Id")
+        .and_then(Value::as_str)
+    {
         return Some(clauses::equal_text("source_properties.Container_Id", id));
     }
     let name = &finding.containers.first()?.name;
@@ -180,7 +200,9 @@ fn container_clause(finding: &Finding) -> Option<String> {
 fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) -> Summary {
     let finding = &result.finding;
     let process = finding.processes.first();
-    let mut args = process.map(|process| process.args.clone()).unwrap_or_default();
+    let mut args = process
+        .map(|process| process.args.clone())
+        .unwrap_or_default();
     let args_rest = args.split_off(args.len().min(ARGS_SHOWN));
     let property = |key: &str| {
         let text = finding.source_properties.get(key).and_then(Value::as_str);
@@ -195,15 +217,23 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
         args,
         args_rest,
         args_truncated: process.is_some_and(|process| process.arguments_truncated),
-        libraries: process.map(|process| process.libraries.clone()).unwrap_or_default(),
+        libraries: process
+            .map(|process| process.libraries.clone())
+            .unwrap_or_default(),
         script: process.and_then(|process| process.script.clone()),
         uris: finding.indicator.uris.clone(),
-        connections: finding.connections.iter().map(evidence::connection).collect(),
+        connections: finding
+            .connections
+            .iter()
+            .map(evidence::connection)
+            .collect(),
         containers: finding.containers.clone(),
         container_id: property("Container_Id"),
         pods: evidence::pods(finding),
         facts: evidence::facts(finding),
-        env: process.map(|process| process.env_variables.clone()).unwrap_or_default(),
+        env: process
+            .map(|process| process.env_variables.clone())
+            .unwrap_or_default(),
         matches: evidence::matches(finding),
         next_steps: next_steps(&finding.next_steps),
         response: response::commands(finding),
@@ -211,7 +241,9 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
         tree: tree::draw(finding, &others),
         timeline: timeline(result, &related, now),
         timeline_all: container_clause(finding).map(|clause| View::parse("").with_query(&clause)),
-        log: evidence::texts(evidence::investigation(finding).and_then(|found| found.get("logTail"))),
+        log: evidence::texts(
+            evidence::investigation(finding).and_then(|found| found.get("logTail")),
+        ),
         resource: result.resource.clone(),
         project: result
             .resource
@@ -220,7 +252,9 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
             .map(|metadata| metadata.project.clone())
             .unwrap_or_default(),
         host: property("VM_Instance_Name"),
-        risks: evidence::texts(evidence::investigation(finding).and_then(|found| found.get("risks"))),
+        risks: evidence::texts(
+            evidence::investigation(finding).and_then(|found| found.get("risks")),
+        ),
         settings: settings::of(finding),
         links: links::of(finding),
         marks: finding
@@ -235,7 +269,11 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
         },
         detector: detect::find(&detector).map(|spec| spec.id),
         mute_initiator: finding.mute_initiator.clone(),
-        external_systems: finding.external_systems.iter().map(evidence::external_system).collect(),
+        external_systems: finding
+            .external_systems
+            .iter()
+            .map(evidence::external_system)
+            .collect(),
     }
 }
 
@@ -243,7 +281,11 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
 fn next_steps(text: &str) -> Vec<String> {
     let mut seen = BTreeSet::new();
     text.lines()
-        .map(|line| line.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(['.', '-', '*', ')']))
+        .map(|line| {
+            line.trim()
+                .trim_start_matches(|c: char| c.is_ascii_digit())
+                .trim_start_matches(['.', '-', '*', ')'])
+        })
         .map(|line| line.trim().to_owned())
         .filter(|line| !line.is_empty() && seen.insert(line.clone()))
         .collect()
@@ -290,7 +332,10 @@ mod tests {
 
     #[test]
     fn steps_lose_their_numbers_and_repeats() {
-        assert_eq!(next_steps("1. Look.\n2. Act.\n\n- Look.\n"), ["Look.", "Act."]);
+        assert_eq!(
+            next_steps("1. Look.\n2. Act.\n\n- Look.\n"),
+            ["Look.", "Act."]
+        );
     }
 
     #[test]
