@@ -144,10 +144,12 @@ fn known_as(file: &File) -> String {
 }
 
 fn origin(file: &File, container: Option<&Container>) -> String {
-    let image = container.map_or_else(
-        || "the image".to_owned(),
-        |container| format!("the image {}", shown(&container.image)),
-    );
+    let image = match container {
+        Some(container) if !container.image.is_empty() => {
+            format!("the image {}", shown(&container.image))
+        }
+        _ => "the container's image".to_owned(),
+    };
     match file.provenance {
         Provenance::BuiltIn => format!("The file is part of {image}, unchanged."),
         Provenance::Modified => {

@@ -60,22 +60,10 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
     let EnrichedPayload::NotCovered { what } = &event.payload else {
         return;
     };
-    let container = event.container.as_deref().map_or_else(
-        || "A container".to_owned(),
-        |container| {
-            format!(
-                "Container {}",
-                model::text::escape_terminal(&container.name)
-            )
-        },
-    );
     out.push(Detection {
         detector: SPEC.id,
         event: event.clone(),
-        description: format!(
-            "{container} is not covered, or only in part: {}",
-            model::text::escape_terminal(what)
-        ),
+        description: model::text::escape_terminal(what),
         identity: vec![what.clone()],
         files: Vec::new(),
         severity: None,

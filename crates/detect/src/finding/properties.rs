@@ -56,7 +56,7 @@ pub(super) fn build(
     if let Some(container) = &event.container {
         properties.set(
             "Investigation",
-            snapshot(container, settings, investigation),
+            snapshot(container, settings, investigation, id),
         );
     }
     for (key, value) in &detection.properties {
@@ -241,7 +241,12 @@ fn context_uris(spec: &Spec, files: &[&File]) -> Value {
     uris.into()
 }
 
-fn snapshot(container: &Container, settings: &Settings, investigation: &Investigation) -> Value {
+fn snapshot(
+    container: &Container,
+    settings: &Settings,
+    investigation: &Investigation,
+    id: &str,
+) -> Value {
     let log: Vec<String> = investigation
         .log_tail
         .iter()
@@ -260,6 +265,8 @@ fn snapshot(container: &Container, settings: &Settings, investigation: &Investig
     let recent: Vec<Value> = investigation
         .recent_findings
         .iter()
+        // A repeat finds the finding itself among the recent ones.
+        .filter(|finding| finding.name.rsplit('/').next() != Some(id))
         .map(|finding| {
             json!({
                 "name": bounded(&finding.name),
@@ -340,7 +347,9 @@ fn risks(container: &ContainerSettings) -> Vec<String> {
     if !container.seccomp {
         risks.push("It has no seccomp filter.".to_owned());
     }
-    for namespace in &container.host_namespaces {
+    // Sharing the user and control group namespaces is how engines start containers unless told otherwise.
+    let shared = container.host_namespaces.iter();
+    for namespace in shared.filter(|namespace| !["user", "cgroup"].contains(&namespace.as_str())) {
         risks.push(format!(
             "It shares the host's {} namespace.",
             bounded(namespace)

@@ -157,6 +157,32 @@ fn request_and_load_of_an_engine_are_one_fact() {
 }
 
 #[test]
+fn a_repeat_does_not_list_itself_among_the_recent_findings() {
+    let event = malicious(Provenance::Added);
+    let detections = detections(&event);
+    let spec = detect::find(detections[0].detector).unwrap();
+    let mut investigation = investigation();
+    let recent = |investigation: &Investigation| {
+        let built = finding::build(
+            &detections[0],
+            spec,
+            &Settings::default(),
+            &naming(),
+            investigation,
+        );
+        let snapshot = &built.finding.source_properties["Investigation"];
+        let names = snapshot["recentFindings"].as_array().unwrap().len();
+        (built.finding.name, names)
+    };
+    let (name, before) = recent(&investigation);
+    investigation.recent_findings.push(RecentFinding {
+        name: name.clone(),
+        ..investigation.recent_findings[0].clone()
+    });
+    assert_eq!(recent(&investigation), (name, before));
+}
+
+#[test]
 fn resources_are_named_by_where_the_container_runs() {
     let event = malicious(Provenance::Added);
     let google = Naming {

@@ -669,7 +669,7 @@ fn errors() -> Vec<Scenario> {
     let not_covered = EnrichedEvent {
         container: Some(Arc::new(container())),
         ..about_agent(EnrichedPayload::NotCovered {
-            what: "no copy of its image was found, so nothing can be told apart as built in, modified or added".to_owned(),
+            what: "Container web-1 has its root on ext4, not on an overlay, and no copy of its image was found.".to_owned(),
         })
     };
     vec![
