@@ -21,7 +21,7 @@ use store::{GroupQuery, Query, Store};
 /// 2026-01-01, in nanoseconds.
 const START: u64 = 1_767_225_600_000_000_000;
 const NINETY_DAYS: u64 = 90 * 86_400 * 1_000_000_000;
-const BATCH: u64 = 500;
+const BATCH: u64 = 200;
 const ROUNDS: usize = 200;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -162,7 +162,8 @@ impl Selection {
             return self.count_rows(db);
         };
         let mut total = 0;
-        for piece in pieces(countable.range, SPANS[0]) {
+        let shortest = Countable::shortest(countable.field());
+        for piece in pieces(countable.range, shortest..=SPANS[0]) {
             total += match piece {
                 Piece::Spans { span, from, to } => {
                     let mut sql = Sql::default();
@@ -280,7 +281,8 @@ fn groups(db: &Connection, selection: &Selection, keys: &[GroupKey]) -> Result<C
             *counts.entry(values).or_insert(0) += n;
         }
     };
-    for piece in pieces(countable.range, SPANS[0]) {
+    let shortest = Countable::shortest(group_facet(keys).or(countable.field()));
+    for piece in pieces(countable.range, shortest..=SPANS[0]) {
         match piece {
             Piece::Spans { span, from, to } => {
                 add(group_spans(db, &countable, keys, (span, from, to))?)
@@ -321,16 +323,21 @@ fn is_tallied(countable: &Countable, keys: &[GroupKey]) -> bool {
     }
 }
 
+/// The facet field among those grouped by.
+fn group_facet(keys: &[GroupKey]) -> Option<&str> {
+    keys.iter().find_map(|key| match &key.by {
+        GroupBy::Term(field) if field != "parent" => Some(field.as_str()),
+        _ => None,
+    })
+}
+
 fn group_spans(
     db: &Connection,
     countable: &Countable,
     keys: &[GroupKey],
     (span, from, to): (usize, i64, i64),
 ) -> Result<Counts, Error> {
-    let facet = keys.iter().find_map(|key| match &key.by {
-        GroupBy::Term(field) if field != "parent" => Some(field.as_str()),
-        _ => None,
-    });
+    let facet = group_facet(keys);
     let mut sql = Sql::default();
     sql.push("SELECT sum(c.n)");
     for key in keys {
@@ -486,7 +493,7 @@ fn histogram(db: &Connection, selection: &Selection, buckets: i64) -> Result<His
     };
     match Countable::of(selection) {
         Some(countable) => {
-            for piece in pieces((from, to), width) {
+            for piece in pieces((from, to), Countable::shortest(countable.field())..=width) {
                 match piece {
                     Piece::Spans { span, from, to } => {
                         let mut sql = Sql::default();

@@ -51,7 +51,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         let parsed = FindingName::parse(name)?;
         self.database.write(|db| {
-            let mut index = Index::new(db);
+            let mut index = Index::new(db, &self.database);
             if index.load(&parsed)?.is_some() {
                 return Err(Error::Exists(name.to_owned()));
             }
@@ -73,7 +73,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         let parsed = FindingName::parse(name)?;
         self.database.write(|db| {
-            let mut index = Index::new(db);
+            let mut index = Index::new(db, &self.database);
             let updated = match index.load(&parsed)? {
                 None if mask.is_empty() => {
                     insert(&mut index, &parsed, finding.clone(), change.now)?
@@ -238,7 +238,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         let parsed = FindingName::parse(name)?;
         self.database.write(|db| {
-            let mut index = Index::new(db);
+            let mut index = Index::new(db, &self.database);
             let old = index
                 .load(&parsed)?
                 .ok_or_else(|| Error::NotFound(name.to_owned()))?;

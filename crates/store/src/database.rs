@@ -1,14 +1,18 @@
 //! The SQLite file: opening, migrating, one writer, a small pool of readers.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lru::LruCache;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::Error;
+use crate::terms::Term;
 
 const FILE_NAME: &str = "hullwatch.db";
 
@@ -21,6 +25,10 @@ const READ_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Steps of SQLite's virtual machine between two looks at the clock.
 const STEPS_BETWEEN_CHECKS: i32 = 100_000;
+
+/// 32 MiB of log. A page that many transactions change is written to the file once; SQLite's own 4 MiB would write it with
+/// nearly each.
+const PAGES_BETWEEN_CHECKPOINTS: i64 = 8192;
 
 /// Idle readers kept open. More are opened when more threads read, and closed afterwards.
 const IDLE_READERS_MAX: usize = 4;
@@ -38,7 +46,16 @@ pub(crate) struct Database {
     /// `None` for read-only use.
     writer: Option<Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
+    term_ids: Mutex<TermIds>,
+    /// SQLite's count of what other processes have written, when the ids were last known to be right.
+    others: AtomicI64,
 }
+
+/// Ids of terms used lately.
+pub(crate) type TermIds = LruCache<Term, i64>;
+
+/// Ids of terms kept: those of a few hundred containers' findings, in some 2 MiB.
+const TERM_IDS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 
 impl Database {
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
@@ -65,6 +82,7 @@ impl Database {
         // In WAL mode only FULL makes a commit survive power loss; a finding is announced after its commit.
         writer.pragma_update(None, "synchronous", "FULL")?;
         writer.pragma_update(None, "foreign_keys", true)?;
+        writer.pragma_update(None, "wal_autocheckpoint", PAGES_BETWEEN_CHECKPOINTS)?;
         writer.pragma_update(None, "cache_size", -16 * 1024)?;
         writer.set_prepared_statement_cache_capacity(128);
         migrate(&mut writer)?;
@@ -72,6 +90,8 @@ impl Database {
             path,
             writer: Some(Mutex::new(writer)),
             readers: Mutex::default(),
+            term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
+            others: AtomicI64::new(-1),
         })
     }
 
@@ -84,6 +104,8 @@ impl Database {
             path,
             writer: None,
             readers: Mutex::default(),
+            term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
+            others: AtomicI64::new(-1),
         };
         let (found, known) = database.read(|db| Ok((schema_version(db)?, newest())))?;
         if found > known {
@@ -106,9 +128,30 @@ impl Database {
             .ok_or_else(|| Error::invalid("store", "opened for reading only"))?;
         let mut connection = lock(writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = body(&transaction)?;
-        transaction.commit()?;
-        Ok(value)
+        let others = transaction.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        if self.others.swap(others, Ordering::Relaxed) != others {
+            // Another process may have removed terms.
+            self.forget_term_ids();
+        }
+        let result = body(&transaction).and_then(|value| {
+            transaction.commit()?;
+            Ok(value)
+        });
+        if result.is_err() {
+            // Terms that were added are gone with the rest.
+            self.forget_term_ids();
+        }
+        result
+    }
+
+    /// The cache of term ids. Only for use within [`Database::write`].
+    pub(crate) fn term_ids(&self) -> MutexGuard<'_, TermIds> {
+        lock(&self.term_ids)
+    }
+
+    /// To be called when terms were removed.
+    pub(crate) fn forget_term_ids(&self) {
+        self.term_ids().clear();
     }
 
     /// Runs `body` on a reader, in one snapshot.

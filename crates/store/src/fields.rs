@@ -174,7 +174,6 @@ pub const FIELDS: &[Field] = &[
     document("kubernetes.pods.labels.name"),
     document("kubernetes.pods.labels.value"),
     document("kubernetes.nodes.name"),
-    text("resource.name"),
     text("resource.display_name"),
     text("resource.type"),
     text("resource.cloud_provider"),
@@ -207,6 +206,8 @@ pub const FIELDS: &[Field] = &[
 
 /// SCC's own names of the resource's fields in filters, from its first version on, and where they are now.
 const ALIASES: &[(&str, &str)] = &[
+    // The finding's resource name is its resource's name.
+    ("resource.name", "resource_name"),
     ("resource.project_name", "resource.gcp_metadata.project"),
     (
         "resource.project_full_name",

@@ -1,11 +1,13 @@
 //! Writing one finding: row, document, postings and counts, always together.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::MutexGuard;
 
 use model::Timestamp;
 use model::finding::FindingResult;
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use crate::database::{Database, TermIds};
 use crate::name::FindingName;
 use crate::terms::{self, FACETS, GROUPED, Term};
 use crate::{Error, ns};
@@ -13,10 +15,11 @@ use crate::{Error, ns};
 /// The term that every finding has.
 pub(crate) const ALL: i64 = 0;
 
-/// Length of the counted spans in nanoseconds, by number. Span 0 is all time.
+/// Length of the counted spans in nanoseconds, by number. Span 0 is all time. Hours are counted for all findings and for
+/// categories: for resources and containers, which are many, each finding would be its own hour.
 pub(crate) const SPANS: [i64; 3] = [i64::MAX, DAY, HOUR];
-const HOUR: i64 = 3_600_000_000_000;
-const DAY: i64 = 24 * HOUR;
+pub(crate) const HOUR: i64 = 3_600_000_000_000;
+pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// A finding as stored, with what is kept beside the document.
 pub(crate) struct Stored {
@@ -42,6 +45,7 @@ impl Stored {
 /// Writes findings of one transaction and, at [`Index::finish`], the counts that they change.
 pub(crate) struct Index<'a> {
     pub(crate) db: &'a Transaction<'a>,
+    terms: MutexGuard<'a, TermIds>,
     changes: HashMap<Cell, i64>,
 }
 
@@ -70,9 +74,10 @@ struct Entry {
 }
 
 impl<'a> Index<'a> {
-    pub(crate) fn new(db: &'a Transaction<'a>) -> Self {
+    pub(crate) fn new(db: &'a Transaction<'a>, database: &'a Database) -> Self {
         Self {
             db,
+            terms: database.term_ids(),
             changes: HashMap::new(),
         }
     }
@@ -196,6 +201,9 @@ impl<'a> Index<'a> {
         self.unpost(old.id, entry.event_time, &entry.terms)?;
         self.count(&old.result, &entry, -1);
         self.db
+            .prepare_cached("DELETE FROM grouping WHERE finding_id = $1")?
+            .execute(params![old.id])?;
+        self.db
             .prepare_cached("DELETE FROM finding WHERE id = $1")?
             .execute(params![old.id])?;
         Ok(())
@@ -229,7 +237,7 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    fn entry(&self, result: &FindingResult) -> Result<Entry, Error> {
+    fn entry(&mut self, result: &FindingResult) -> Result<Entry, Error> {
         let mut entry = Entry {
             parent: 0,
             category: 0,
@@ -240,15 +248,17 @@ impl<'a> Index<'a> {
             facets: BTreeSet::from([ALL]),
         };
         for term in terms::of(result) {
-            let id = self.term(&term)?;
+            let grouped = GROUPED.iter().position(|field| *field == term.field);
+            let id = self.term(term)?;
             entry.terms.insert(id);
-            if GROUPED.contains(&term.field.as_str()) {
-                entry.grouped.insert(id);
-            }
-            if FACETS.contains(&term.field.as_str()) {
+            let Some(field) = grouped else {
+                continue;
+            };
+            entry.grouped.insert(id);
+            if field < FACETS.len() {
                 entry.facets.insert(id);
             }
-            match term.field.as_str() {
+            match GROUPED[field] {
                 "parent" => entry.parent = id,
                 "category" => entry.category = id,
                 "resource_name" => entry.resource = id,
@@ -258,7 +268,16 @@ impl<'a> Index<'a> {
         Ok(entry)
     }
 
-    fn term(&self, term: &Term) -> Result<i64, Error> {
+    fn term(&mut self, term: Term) -> Result<i64, Error> {
+        if let Some(id) = self.terms.get(&term) {
+            return Ok(*id);
+        }
+        let id = self.stored_term(&term)?;
+        self.terms.put(term, id);
+        Ok(id)
+    }
+
+    fn stored_term(&self, term: &Term) -> Result<i64, Error> {
         let known = self
             .db
             .prepare_cached("SELECT id FROM term WHERE field = $1 AND value = $2")?
@@ -320,7 +339,9 @@ impl<'a> Index<'a> {
     fn count(&mut self, result: &FindingResult, entry: &Entry, change: i64) {
         let finding = &result.finding;
         for &term in &entry.facets {
-            for (span, length) in SPANS.into_iter().enumerate() {
+            let is_hourly = term == ALL || term == entry.category;
+            let spans = if is_hourly { 3 } else { 2 };
+            for (span, length) in SPANS.into_iter().enumerate().take(spans) {
                 let cell = Cell {
                     term,
                     span,

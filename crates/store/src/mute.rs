@@ -216,7 +216,7 @@ impl Store {
         loop {
             let places = self.database.write(|db| {
                 let places = select(db)?.in_time_order(db, Direction::OldestFirst, after, BATCH)?;
-                let mut index = Index::new(db);
+                let mut index = Index::new(db, &self.database);
                 for (_, id) in &places {
                     let old = index.load_id(*id)?;
                     let mut new = old.next();
@@ -254,7 +254,7 @@ impl Store {
             let places = self.database.write(|db| {
                 let selection = Selection::new(db, parent, filter)?;
                 let places = selection.in_time_order(db, Direction::OldestFirst, after, BATCH)?;
-                let mut index = Index::new(db);
+                let mut index = Index::new(db, &self.database);
                 for (_, id) in &places {
                     let old = index.load_id(*id)?;
                     let mut new = old.next();

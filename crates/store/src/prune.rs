@@ -23,7 +23,7 @@ impl Store {
         loop {
             let removed = self.database.write(|db| {
                 let places = old.in_time_order(db, Direction::OldestFirst, None, BATCH)?;
-                let mut index = Index::new(db);
+                let mut index = Index::new(db, &self.database);
                 let mut removed = 0;
                 for (time, id) in places {
                     if time >= ns(before) {
@@ -70,6 +70,7 @@ impl Store {
             })?;
             first += TERM_BATCH;
         }
+        self.database.forget_term_ids();
         Ok(())
     }
 }

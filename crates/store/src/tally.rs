@@ -1,7 +1,9 @@
 //! Answering from counts: which selections `tally` can answer, and the pieces of time it answers them in.
 
+use std::ops::RangeInclusive;
+
 use crate::filter::Condition;
-use crate::index::{ALL, SPANS};
+use crate::index::{ALL, DAY, HOUR, SPANS};
 use crate::select::{Selection, time_range};
 use crate::terms::{FACETS, SINGLE};
 
@@ -55,6 +57,19 @@ impl Countable {
         })
     }
 
+    /// The shortest span counted for a facet field, or for all findings.
+    pub(crate) fn shortest(facet: Option<&str>) -> i64 {
+        match facet {
+            None | Some("category") => HOUR,
+            Some(_) => DAY,
+        }
+    }
+
+    /// The facet field.
+    pub(crate) fn field(&self) -> Option<&str> {
+        self.facet.as_ref().map(|(field, _)| field.as_str())
+    }
+
     /// The terms whose counts are added.
     pub(crate) fn terms(&self) -> &[i64] {
         match &self.facet {
@@ -74,9 +89,9 @@ fn is_about_cells(condition: &Condition) -> bool {
     }
 }
 
-/// Cuts a range into the longest counted spans that fit, none longer than `span_max` nanoseconds.
-pub(crate) fn pieces((from, to): (i64, i64), span_max: i64) -> Vec<Piece> {
-    if from == 0 && to == i64::MAX && span_max == SPANS[0] {
+/// Cuts a range into the longest counted spans that fit, of lengths within `lengths`.
+pub(crate) fn pieces((from, to): (i64, i64), lengths: RangeInclusive<i64>) -> Vec<Piece> {
+    if from == 0 && to == i64::MAX && lengths.contains(&SPANS[0]) {
         return vec![Piece::Spans {
             span: 0,
             from: 0,
@@ -86,7 +101,7 @@ pub(crate) fn pieces((from, to): (i64, i64), span_max: i64) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = vec![(from, to)];
     for (span, length) in SPANS.into_iter().enumerate().skip(1) {
-        if length > span_max {
+        if !lengths.contains(&length) {
             continue;
         }
         let mut next = Vec::new();
@@ -118,11 +133,10 @@ pub(crate) fn pieces((from, to): (i64, i64), span_max: i64) -> Vec<Piece> {
 mod tests {
     use super::*;
 
-    const HOUR: i64 = SPANS[2];
-    const DAY: i64 = SPANS[1];
+    const ALWAYS: i64 = SPANS[0];
 
-    fn check(range: (i64, i64), span_max: i64, mut expect: Vec<(usize, i64, i64)>) {
-        let mut found: Vec<_> = pieces(range, span_max)
+    fn check(range: (i64, i64), lengths: RangeInclusive<i64>, mut expect: Vec<(usize, i64, i64)>) {
+        let mut found: Vec<_> = pieces(range, lengths)
             .into_iter()
             .map(|piece| match piece {
                 Piece::Spans { span, from, to } => (span, from, to),
@@ -135,13 +149,26 @@ mod tests {
     }
 
     #[test]
+    fn without_hours_the_edges_are_rows() {
+        check(
+            (DAY - HOUR, 2 * DAY + 5),
+            DAY..=ALWAYS,
+            vec![
+                (9, DAY - HOUR, DAY),
+                (1, DAY, 2 * DAY),
+                (9, 2 * DAY, 2 * DAY + 5),
+            ],
+        );
+    }
+
+    #[test]
     fn a_range_is_covered_once_by_the_longest_spans() {
-        check((0, i64::MAX), SPANS[0], vec![(0, 0, i64::MAX)]);
-        check((DAY, 3 * DAY), SPANS[0], vec![(1, DAY, 3 * DAY)]);
-        check((DAY, 3 * DAY), HOUR, vec![(2, DAY, 3 * DAY)]);
+        check((0, i64::MAX), HOUR..=ALWAYS, vec![(0, 0, i64::MAX)]);
+        check((DAY, 3 * DAY), HOUR..=ALWAYS, vec![(1, DAY, 3 * DAY)]);
+        check((DAY, 3 * DAY), HOUR..=HOUR, vec![(2, DAY, 3 * DAY)]);
         check(
             (DAY - HOUR, 2 * DAY + 2 * HOUR + 5),
-            SPANS[0],
+            HOUR..=ALWAYS,
             vec![
                 (2, DAY - HOUR, DAY),
                 (1, DAY, 2 * DAY),
@@ -149,8 +176,8 @@ mod tests {
                 (9, 2 * DAY + 2 * HOUR, 2 * DAY + 2 * HOUR + 5),
             ],
         );
-        check((5, HOUR - 5), SPANS[0], vec![(9, 5, HOUR - 5)]);
-        check((5, 5), SPANS[0], vec![]);
-        check((7, 5), SPANS[0], vec![]);
+        check((5, HOUR - 5), HOUR..=ALWAYS, vec![(9, 5, HOUR - 5)]);
+        check((5, 5), HOUR..=ALWAYS, vec![]);
+        check((7, 5), HOUR..=ALWAYS, vec![]);
     }
 }

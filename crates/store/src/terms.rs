@@ -50,7 +50,7 @@ pub(crate) const ADDRESSES: &[&str] = &[
 pub(crate) const ADDRESS_SUFFIX: &str = "#address";
 
 /// One indexed value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Term {
     /// Path of the field in `snake_case`, as filters name it.
     pub(crate) field: String,
@@ -207,7 +207,6 @@ impl Terms {
 
     fn add_resource(&mut self, result: &FindingResult) {
         let resource = &result.resource;
-        self.add("resource.name", &resource.name);
         self.add("resource.display_name", &resource.display_name);
         self.add("resource.type", &resource.kind);
         self.add("resource.cloud_provider", &resource.cloud_provider);

@@ -10,14 +10,15 @@ CREATE TABLE term (
     UNIQUE (field, value)
 );
 
--- What is filtered and sorted by most, narrow, so that a test of a row is one page read.
+-- What is filtered and sorted by most, narrow, so that a test of a row is one page read. The ids of terms are not foreign
+-- keys: checking them for each finding would cost more than writing it.
 CREATE TABLE finding (
     id            INTEGER PRIMARY KEY,
     -- The last segment of the name; the rest is the parent.
     key           TEXT NOT NULL,
-    parent_id     INTEGER NOT NULL REFERENCES term (id),
-    category_id   INTEGER NOT NULL REFERENCES term (id),
-    resource_id   INTEGER NOT NULL REFERENCES term (id),
+    parent_id     INTEGER NOT NULL,
+    category_id   INTEGER NOT NULL,
+    resource_id   INTEGER NOT NULL,
     state         INTEGER NOT NULL,
     severity      INTEGER NOT NULL,
     mute          INTEGER NOT NULL,
@@ -46,12 +47,13 @@ CREATE TABLE posting (
 
 -- The terms of each finding that it can be grouped by: the way back from `posting`.
 CREATE TABLE grouping (
-    finding_id INTEGER NOT NULL REFERENCES finding (id) ON DELETE CASCADE,
+    finding_id INTEGER NOT NULL,
     term_id    INTEGER NOT NULL,
     PRIMARY KEY (finding_id, term_id)
 ) WITHOUT ROWID;
 
--- How many findings each facet term has, by span (0 all time, 1 day, 2 hour) and what is filtered by most. Term 0 counts all.
+-- How many findings each facet term has, by span (0 all time, 1 day, 2 hour; hours only for term 0, which counts all, and
+-- for categories) and by what is filtered by most.
 CREATE TABLE tally (
     term_id   INTEGER NOT NULL,
     span      INTEGER NOT NULL,
