@@ -26,6 +26,7 @@ use crate::app::{App, Peer};
 use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, STOP_TIMEOUT, STREAMS_MAX};
 use crate::router::router;
 use crate::service::Service;
+use crate::web::Pages;
 
 /// Where and how to listen.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Allow plain HTTP on an address that others can reach.
     pub insecure_listen: bool,
+    /// Source of the agent's own findings, `organizations/1/sources/1` unless configured.
+    pub source: String,
+    /// Which detectors run, for the threat findings index.
+    pub detectors: detect::Settings,
 }
 
 /// PEM files for TLS.
@@ -77,6 +82,9 @@ pub enum Error {
     /// Certificate and key do not do.
     #[error("cannot use this certificate and key for TLS")]
     Tls(#[source] tokio_rustls::rustls::Error),
+    /// The store refuses.
+    #[error("the store does not answer")]
+    Store(#[from] store::Error),
     /// No thread.
     #[error("cannot start the server's threads")]
     Runtime(#[source] io::Error),
@@ -117,11 +125,11 @@ pub fn spawn(config: Config, store: Arc<Store>) -> Result<Handle, Error> {
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = runtime.block_on(bind(&config))?;
     let address = listener.address;
+    let router = routes(config, store)?;
     let thread = std::thread::Builder::new()
         .name("server".to_owned())
         .spawn(move || {
-            let app = App::new(Service::new(store));
-            runtime.block_on(listener.run(router(app), async {
+            runtime.block_on(listener.run(router, async {
                 // Also when the handle was dropped.
                 let _ = stopped.await;
             }));
@@ -142,9 +150,18 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let listener = bind(&config).await?;
-    let app = App::new(Service::new(store));
-    listener.run(router(app), stop).await;
+    let router = routes(config, store)?;
+    listener.run(router, stop).await;
     Ok(())
+}
+
+fn routes(config: Config, store: Arc<Store>) -> Result<Router, Error> {
+    let app = App::new(Service::new(store, &config.source)?);
+    let pages = Pages {
+        tls: config.tls.is_some(),
+        detectors: config.detectors,
+    };
+    Ok(router(app, pages))
 }
 
 /// A bound socket.

@@ -172,6 +172,7 @@ impl From<store::Error> for Status {
             Error::Invalid { what, .. } => Self::field(what, error.to_string()),
             Error::NotFound(name) => Self::not_found(name),
             Error::Exists(_) => Self::new(Code::AlreadyExists, error.to_string()),
+            Error::TooSlow => Self::new(Code::DeadlineExceeded, error.to_string()),
             _ => Self::internal(&error),
         }
     }

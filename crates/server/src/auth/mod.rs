@@ -81,6 +81,16 @@ pub struct Caller {
     pub peer: IpAddr,
 }
 
+impl Caller {
+    /// Who is behind a change, for the audit log.
+    pub(crate) fn change(&self) -> store::Change<'_> {
+        store::Change {
+            who: &self.name,
+            now: crate::app::now(),
+        }
+    }
+}
+
 /// Finds the caller of a request by its bearer token.
 ///
 /// A peer that fails too often is told to wait. Valid tokens pass even then: a secret of 256 bits is not found by

@@ -79,6 +79,32 @@ fn copy(from: &Value, to: &mut Value, path: &[String]) {
     copy(value, slot, rest);
 }
 
+/// Gives `to` at `path` the value that `from` has there, or none.
+pub(super) fn replace(to: &mut Value, from: &Map<String, Value>, path: &[String]) {
+    let (Some((first, rest)), Value::Object(to)) = (path.split_first(), to) else {
+        return;
+    };
+    match from.get(first) {
+        Some(Value::Object(inner)) if !rest.is_empty() => {
+            let slot = to
+                .entry(first.clone())
+                .or_insert_with(|| Value::Object(Map::new()));
+            replace(slot, inner, rest);
+        }
+        Some(value) if rest.is_empty() => {
+            to.insert(first.clone(), value.clone());
+        }
+        _ if rest.is_empty() => {
+            to.remove(first);
+        }
+        _ => {
+            if let Some(slot) = to.get_mut(first) {
+                replace(slot, &Map::new(), rest);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -1,6 +1,7 @@
 //! A server over a store of its own, called in process.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -9,7 +10,7 @@ use model::Timestamp;
 use model::finding::{
     Finding, FindingClass, FindingResult, GcpMetadata, Resource, Severity, State,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use server::app::App;
 use server::auth::{Role, create_token};
 use server::service::Service;
@@ -38,7 +39,7 @@ impl Server {
             viewer: token(Role::Viewer),
             editor: token(Role::Editor),
             admin: token(Role::Admin),
-            app: App::new(Service::new(Arc::clone(&store))),
+            app: App::new(Service::new(Arc::clone(&store), "organizations/1/sources/1").unwrap()),
             store,
             _dir: dir,
         }
@@ -50,6 +51,15 @@ impl Server {
         let findings: Vec<_> = (0..count).map(finding).collect();
         server.store.record(&findings).unwrap();
         server
+    }
+
+    /// A new server over the same store.
+    pub(crate) fn restarted(self) -> Self {
+        let service = Service::new(Arc::clone(&self.store), "organizations/1/sources/1").unwrap();
+        Self {
+            app: App::new(service),
+            ..self
+        }
     }
 
     pub(crate) fn token(&self, role: Role) -> &str {
@@ -88,7 +98,7 @@ impl Server {
 
     /// Sends any request.
     pub(crate) async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
-        let router = server::router::router(self.app.clone());
+        let router = server::router::router(self.app.clone(), server::web::Pages::default());
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -175,7 +185,16 @@ pub(crate) fn keys(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// An empty object.
-pub(crate) fn nothing() -> Value {
-    json!({})
+/// Waits for an operation to end.
+pub(crate) async fn finished(server: &Server, operation: &Value) -> Value {
+    let path = format!("/v2/{}", operation["name"].as_str().unwrap());
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let operation = server.ok("GET", &path, Value::Null).await;
+        if operation["done"] == true {
+            return operation;
+        }
+        assert!(Instant::now() < end, "not done: {operation}");
+        tokio::task::yield_now().await;
+    }
 }

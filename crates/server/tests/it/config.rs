@@ -1,0 +1,359 @@
+//! Sources, mute configs, notification configs and operations over REST.
+
+use serde_json::{Value, json};
+
+use crate::support::{SOURCE, Server, finished, keys};
+
+const GLOBAL: &str = "/v2/organizations/1/locations/global";
+
+#[tokio::test]
+async fn sources_are_made_read_and_renamed() {
+    let server = Server::empty();
+    let created = server
+        .ok(
+            "POST",
+            "/v2/organizations/1/sources",
+            json!({"displayName": "Mine", "description": "d"}),
+        )
+        .await;
+    let name = created["name"].as_str().unwrap();
+    let renamed = server
+        .ok(
+            "PATCH",
+            &format!("/v2/{name}?updateMask=display_name"),
+            json!({"displayName": "Ours", "description": "x"}),
+        )
+        .await;
+    assert_eq!(
+        (&renamed["displayName"], &renamed["description"]),
+        (&json!("Ours"), &json!("d"))
+    );
+    assert_eq!(
+        server.ok("GET", &format!("/v2/{name}"), Value::Null).await,
+        renamed
+    );
+    let listed = server
+        .ok("GET", "/v2/organizations/1/sources?pageSize=1", Value::Null)
+        .await;
+    assert_eq!(listed["sources"].as_array().unwrap().len(), 1);
+    let token = listed["nextPageToken"].as_str().unwrap();
+    let rest = server
+        .ok(
+            "GET",
+            &format!("/v2/organizations/1/sources?pageSize=1&pageToken={token}"),
+            Value::Null,
+        )
+        .await;
+    let mut names = vec![
+        &listed["sources"][0]["displayName"],
+        &rest["sources"][0]["displayName"],
+    ];
+    names.sort_by_key(|name| name.as_str());
+    assert_eq!(names, [&json!("Hullwatch"), &json!("Ours")]);
+    let of_project = server
+        .ok("GET", "/v2/projects/p/sources", Value::Null)
+        .await;
+    assert!(
+        of_project["sources"][0]["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("projects/p/sources/")
+    );
+    let taken = server
+        .fails(
+            "POST",
+            "/v2/organizations/1/sources",
+            json!({"displayName": "Ours"}),
+        )
+        .await;
+    assert_eq!(taken.0, 409);
+    for body in [json!({}), json!({"displayName": "x".repeat(65)})] {
+        assert_eq!(
+            server
+                .fails("POST", "/v2/organizations/1/sources", body)
+                .await
+                .0,
+            400
+        );
+    }
+    assert_eq!(
+        server
+            .fails("GET", "/v2/organizations/1/sources/9", Value::Null)
+            .await
+            .0,
+        404
+    );
+    let policy = server
+        .ok(
+            "POST",
+            "/v2/organizations/1/sources/1:getIamPolicy",
+            json!({}),
+        )
+        .await;
+    let roles: Vec<_> = policy["bindings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|binding| &binding["role"])
+        .collect();
+    assert_eq!(roles.len(), 3, "{policy}");
+}
+
+#[tokio::test]
+async fn a_dynamic_rule_mutes_while_it_matches() {
+    let server = Server::with_findings(4);
+    let rule = json!({"filter": "severity=\"LOW\"", "type": "DYNAMIC", "description": "noise"});
+    let made = server
+        .ok(
+            "POST",
+            "/v2/organizations/1/muteConfigs?muteConfigId=low-noise",
+            rule,
+        )
+        .await;
+    assert_eq!(
+        made["name"],
+        "organizations/1/locations/global/muteConfigs/low-noise"
+    );
+    assert_eq!(made["mostRecentEditor"], "admin");
+    let muted = format!("/v2/{SOURCE}/findings?filter=mute%3D%22MUTED%22&orderBy=name");
+    assert_eq!(
+        keys(&server.ok("GET", &muted, Value::Null).await),
+        ["f1", "f3"]
+    );
+    let path = format!("{GLOBAL}/muteConfigs/low-noise");
+    let changed = server
+        .ok(
+            "PATCH",
+            &format!("{path}?updateMask=filter"),
+            json!({"filter": "severity=\"CRITICAL\"", "description": "no"}),
+        )
+        .await;
+    assert_eq!(changed["description"], "noise");
+    assert_eq!(
+        keys(&server.ok("GET", &muted, Value::Null).await),
+        ["f0", "f2"]
+    );
+    assert_eq!(
+        server
+            .ok("GET", &format!("{GLOBAL}/muteConfigs"), Value::Null)
+            .await["muteConfigs"],
+        json!([changed])
+    );
+    assert_eq!(server.ok("DELETE", &path, Value::Null).await, json!({}));
+    assert_eq!(server.ok("GET", &muted, Value::Null).await, json!({}));
+    assert_eq!(server.fails("GET", &path, Value::Null).await.0, 404);
+    assert_eq!(server.fails("DELETE", &path, Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_rule_is_said() {
+    let server = Server::empty();
+    let good = json!({"filter": "severity=\"LOW\"", "type": "STATIC"});
+    for (id, body, said) in [
+        ("", good.clone(), "mute_config_id"),
+        ("Upper", good.clone(), "mute_config_id"),
+        ("1a", good.clone(), "mute_config_id"),
+        ("a", json!({"type": "STATIC"}), "filter"),
+        ("a", json!({"filter": "severity=\"LOW\""}), "type"),
+        ("a", json!({"filter": "severity=", "type": 1}), "position 9"),
+        ("a", json!({"filter": "mute=\"MUTED\"", "type": 2}), "mute"),
+        (
+            "a",
+            json!({"filter": "severity=\"LOW\"", "type": 1, "expiryTime": "2030-01-01T00:00:00Z"}),
+            "expire",
+        ),
+    ] {
+        let path = format!("/v2/organizations/1/muteConfigs?muteConfigId={id}");
+        let (status, code, message) = server.fails("POST", &path, body.clone()).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (400, "INVALID_ARGUMENT"),
+            "{id} {body}: {message}"
+        );
+        assert!(message.contains(said), "{id} {body}: {message}");
+    }
+    server
+        .ok(
+            "POST",
+            "/v2/organizations/1/muteConfigs?muteConfigId=a",
+            good.clone(),
+        )
+        .await;
+    assert_eq!(
+        server
+            .fails(
+                "POST",
+                "/v2/organizations/1/muteConfigs?muteConfigId=a",
+                good
+            )
+            .await
+            .0,
+        409
+    );
+    for mask in ["type", "name", "nope", "create_time"] {
+        let path = format!("{GLOBAL}/muteConfigs/a?updateMask={mask}");
+        assert_eq!(
+            server
+                .fails("PATCH", &path, json!({"type": "DYNAMIC"}))
+                .await
+                .0,
+            400,
+            "{mask}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn notification_configs_are_kept() {
+    let server = Server::empty();
+    let sent = json!({"description": "d", "pubsubTopic": "projects/p/topics/t", "streamingConfig": {"filter": "state=\"ACTIVE\""}});
+    let made = server
+        .ok(
+            "POST",
+            &format!("{GLOBAL}/notificationConfigs?configId=A_1"),
+            sent.clone(),
+        )
+        .await;
+    assert_eq!(made["streamingConfig"], sent["streamingConfig"]);
+    let path = format!("{GLOBAL}/notificationConfigs/A_1");
+    let changed = server
+        .ok(
+            "PATCH",
+            &format!("{path}?updateMask=streamingConfig.filter"),
+            json!({"streamingConfig": {"filter": ""}, "description": "x"}),
+        )
+        .await;
+    assert_eq!(
+        (&changed["description"], &changed["streamingConfig"]),
+        (&json!("d"), &json!({}))
+    );
+    let listed = server
+        .ok("GET", &format!("{GLOBAL}/notificationConfigs"), Value::Null)
+        .await;
+    assert_eq!(listed["notificationConfigs"], json!([changed]));
+    assert_eq!(server.ok("DELETE", &path, Value::Null).await, json!({}));
+    assert_eq!(server.fails("GET", &path, Value::Null).await.0, 404);
+    for (id, body) in [
+        ("a.b", sent),
+        ("a", json!({"streamingConfig": {"filter": "x y z"}})),
+    ] {
+        let path = format!("{GLOBAL}/notificationConfigs?configId={id}");
+        assert_eq!(server.fails("POST", &path, body).await.0, 400, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_bulk_mute_is_an_operation() {
+    let server = Server::with_findings(4);
+    let started = server
+        .ok(
+            "POST",
+            "/v2/organizations/1/findings:bulkMute",
+            json!({"filter": "severity=\"LOW\""}),
+        )
+        .await;
+    let done = finished(&server, &started).await;
+    let of = "type.googleapis.com/google.cloud.securitycenter.v2.BulkMuteFindingsResponse";
+    assert_eq!(done["response"], json!({"@type": of}), "{done}");
+    let muted = format!("/v2/{SOURCE}/findings?filter=mute%3D%22MUTED%22&orderBy=name");
+    assert_eq!(
+        keys(&server.ok("GET", &muted, Value::Null).await),
+        ["f1", "f3"]
+    );
+    let body = json!({"filter": "severity=\"LOW\"", "muteState": "UNDEFINED"});
+    let back = server
+        .ok(
+            "POST",
+            "/v2/projects/p1/locations/global/findings:bulkMute",
+            body,
+        )
+        .await;
+    assert!(
+        back["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("projects/p1/operations/")
+    );
+    finished(&server, &back).await;
+    assert_eq!(server.ok("GET", &muted, Value::Null).await, json!({}));
+    let listed = server
+        .ok("GET", "/v2/organizations/1/operations", Value::Null)
+        .await;
+    assert_eq!(listed["operations"], json!([done]));
+    let name = done["name"].as_str().unwrap();
+    assert_eq!(
+        server
+            .ok("POST", &format!("/v2/{name}:cancel"), json!({}))
+            .await,
+        json!({})
+    );
+    assert_eq!(
+        server
+            .ok("DELETE", &format!("/v2/{name}"), Value::Null)
+            .await,
+        json!({})
+    );
+    assert_eq!(
+        server
+            .fails("GET", &format!("/v2/{name}"), Value::Null)
+            .await
+            .0,
+        404
+    );
+    let wrong = server
+        .fails(
+            "POST",
+            "/v2/organizations/1/findings:bulkMute",
+            json!({"filter": "a b"}),
+        )
+        .await;
+    assert_eq!((wrong.0, wrong.1.as_str()), (400, "INVALID_ARGUMENT"));
+}
+
+#[tokio::test]
+async fn an_operation_that_a_restart_cut_off_has_failed() {
+    let server = Server::empty();
+    let left = store::Operation {
+        name: "organizations/1/operations/left".to_owned(),
+        ..store::Operation::default()
+    };
+    let change = store::Change {
+        who: "test",
+        now: model::Timestamp(1),
+    };
+    server.store.create(&left, change).unwrap();
+    let server = server.restarted();
+    let found = server
+        .ok("GET", "/v2/organizations/1/operations/left", Value::Null)
+        .await;
+    assert_eq!(
+        (&found["done"], &found["error"]["code"]),
+        (&json!(true), &json!(10))
+    );
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log() {
+    let server = Server::with_findings(1);
+    server
+        .ok(
+            "POST",
+            &format!("/v2/{SOURCE}/findings/f0:setMute"),
+            json!({"mute": 1}),
+        )
+        .await;
+    server
+        .ok(
+            "POST",
+            "/v2/organizations/1/sources",
+            json!({"displayName": "Mine"}),
+        )
+        .await;
+    let log = server.store.audit_log(i64::MAX, 2).unwrap();
+    let lines: Vec<_> = log
+        .iter()
+        .map(|line| (line.who.as_str(), line.action.as_str()))
+        .collect();
+    assert_eq!(lines, [("admin", "create sources"), ("admin", "set mute")]);
+    assert_eq!(log[1].target, format!("{SOURCE}/findings/f0"));
+}
