@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use libbpf_rs::{MapType, ProgramType};
+use libbpf_rs::MapType;
 
 use crate::{bpf, running::Hierarchies, sys};
 
@@ -40,25 +40,15 @@ pub fn probe() -> Vec<Capability> {
             cost: "Without it the probes do not find the kernel's fields: nothing can be watched.",
         },
     ];
-    let required = [
-        (
-            "eBPF tracing programs",
-            ProgramType::Tracing.is_supported(),
-            "Without them no exec is seen: nothing can be watched.",
-        ),
-        (
-            "eBPF ring buffer",
-            MapType::RingBuf.is_supported(),
-            "Without it no event can be handed over: nothing can be watched.",
-        ),
-    ];
-    found.extend(required.map(|(name, result, cost)| Capability {
-        name,
-        is_present: matches!(result, Ok(true)),
+    let ring = MapType::RingBuf.is_supported();
+    found.push(Capability {
+        name: "eBPF ring buffer",
+        is_present: matches!(ring, Ok(true)),
         is_required: true,
-        detail: result.map_or_else(|error| error.to_string(), present),
-        cost,
-    }));
+        detail: ring.map_or_else(|error| error.to_string(), present),
+        cost: "Without it no event can be handed over: nothing can be watched.",
+    });
+    // Not by `ProgramType::Tracing`: libbpf tries an fentry program, which hosts refuse that take ours.
     let probes = bpf::check();
     found.push(Capability {
         name: "the sensor's own eBPF programs",
