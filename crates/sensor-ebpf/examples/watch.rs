@@ -11,8 +11,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().map_or(Ok(10), |text| text.parse())?;
     let is_quiet = arguments.next().is_some();
+    let config = sensor_ebpf::Config {
+        take_memfds: std::env::var_os("NO_MEMFDS").is_none(),
+        ..sensor_ebpf::Config::default()
+    };
     let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
-    let sensors = sensor_ebpf::start(sensor_ebpf::Config::default(), sender)?;
+    let sensors = sensor_ebpf::start(config, sender)?;
     for state in sensors.states() {
         println!("{:?} {:?}: {}", state.sensor, state.condition, state.detail);
     }

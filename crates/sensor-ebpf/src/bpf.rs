@@ -100,6 +100,7 @@ pub(crate) struct Probes {
     /// Descriptors of the rings, for waiting.
     pub(crate) exec_ring: MapHandle,
     pub(crate) process_ring: MapHandle,
+    pub(crate) memfd_ring: MapHandle,
 }
 
 /// `struct counters`, summed over all CPUs.
@@ -132,6 +133,7 @@ fn open(config: &Config) -> Result<Object, Error> {
         .and_then(|builder| builder.open_memory(&PROCESS_OBJECT.bytes))
         .map_err(Error::Load)?;
     size_maps(&mut open, config)?;
+    choose_programs(&mut open, config);
     open.load().map_err(Error::Load)
 }
 
@@ -146,10 +148,11 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
     ];
     let mut links = Vec::new();
     // Exit before fork before exec: a process whose exec is seen is one whose end will be seen.
-    for name in ["on_exit", "on_fork", "on_exec"] {
-        for program in object.progs_mut().filter(|program| program.name() == name) {
+    let names = ["on_exit", "on_fork", "on_exec", "on_sys_exit"];
+    for name in names.iter().take(if config.take_memfds { 4 } else { 3 }) {
+        for program in object.progs_mut().filter(|program| program.name() == *name) {
             links.push(program.attach().map_err(|source| Error::Attach {
-                program: name.to_owned(),
+                program: (*name).to_owned(),
                 source,
             })?);
         }
@@ -163,6 +166,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         ignored: handle(&object, "ignored")?,
         exec_ring,
         process_ring,
+        memfd_ring: handle(&object, "memfd_ring")?,
         object,
     })
 }
@@ -186,6 +190,14 @@ fn reader_of(
         })
         .map_err(failed)?;
     builder.build().map_err(failed)
+}
+
+fn choose_programs(open: &mut OpenObject, config: &Config) {
+    for mut program in open.progs_mut() {
+        if program.name() == "on_sys_exit" {
+            program.set_autoload(config.take_memfds);
+        }
+    }
 }
 
 fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {

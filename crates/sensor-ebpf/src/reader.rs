@@ -37,6 +37,7 @@ use crate::{
     decode::{ExecRecord, Header, Mapping, PerfRecord, Record, fanotify_events},
     loads::{self, Loads},
     marks::{self, Marks},
+    memfds::Memfds,
     opened::Opened,
     running::{self, Hierarchies, Running},
     sys,
@@ -53,6 +54,9 @@ const NAPS_BEFORE_SLEEP: u32 = 10;
 
 /// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
 const SLEEP: Duration = Duration::from_secs(1);
+
+/// Priority of the reader's thread, from 19 (lowest) to -20.
+const READER_NICE: i32 = -15;
 
 const TOKEN_OTHER: u64 = 0;
 
@@ -96,8 +100,7 @@ pub(crate) struct Reader {
     already_running: Vec<Running>,
     /// Taken, but newer than something still in a ring.
     pending: Vec<Item>,
-    /// Superblocks of memfds.
-    memfd_devices: Vec<u64>,
+    memfds: Memfds,
     /// Waited on while napping: what must not wait, and control.
     nap: OwnedFd,
     /// Waited on while asleep: everything.
@@ -137,9 +140,14 @@ impl Reader {
             other,
             epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
+        epoll::add(
+            &nap,
+            &probes.process_ring,
+            other,
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
+        )?;
         epoll::add(&nap, &shared.wake, other, epoll::EventFlags::IN)?;
         epoll::add(&sleep, &nap, other, epoll::EventFlags::IN)?;
-        epoll::add(&sleep, &probes.process_ring, other, epoll::EventFlags::IN)?;
 
         let mut states = vec![running(Sensor::Ebpf, "execs, forks and exits are seen")];
         let marks = match sys::fanotify_init()
@@ -164,6 +172,8 @@ impl Reader {
         };
         // From here on nothing can start unseen; what runs now is reported from `/proc`.
         let already_running = running::list();
+        let memfd_ring = config.take_memfds.then_some(&probes.memfd_ring);
+        let memfds = Memfds::new(memfd_ring, Arc::clone(&shared))?;
         let mut marks = marks;
         let now = Instant::now();
         for running in &already_running {
@@ -198,7 +208,7 @@ impl Reader {
             loads,
             already_running,
             pending: Vec::new(),
-            memfd_devices: memfd_devices(),
+            memfds,
             nap,
             sleep,
             clock: Clock::new(),
@@ -221,17 +231,24 @@ impl Reader {
 
     /// Reads until it is told to stop or the receiver is gone.
     pub(crate) fn run(mut self) {
-        if self.report_running().is_err() {
-            return;
-        }
+        // The receiver is gone, or all is done: either way there is nothing left to say.
+        let _ = self.read();
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        crate::signal(&self.shared.stop);
+        self.memfds.join();
+    }
+
+    fn read(&mut self) -> Result<(), Closed> {
+        // Descriptors of short-lived programs are there for microseconds: on a busy machine an ordinary thread comes too
+        // late. Refused without CAP_SYS_NICE, which costs some of them.
+        let _ = rustix::process::setpriority_process(None, READER_NICE);
+        self.report_running()?;
         let mut quiet = 0;
         loop {
             let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
-            let Ok(was_busy) = self.round(is_stopping) else {
-                return;
-            };
+            let was_busy = self.round(is_stopping)?;
             if is_stopping {
-                return;
+                return Ok(());
             }
             quiet = if was_busy { 0 } else { quiet + 1 };
             if quiet < NAPS_BEFORE_SLEEP {
@@ -240,10 +257,10 @@ impl Reader {
             }
             // Records written before the flag is seen do not wake: look once more behind it.
             self.probes.set_asleep(true);
-            match self.round(false) {
-                Ok(false) => self.wait(SLEEP, true),
-                Ok(true) => quiet = 0,
-                Err(Closed) => return,
+            if self.round(false)? {
+                quiet = 0;
+            } else {
+                self.wait(SLEEP, true);
             }
             self.probes.set_asleep(false);
         }
@@ -280,7 +297,7 @@ impl Reader {
                     exec.file.mount_id = content.mount_id;
                     exec.file.filesystem =
                         self.filesystem(running.mnt_namespace, content.mount_id);
-                    exec.file.is_memfd = self.memfd_devices.contains(&content.key.device);
+                    exec.file.is_memfd = self.memfds.is_memfd(content.key.device);
                     fd = self.delivered.deliver(&mut content);
                     if content.is_overload {
                         exec.file.missing = Some(MissingReason::Overload);
@@ -411,6 +428,7 @@ impl Reader {
         if now.duration_since(self.expired) > marks::EXPIRE_INTERVAL {
             self.expired = now;
             self.opened.expire(now);
+            self.memfds.expire(now);
             if let Some(marks) = &mut self.marks {
                 marks.expire();
             }
@@ -496,6 +514,7 @@ impl Reader {
                 let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
                 self.send(&header, cgroup, Payload::Exit)
             }
+            // Comes by another ring, to another reader.
             Record::Memfd(_) => Ok(()),
         }
     }
@@ -650,7 +669,7 @@ impl Reader {
         }
         file.is_memfd = file
             .key
-            .is_some_and(|key| self.memfd_devices.contains(&key.device));
+            .is_some_and(|key| self.memfds.is_memfd(key.device));
         file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
         let fd = content
             .as_mut()
@@ -691,7 +710,7 @@ impl Reader {
             link_count: content.link_count,
             mount_id: content.mount_id,
             filesystem: self.filesystem(mnt_namespace, content.mount_id),
-            is_memfd: self.memfd_devices.contains(&content.key.device),
+            is_memfd: self.memfds.is_memfd(content.key.device),
             missing: content.is_overload.then_some(MissingReason::Overload),
             ..FileFacts::default()
         }
@@ -703,7 +722,12 @@ impl Reader {
         if self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
-        let content = self.open_exe(pid)?;
+        let held = file
+            .is_memfd
+            .then(|| self.memfds.get(key.inode))
+            .flatten()
+            .and_then(|fd| self.delivered.content(fd));
+        let content = held.or_else(|| self.open_exe(pid))?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
     }
@@ -831,16 +855,6 @@ impl Reader {
     fn send_observation(&self, observation: Observation) -> Result<(), Closed> {
         self.sender.send_waiting(observation).map_err(|_| Closed)
     }
-}
-
-/// Where memfds live: the kernel's own mounts of shmem and of hugetlbfs.
-fn memfd_devices() -> Vec<u64> {
-    use rustix::fs::{MemfdFlags, fstat, memfd_create};
-    [MemfdFlags::CLOEXEC, MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB]
-        .into_iter()
-        .filter_map(|flags| memfd_create(c"", flags).ok())
-        .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
-        .collect()
 }
 
 fn running(sensor: Sensor, detail: &str) -> SensorState {

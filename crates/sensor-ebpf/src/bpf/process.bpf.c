@@ -35,6 +35,17 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Since 6.13 (multigrain timestamps) the top bit says that the time was looked at; no time has it. */
 #define CTIME_NSEC_MASK 0x7fffffff
 
+#if defined(__TARGET_ARCH_x86)
+#define SYSCALL_NUMBER(regs) ((regs)->orig_ax)
+#define SYS_MEMFD_CREATE 319
+/* Of 32-bit programs. The number is not used by 64-bit ones; user space looks at what the descriptor is. */
+#define SYS_MEMFD_CREATE_32 356
+#elif defined(__TARGET_ARCH_arm64)
+#define SYSCALL_NUMBER(regs) ((regs)->syscallno)
+#define SYS_MEMFD_CREATE 279
+#define SYS_MEMFD_CREATE_32 385
+#endif
+
 #define NAME_BYTES_MAX 256
 
 /* Three walked paths, the file name, arguments, environment; a power of two above, so that an offset can be masked. */
@@ -84,6 +95,12 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 2 * 1024 * 1024);
 } process_ring SEC(".maps");
+
+/* memfds have a reader of their own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} memfd_ring SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -624,5 +641,32 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	count->process_events++;
 	if (bpf_ringbuf_output(&process_ring, &record, sizeof(record), wakeup(&process_ring, 512 * 1024)))
 		count->process_losses++;
+	return 0;
+}
+
+/*
+ * void sys_exit(struct pt_regs *regs, long ret), called at the end of every system call. This program alone costs
+ * anything while nothing is executed, so it can be left out. See `memfds.rs`.
+ */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
+{
+	long number = SYSCALL_NUMBER(regs);
+	struct task_struct *task;
+	struct memfd_record record;
+
+	if ((number != SYS_MEMFD_CREATE && number != SYS_MEMFD_CREATE_32) || ret < 0)
+		return 0;
+	task = (struct task_struct *)bpf_get_current_task_btf();
+	__builtin_memset(&record, 0, sizeof(record));
+	fill_header(&record.header, task, telling_cgroup(task), RECORD_MEMFD, sizeof(record));
+	if (is_ignored(&record.header))
+		return 0;
+	record.fd = ret;
+	/*
+	 * The descriptor may be gone within microseconds. Not counted when the ring is full: what is missed that way is a
+	 * program without bytes, and its exec says so.
+	 */
+	bpf_ringbuf_output(&memfd_ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
