@@ -9,6 +9,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Output},
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -220,8 +222,8 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
+impl Directory {
+    fn unmount(&self) {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         // Later mounts may lie below earlier ones.
         for line in mounts.lines().rev() {
@@ -231,6 +233,19 @@ impl Drop for Directory {
                 // One that cannot be unmounted shows as a directory that is left behind.
                 let _ = unmount(target, UnmountFlags::DETACH);
             }
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What conmon runs after its container (podman, in the background) may mount the storage again meanwhile.
+        for _ in 0..100 {
+            self.unmount();
+            if fs::remove_dir_all(self.path()).is_ok() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
         }
     }
 }
@@ -249,7 +264,7 @@ impl Drop for Daemon {
             if self.0.try_wait().is_ok_and(|status| status.is_some()) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         let _ = self.0.kill();
         let _ = self.0.wait();
