@@ -39,8 +39,14 @@ pub(crate) fn message(name: &str) -> MessageDescriptor {
 /// spelling; a field that the message does not have is refused, as Google does.
 pub(crate) fn parse(message: MessageDescriptor, json: Value) -> Result<DynamicMessage, Status> {
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    DynamicMessage::deserialize_with_options(message, json, &options)
-        .map_err(|error| Status::invalid(format!("Invalid JSON payload received. {error}")))
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(json, &mut track);
+    DynamicMessage::deserialize_with_options(message, tracked, &options).map_err(|error| {
+        Status::invalid(format!(
+            "Invalid JSON payload received. Invalid value at '{}': {error}.",
+            track.path()
+        ))
+    })
 }
 
 /// Makes an answer from what the service gives. What is no part of the schema stays behind: the agent may keep more

@@ -117,8 +117,8 @@ impl Store {
     ) -> Result<bool, Error> {
         self.database.write(|db| {
             let ended = db.execute(
-                "UPDATE credential SET ended = $3 WHERE id = $1 AND kind = $2 AND ended IS NULL",
-                params![id, kind.as_str(), ns(now)],
+                "UPDATE credential SET ended = $1 WHERE id = $2 AND kind = $3 AND ended IS NULL",
+                params![ns(now), id, kind.as_str()],
             )?;
             Ok(ended > 0)
         })

@@ -69,9 +69,11 @@ fn set(message: &MessageDescriptor, json: &mut Map<String, Value>, path: &[&str]
     let Some((first, rest)) = path.split_first() else {
         return;
     };
-    // The other spelling in the body would be a second value of the field.
-    json.remove(*first);
     let key = json_name(message, first);
+    if key != *first {
+        // The other spelling in the body would be a second value of the field.
+        json.remove(*first);
+    }
     match message.get_field_by_name(first).map(|field| field.kind()) {
         Some(Kind::Message(inner)) if !rest.is_empty() => {
             let slot = json.entry(key).or_insert_with(|| json!({}));

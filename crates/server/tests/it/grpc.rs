@@ -100,7 +100,11 @@ async fn findings_are_listed_changed_and_grouped() {
     let updated = client.update_finding(update).await.unwrap().into_inner();
     assert_eq!(updated.description, "changed");
     assert_eq!(
-        updated.exfiltration.unwrap().total_exfiltrated_bytes,
+        updated
+            .exfiltration
+            .as_ref()
+            .unwrap()
+            .total_exfiltrated_bytes,
         1 << 40
     );
     assert_eq!(updated.files[0].size, i64::MAX);
