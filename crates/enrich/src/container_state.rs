@@ -30,10 +30,12 @@ const READS_PERIOD: Duration = Duration::from_secs(1);
 const LINEAGE_MAX: usize = 64;
 
 /// One container.
-pub(crate) struct ContainerState {
-    /// Names it for as long as it is remembered.
-    pub(crate) number: u64,
-    pub(crate) root: Arc<RootFs>,
+struct ContainerState {
+    /// Names it, with this root, for as long as it is remembered.
+    number: u64,
+    /// The mount that `root` was read from.
+    mount: Option<Mount>,
+    root: Arc<RootFs>,
 }
 
 /// See the module.
@@ -64,6 +66,25 @@ impl ContainerStates {
         }
     }
 
+    /// Looks again at a container that something was started in from outside: after a restart its root is another mount,
+    /// and runc's names may be used again for another image.
+    pub(crate) fn check(
+        &mut self,
+        container: &Container,
+        pid: u32,
+        mnt_namespace: u32,
+        host_mnt_namespace: u32,
+    ) {
+        let Some(state) = self.states.get(&container.id) else {
+            return;
+        };
+        self.tables.remove(&(state.number, mnt_namespace));
+        let mounts = read_mounts(first_process(pid, host_mnt_namespace));
+        if mounts.is_some_and(|mounts| mounts.root() != state.mount.as_ref()) {
+            self.states.remove(&container.id);
+        }
+    }
+
     /// The number and root of a container, found with the help of `pid`, one of its processes.
     pub(crate) fn get(
         &mut self,
@@ -78,29 +99,27 @@ impl ContainerStates {
             }
         }
         let first = first_process(pid, host_mnt_namespace);
-        let root = read_mounts(first).or_else(|| read_mounts(pid)).map_or_else(
-            || RootFs::unknown(UnknownReason::ContainerGone),
-            |mounts| RootFs::new(&mounts, &self.host_root),
-        );
+        let mounts = read_mounts(first).or_else(|| read_mounts(pid));
+        let root = match &mounts {
+            Some(mounts) => RootFs::new(mounts, &self.host_root),
+            None => RootFs::unknown(UnknownReason::ContainerGone),
+        };
         let not_covered = matches!(root.image, Image::None(UnknownReason::NoImage)).then(|| {
             NotCovered(format!(
-                "Container {} has its root on {}, not on an overlay, and no copy of its image was found: what runs in it \
-                 is hashed, but cannot be told apart as built in, modified or added.",
+                "Container {} has its root on {}, and no copy of its image was found: what runs in it is hashed, but \
+                 cannot be told apart as built in, modified or added.",
                 container.name, root.filesystem
             ))
         });
-        let known = self.states.get(&container.id).map(|state| state.number);
-        let number = known.unwrap_or_else(|| {
-            self.next += 1;
-            self.next
-        });
+        self.next += 1;
         let root = Arc::new(root);
         let state = ContainerState {
-            number,
+            number: self.next,
+            mount: mounts.and_then(|mounts| mounts.root().cloned()),
             root: Arc::clone(&root),
         };
         self.states.put(container.id.clone(), state, 0);
-        (number, root, not_covered)
+        (self.next, root, not_covered)
     }
 
     /// The mounts of a namespace of a container, in which the file's mount can be found if at all. Read again from `pid`

@@ -4,39 +4,37 @@
 //! parked, and with it the later events of the same process; all others pass.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use model::{
     Text, Timestamp,
-    enriched::{Container, EnrichedEvent, EnrichedPayload, File, Process},
-    event::{Event, Exec, FileFacts, FileKey, LibraryLoad, Observation, Payload, ProcessKey},
-    limits::{FILES_BYTES_MAX, FILES_MAX, LOADS_WAITING_MAX, OBSERVATIONS_PARKED_MAX},
+    enriched::{Container, EnrichedEvent, EnrichedPayload, Process},
+    event::{
+        Cgroup, Event, Exec, FileFacts, FileKey, LibraryLoad, Observation, Payload, ProcessKey,
+    },
+    limits::{FILES_BYTES_MAX, FILES_MAX, OBSERVATIONS_PARKED_MAX},
     provenance::{MissingReason, Provenance, UnknownReason},
 };
-
-use rustix::fs::{Mode, OFlags};
 
 use crate::{
     container_state::{ContainerStates, NotCovered},
     containers::{self, Containers, Resolution},
+    draft::{Draft, FileId, Kind, Part, Place, Slot, Wanted, ready, unfinished},
+    file_facts::{Fallback, complete_facts},
     file_kind::Interpreter,
     hash::Block,
     judge::{Bytes, Judge, Judged, Request, Scanner},
-    proc,
     process_table::{ProcessTable, Program, keep_env},
-    provenance::open_below,
-    script::{Script, open_script, script_argument},
+    script::{open_script, script_argument},
     slow::{Slow, Ticket},
+    waiting_room::WaitingRoom,
     weighted::WeightedCache,
 };
-
-/// How long an event about a process not heard of yet waits for that process. The sensors' queues are apart by
-/// milliseconds; most of what waits here is about processes of the host.
-const UNKNOWN_PROCESS_WAIT: Duration = Duration::from_millis(250);
 
 /// What the enricher is told at start.
 #[derive(Clone, Debug)]
@@ -91,80 +89,8 @@ pub struct Enricher {
     reading: HashMap<FileKey, Vec<(Wanted, Box<Request>)>>,
     followers: usize,
     next_draft: u64,
-    waiting: HashMap<u32, Vec<Observation>>,
-    waiting_order: VecDeque<(Instant, u32)>,
+    waiting: WaitingRoom,
     counters: Counters,
-}
-
-/// What makes two judgements the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FileId {
-    container: u64,
-    key: FileKey,
-    mount_id: u32,
-    mnt_namespace: u32,
-    is_unnamed: bool,
-    path: Text,
-    path_used: Option<Text>,
-}
-
-/// Which file of which draft a judgement is for.
-#[derive(Clone, Debug)]
-struct Wanted {
-    draft: u64,
-    part: Part,
-    container: u64,
-    id: Option<FileId>,
-}
-
-/// The files of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// The program, or the library of a load.
-    Main,
-    Script,
-}
-
-#[derive(Debug)]
-enum Slot {
-    Ready(Judged),
-    Waiting,
-}
-
-/// An event whose files are being judged.
-struct Draft {
-    time: Timestamp,
-    place: Place,
-    kind: Kind,
-    main: Option<Slot>,
-    script: Option<Slot>,
-    /// Later observations of the same process.
-    followers: Vec<Observation>,
-}
-
-enum Kind {
-    Exec {
-        program: Arc<Program>,
-        /// A script that an argument may name, opened before the interpreter is known to be one.
-        candidate: Option<(Text, Script)>,
-        is_script_settled: bool,
-    },
-    LibraryLoad {
-        process: Arc<Process>,
-    },
-    ScriptRun {
-        program: Arc<Program>,
-    },
-}
-
-/// Where an event happened.
-#[derive(Clone)]
-struct Place {
-    container: Arc<Container>,
-    number: u64,
-    root: Arc<crate::provenance::RootFs>,
-    pid: u32,
-    mnt_namespace: u32,
 }
 
 impl Enricher {
@@ -193,8 +119,7 @@ impl Enricher {
             reading: HashMap::new(),
             followers: 0,
             next_draft: 0,
-            waiting: HashMap::new(),
-            waiting_order: VecDeque::new(),
+            waiting: WaitingRoom::default(),
             counters: Counters::default(),
         }
     }
@@ -266,19 +191,13 @@ impl Enricher {
                 }
             }
         }
-        let now = Instant::now();
-        while let Some((since, pid)) = self.waiting_order.front().copied() {
-            if now.duration_since(since) < UNKNOWN_PROCESS_WAIT {
-                break;
-            }
-            self.drop_oldest_waiting(pid);
-        }
+        self.counters.unknown_process += self.waiting.expire(Instant::now());
         self.processes.expire(Timestamp::from(SystemTime::now()));
     }
 
     /// Something is being read, or waits for its process.
     pub fn has_pending(&self) -> bool {
-        !self.parked.is_empty() || !self.waiting_order.is_empty()
+        !self.parked.is_empty() || !self.waiting.is_empty()
     }
 
     /// Asks the scanner anew for every file, also known ones: call it after the indicators have changed.
@@ -306,10 +225,10 @@ impl Enricher {
         &mut self,
         time: Timestamp,
         key: ProcessKey,
-        cgroup: Option<Arc<model::event::Cgroup>>,
+        cgroup: Option<Arc<Cgroup>>,
         mut exec: Exec,
-        file: Option<std::os::fd::OwnedFd>,
-        script: Option<std::os::fd::OwnedFd>,
+        file: Option<OwnedFd>,
+        script: Option<OwnedFd>,
         out: &mut Vec<EnrichedEvent>,
     ) {
         let mnt_namespace = exec.namespaces.mnt;
@@ -329,6 +248,12 @@ impl Enricher {
                 None => return,
             },
         };
+        // Started from outside: by the engine, after a restart perhaps, on a root that was mounted anew.
+        let is_entry = !self.processes.contains(key) && !self.processes.contains(exec.parent);
+        if is_entry {
+            let host = self.containers.host_mnt_namespace();
+            self.states.check(&container, key.pid, mnt_namespace, host);
+        }
         let place = self.place(container, key.pid, mnt_namespace, time, out);
         self.next_draft += 1;
         let number = self.next_draft;
@@ -421,7 +346,9 @@ impl Enricher {
         let time = observation.event.time;
         let Some(key) = self.processes.find(observation.event.process, time) else {
             if may_wait {
-                self.wait_for_process(observation);
+                let dropped = self.waiting.push(observation, Instant::now());
+                self.counters.unknown_process += dropped;
+                self.counters.unknown_process_overflow += dropped;
             } else {
                 self.counters.unknown_process += 1;
             }
@@ -602,7 +529,7 @@ impl Enricher {
         place: &Place,
         mut facts: FileFacts,
         used: Option<Text>,
-        fd: Option<std::os::fd::OwnedFd>,
+        fd: Option<OwnedFd>,
         fallback: Fallback,
     ) -> Slot {
         let path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
@@ -702,24 +629,7 @@ impl Enricher {
         {
             return Bytes::Known(content);
         }
-        let fd = match fallback {
-            Fallback::Exe => proc::open_link(pid, "exe"),
-            Fallback::Mapping(start, end) => {
-                proc::open_link(pid, &format!("map_files/{start:x}-{end:x}"))
-            }
-            Fallback::None => None,
-        };
-        // The process may run something else by now, or be another one.
-        let is_same = |fd: &std::os::fd::OwnedFd| {
-            rustix::fs::fstat(fd).is_ok_and(|stat| {
-                let found = proc::key_of(&stat);
-                facts.key.is_some_and(|seen| {
-                    (seen.inode, seen.size, seen.mtime_ns)
-                        == (found.inode, found.size, found.mtime_ns)
-                })
-            })
-        };
-        match fd.filter(is_same) {
+        match fallback.open(pid, facts) {
             Some(fd) => {
                 complete_facts(pid, facts, &fd);
                 Bytes::Descriptor(fd)
@@ -738,7 +648,7 @@ impl Enricher {
             Provenance::Unknown(reason) => reason == UnknownReason::NoImage,
         };
         if is_lasting && judged.file.sha256().is_some() {
-            let bytes = weight(id, &judged.file);
+            let bytes = id.weight(&judged.file);
             self.files.put(id.clone(), judged.clone(), bytes);
         }
     }
@@ -771,157 +681,12 @@ impl Enricher {
         }
     }
 
-    fn wait_for_process(&mut self, observation: Observation) {
-        if self.waiting_order.len() >= LOADS_WAITING_MAX
-            && let Some((_, pid)) = self.waiting_order.front().copied()
-        {
-            self.counters.unknown_process_overflow += 1;
-            self.drop_oldest_waiting(pid);
-        }
-        let pid = observation.event.process.pid;
-        self.waiting_order.push_back((Instant::now(), pid));
-        self.waiting.entry(pid).or_default().push(observation);
-    }
-
-    /// Drops what has waited longest, which is about `pid`, unless it was taken meanwhile.
-    fn drop_oldest_waiting(&mut self, pid: u32) {
-        self.waiting_order.pop_front();
-        if let Some(observations) = self.waiting.get_mut(&pid) {
-            self.counters.unknown_process += 1;
-            observations.remove(0);
-            if observations.is_empty() {
-                self.waiting.remove(&pid);
-            }
-        }
-    }
-
     /// The process has been announced.
     fn replay_waiting(&mut self, pid: u32, out: &mut Vec<EnrichedEvent>) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let Some(observations) = self.waiting.remove(&pid) else {
-            return;
-        };
-        self.waiting_order.retain(|(_, waiting)| *waiting != pid);
-        for observation in observations {
+        for observation in self.waiting.take(pid) {
             self.of_known_process(observation, out, false);
         }
     }
-}
-
-/// Where else a file may be opened.
-#[derive(Clone, Copy)]
-enum Fallback {
-    /// `/proc/PID/exe`.
-    Exe,
-    /// `/proc/PID/map_files`.
-    Mapping(u64, u64),
-    None,
-}
-
-impl Draft {
-    fn slot(&mut self, part: Part) -> &mut Option<Slot> {
-        match part {
-            Part::Main => &mut self.main,
-            Part::Script => &mut self.script,
-        }
-    }
-
-    fn is_waiting(&self) -> bool {
-        matches!(self.main, Some(Slot::Waiting)) || matches!(self.script, Some(Slot::Waiting))
-    }
-}
-
-fn ready(slot: Option<Slot>) -> Option<Arc<File>> {
-    match slot {
-        Some(Slot::Ready(judged)) => Some(judged.file),
-        Some(Slot::Waiting) | None => None,
-    }
-}
-
-/// Stands for a program that is being read, in the lineage of its children.
-fn unfinished(facts: FileFacts) -> File {
-    File {
-        path: facts.path,
-        path_used: None,
-        content: model::enriched::Content::Missing {
-            reason: MissingReason::Overload,
-        },
-        key: facts.key,
-        provenance: Provenance::Unknown(UnknownReason::NoContent),
-        evidence: Default::default(),
-        matches: Vec::new(),
-        kind: Default::default(),
-        contents: None,
-        is_memfd: facts.is_memfd,
-    }
-}
-
-/// What a descriptor tells that the event did not: the mount, and the path from the root of the mount namespace when the
-/// process has another root.
-fn complete_facts(pid: u32, facts: &mut FileFacts, fd: &std::os::fd::OwnedFd) {
-    if facts.mount_id == 0 {
-        facts.mount_id = proc::mount_id_of(fd).unwrap_or(0);
-    }
-    if let Ok(stat) = rustix::fs::fstat(fd) {
-        facts.key.get_or_insert(proc::key_of(&stat));
-        facts.link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
-    }
-    if facts.is_memfd {
-        return;
-    }
-    let mut found = proc::path_of(fd).unwrap_or_default().0;
-    // The link count proves nothing on an overlay, where a deleted file of the image still has its lower name.
-    if facts.path.as_bytes().ends_with(GONE) && !has_name(pid, &facts.path, facts.key) {
-        facts.path.0.truncate(facts.path.0.len() - GONE.len());
-        found = found.strip_suffix(GONE).unwrap_or(&found).to_vec();
-    }
-    if found.strip_suffix(GONE) == Some(facts.path.as_bytes()) {
-        return;
-    }
-    // The path at the time of the event counts, not one that the file was renamed to since.
-    let is_longer = found.len() > facts.path.0.len() && found.ends_with(facts.path.as_bytes());
-    if is_longer && found.len() <= model::limits::PATH_BYTES_MAX {
-        facts.path = Text(found);
-    }
-}
-
-/// What the kernel appends to the path of a file that has no name any more.
-const GONE: &[u8] = b" (deleted)";
-
-/// The path is the file's name as it is, in the root of a process.
-fn has_name(pid: u32, path: &Text, key: Option<FileKey>) -> bool {
-    let root = rustix::fs::open(
-        format!("/proc/{pid}/root"),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    let named = root
-        .ok()
-        .and_then(|root| open_below(&root, path.as_bytes()));
-    let stat = named.and_then(|named| rustix::fs::fstat(&named).ok());
-    stat.is_some_and(|stat| key.is_some_and(|key| key.inode == stat.st_ino))
-}
-
-fn weight(id: &FileId, file: &File) -> usize {
-    let texts = [
-        Some(&id.path),
-        id.path_used.as_ref(),
-        Some(&file.path),
-        file.path_used.as_ref(),
-    ];
-    let evidence = [
-        &file.evidence.image_layer,
-        &file.evidence.same_content_as,
-        &file.evidence.mount,
-        &file.contents,
-    ];
-    let texts = texts
-        .into_iter()
-        .flatten()
-        .chain(evidence.into_iter().flatten());
-    size_of::<FileId>() + size_of::<File>() + texts.map(|text| text.0.capacity()).sum::<usize>()
 }
 
 fn about_agent(time: Timestamp, payload: EnrichedPayload) -> EnrichedEvent {

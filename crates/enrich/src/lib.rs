@@ -13,8 +13,10 @@
 
 mod container_state;
 pub mod containers;
+mod draft;
 pub mod elf;
 mod enricher;
+mod file_facts;
 mod file_kind;
 pub mod hash;
 mod judge;
@@ -23,6 +25,7 @@ mod process_table;
 pub mod provenance;
 mod script;
 mod slow;
+mod waiting_room;
 mod weighted;
 
 pub use enricher::{Config, Counters, Enricher};

@@ -205,6 +205,10 @@ impl ProcessTable {
         .or(latest)
     }
 
+    pub(crate) fn contains(&self, key: ProcessKey) -> bool {
+        self.entries.contains(&key)
+    }
+
     pub(crate) fn get(&mut self, key: ProcessKey) -> Option<&Entry> {
         self.entries.get(&key)
     }

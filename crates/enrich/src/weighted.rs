@@ -41,6 +41,12 @@ impl<K: Hash + Eq, V> WeightedCache<K, V> {
         }
     }
 
+    pub(crate) fn remove(&mut self, key: &K) {
+        if let Some((_, bytes)) = self.entries.pop(key) {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;

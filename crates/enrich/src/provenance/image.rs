@@ -464,7 +464,7 @@ mod tests {
         fs::create_dir_all(layer.join("opt/deep")).unwrap();
         fs::write(layer.join("opt/deep/tool"), "tool").unwrap();
         fs::write(layer.join("opt/other"), "other").unwrap();
-        let layers = Layers::open(&[layer.clone()], &[], false).unwrap();
+        let layers = Layers::open(std::slice::from_ref(&layer), &[], false).unwrap();
         assert!(layers.find(b"/opt/deep/tool").unwrap().is_some());
         assert!(layers.find(b"/opt/deep/new").unwrap().is_none());
         // Filesystems stamp changes with a clock that stands still for a few milliseconds.

@@ -80,6 +80,16 @@ fn every_engines_layers_are_found() {
                 file.evidence
             );
         }
+        // The same container on a root that is mounted anew; what was on the tmpfs is gone.
+        let container = engine.restart(&container);
+        for (path, expected) in &expected[..4] {
+            let file = exec(&mut pipeline, container.pid, path);
+            assert_eq!(
+                file.provenance, *expected,
+                "{path} in {container:?}: {:?}",
+                file.evidence
+            );
+        }
         engine.remove(&container);
     }
 }

@@ -1,0 +1,75 @@
+//! Where events about processes not heard of yet wait for them: two sensors report independently.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use model::{event::Observation, limits::LOADS_WAITING_MAX};
+
+/// How long they wait. The sensors' queues are apart by milliseconds; most of what waits here is about processes of the
+/// host, which nobody will announce.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingRoom {
+    by_pid: HashMap<u32, Vec<Observation>>,
+    /// The pid of each observation, the oldest first.
+    order: VecDeque<(Instant, u32)>,
+}
+
+impl WaitingRoom {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Lets an observation wait. Gives the number of those that had to go for it.
+    pub(crate) fn push(&mut self, observation: Observation, now: Instant) -> u64 {
+        let mut dropped = 0;
+        if self.order.len() >= LOADS_WAITING_MAX {
+            self.drop_oldest();
+            dropped = 1;
+        }
+        let pid = observation.event.process.pid;
+        self.order.push_back((now, pid));
+        self.by_pid.entry(pid).or_default().push(observation);
+        dropped
+    }
+
+    /// What waits for that process, in order.
+    pub(crate) fn take(&mut self, pid: u32) -> Vec<Observation> {
+        if self.by_pid.is_empty() {
+            return Vec::new();
+        }
+        let Some(observations) = self.by_pid.remove(&pid) else {
+            return Vec::new();
+        };
+        self.order.retain(|(_, waiting)| *waiting != pid);
+        observations
+    }
+
+    /// Drops what has waited in vain, and gives its number.
+    pub(crate) fn expire(&mut self, now: Instant) -> u64 {
+        let mut dropped = 0;
+        while let Some((since, _)) = self.order.front()
+            && now.duration_since(*since) >= WAIT_MAX
+        {
+            self.drop_oldest();
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((_, pid)) = self.order.pop_front() else {
+            return;
+        };
+        if let Some(observations) = self.by_pid.get_mut(&pid) {
+            observations.remove(0);
+            if observations.is_empty() {
+                self.by_pid.remove(&pid);
+            }
+        }
+    }
+}
