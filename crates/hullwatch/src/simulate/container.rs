@@ -30,9 +30,6 @@ const LABEL: &str = "hullwatch.simulation";
 /// How long a container is kept for the watcher to report it. On a busy machine it hashes and looks up for a while.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The same for a detector that is off by default, which the watcher may never report.
-const REPORT_LIMIT_OFF: Duration = Duration::from_secs(3);
-
 /// What an engine is given.
 pub(crate) struct Job<'a> {
     /// Name of the container, unique on this machine.
@@ -68,7 +65,7 @@ impl Job<'_> {
         };
         let hold = self.watcher.map(|_| external::Hold {
             is_enough: &mut is_reported,
-            limit: report_limit(self.spec),
+            limit: REPORT_LIMIT,
         });
         external::succeed_holding(client, RUN_LIMIT, Some(self.interrupt), hold)?;
         Ok(())
@@ -156,21 +153,13 @@ pub(crate) fn run(
     }
     let report = match (job.finding.into_inner(), is_kept) {
         (Some(finding), _) => Report::Found(finding),
-        (None, true) => Report::Nothing(report_limit(spec)),
+        (None, true) => Report::Nothing(REPORT_LIMIT),
         (None, false) => Report::NotAsked,
     };
     Ok(Done {
         container: job.name,
         report,
     })
-}
-
-fn report_limit(spec: &Spec) -> Duration {
-    if spec.enabled_by_default {
-        REPORT_LIMIT
-    } else {
-        REPORT_LIMIT_OFF
-    }
 }
 
 /// The engine that the user named, when it answers, or the first that does.
