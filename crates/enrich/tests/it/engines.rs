@@ -59,6 +59,7 @@ fn every_engines_layers_are_found() {
         .file("/opt/patched", 0o755, b"#!/bin/sh\n");
     for mut engine in engines::all() {
         engine.load(&image);
+        let mut holder = hold_devices();
         let container = engine.run(&Run::new("provenance", &image).tmpfs("/scratch"));
         engine.exec(
             &container,
@@ -81,6 +82,8 @@ fn every_engines_layers_are_found() {
             );
         }
         // The same container on a root that is mounted anew; what was on the tmpfs is gone.
+        holder.kill().unwrap();
+        holder.wait().unwrap();
         let container = engine.restart(&container);
         for (path, expected) in &expected[..4] {
             let file = exec(&mut pipeline, container.pid, path);
@@ -92,6 +95,21 @@ fn every_engines_layers_are_found() {
         }
         engine.remove(&container);
     }
+}
+
+/// Takes the next device numbers of filesystems without a disk, so that a container's root gets others when it is mounted
+/// again after they were given back.
+fn hold_devices() -> std::process::Child {
+    let script =
+        "for n in 1 2 3 4 5 6 7 8 9 10; do mount -t tmpfs held /mnt; done; echo; exec sleep 1000";
+    started(Command::new("unshare").args([
+        "--mount",
+        "--propagation=private",
+        "sh",
+        "-e",
+        "-c",
+        script,
+    ]))
 }
 
 /// A bundle as umoci unpacks it: a plain directory, and a list of what the image has in it.
@@ -166,13 +184,16 @@ fn a_copied_root_is_judged_by_what_it_was_copied_from() {
 
 /// A process in a mount namespace whose root is `directory`, which has `bin/busybox` and `old`.
 pub(crate) fn plain_root(directory: &Path) -> std::process::Child {
-    let mut child = Command::new("unshare")
-        .args(["--mount", "--propagation=private", "sh", "-c"])
-        .arg(
-            "mount --bind $0 $0; cd $0; pivot_root . old; exec /bin/busybox chroot . /bin/busybox sh -c \
-             '/bin/busybox umount -l /old; echo; exec /bin/busybox sleep 1000'",
-        )
-        .arg(directory)
+    let script = "mount --bind $0 $0; cd $0; pivot_root . old; exec /bin/busybox chroot . /bin/busybox sh -c \
+                  '/bin/busybox umount -l /old; echo; exec /bin/busybox sleep 1000'";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation=private", "sh", "-c", script]);
+    started(command.arg(directory))
+}
+
+/// Starts a command and waits for its first line.
+fn started(command: &mut Command) -> std::process::Child {
+    let mut child = command
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
