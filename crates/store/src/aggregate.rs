@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::Timestamp;
 use rusqlite::Connection;
 
-use crate::fields::{column_of_enum, enumerations};
+use crate::fields::{column_of_enum, column_of_term, enumerations};
 use crate::filter::{Condition, Operator, field_path};
 use crate::index::SPANS;
 use crate::page::Token;
@@ -13,7 +13,7 @@ use crate::query::page_size;
 use crate::select::{Selection, collect, time_range};
 use crate::sql::Sql;
 use crate::tally::{Countable, Piece, pieces};
-use crate::terms::{FACETS, GROUPED, SINGLE};
+use crate::terms::{FACETS, GROUPED, SINGLE, grouped_number};
 use crate::{Error, Store, timestamp};
 
 /// Fields in one grouping.
@@ -373,31 +373,31 @@ fn group_rows(db: &Connection, selection: &Selection, keys: &[GroupKey]) -> Resu
     let mut sql = Sql::default();
     // First by numbers; the names of terms are looked up once for each group.
     sql.push("SELECT count(*)");
+    let mut joined = Vec::new();
     for (number, key) in keys.iter().enumerate() {
         sql.push(&match &key.by {
             GroupBy::Enum { column, .. } => format!(", s.{column}"),
-            GroupBy::Term(_) => format!(", g{number}.term_id"),
+            GroupBy::Term(field) => match column_of_term(field) {
+                Some(column) => format!(", s.{column}"),
+                None => {
+                    joined.push((number, field));
+                    format!(", g{number}.term_id")
+                }
+            },
         });
     }
-    sql.push(" FROM (SELECT f.id, f.state, f.severity, f.mute, f.class");
+    sql.push(" FROM (SELECT f.*");
     selection.source(&mut sql, &driver);
     sql.push(") s");
-    let joined = keys
-        .iter()
-        .enumerate()
-        .filter_map(|(number, key)| match &key.by {
-            GroupBy::Enum { .. } => None,
-            GroupBy::Term(field) => Some((number, field)),
-        });
-    for (number, _) in joined.clone() {
-        sql.push(&format!(
-            " CROSS JOIN grouping g{number} CROSS JOIN term t{number}"
-        ));
+    for (number, _) in &joined {
+        sql.push(&format!(" CROSS JOIN grouping g{number}"));
     }
     sql.push(" WHERE 1 = 1");
     for (number, field) in joined {
-        sql.push(&format!(" AND g{number}.finding_id = s.id AND t{number}.id = g{number}.term_id AND t{number}.field = "))
-            .bind(field.clone());
+        sql.push(&format!(
+            " AND g{number}.finding_id = s.id AND g{number}.field = "
+        ))
+        .bind(grouped_number(field));
     }
     push_group_by(&mut sql, keys.len());
     let rows: Vec<(i64, Vec<i64>)> = collect(db, &sql, |row| {

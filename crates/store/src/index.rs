@@ -69,7 +69,8 @@ struct Entry {
     resource: i64,
     event_time: i64,
     terms: BTreeSet<i64>,
-    grouped: BTreeSet<i64>,
+    /// Number of the field in [`GROUPED`], and term.
+    grouped: BTreeSet<(i64, i64)>,
     facets: BTreeSet<i64>,
 }
 
@@ -254,7 +255,7 @@ impl<'a> Index<'a> {
             let Some(field) = grouped else {
                 continue;
             };
-            entry.grouped.insert(id);
+            entry.grouped.insert((field as i64, id));
             if field < FACETS.len() {
                 entry.facets.insert(id);
             }
@@ -311,12 +312,12 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    fn group(&self, id: i64, terms: &BTreeSet<i64>) -> Result<(), Error> {
-        let mut statement = self
-            .db
-            .prepare_cached("INSERT INTO grouping (finding_id, term_id) VALUES ($1, $2)")?;
-        for term in terms {
-            statement.execute(params![id, term])?;
+    fn group(&self, id: i64, terms: &BTreeSet<(i64, i64)>) -> Result<(), Error> {
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO grouping (finding_id, field, term_id) VALUES ($1, $2, $3)",
+        )?;
+        for (field, term) in terms {
+            statement.execute(params![id, field, term])?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::name::FindingName;
 use crate::page::{self, By, Key, Token};
 use crate::select::{Direction, Position, Selection, collect, enum_terms};
 use crate::sql::Sql;
+use crate::terms::grouped_number;
 use crate::{Error, Store};
 
 /// What to list.
@@ -346,9 +347,9 @@ fn push_key(sql: &mut Sql, by: &By) {
             "coalesce((SELECT t.value FROM term t WHERE t.id = f.{column}), '')"
         )),
         By::Grouped(field) => {
-            sql.push("coalesce((SELECT min(t.value) FROM grouping g JOIN term t ON t.id = g.term_id WHERE g.finding_id = f.id AND t.field = ")
-                .bind(field.clone());
-            sql.push("), '')")
+            sql.push("(SELECT min(t.value) FROM grouping g JOIN term t ON t.id = g.term_id WHERE g.finding_id = f.id AND g.field = ")
+                .bind(grouped_number(field));
+            sql.push(")")
         }
         By::Mark(key) => {
             let path = match key.as_str() {

@@ -11,6 +11,12 @@ use crate::filter::{Condition, Operator, Test};
 /// Case does not matter to it: SQLite's `LIKE` (for ASCII); PostgreSQL says `ILIKE`.
 const LIKE: &str = "LIKE";
 
+/// The JSON of a finding.
+const DOCUMENT: &str = "d.body";
+
+/// Terms of one condition that each finding is asked for. With more, it is quicker to list the findings that have one.
+const ASKED_MAX: usize = 8;
+
 /// A statement in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Sql {
@@ -74,16 +80,23 @@ impl Sql {
                     .bind(name.parent.to_string());
                 self.push("))");
             }
-            Condition::Ids { field, ids } => match column_of_term(field) {
-                Some(column) => {
-                    self.push(&format!("{row}.{column} IN ")).bind_list(ids);
-                }
-                None => {
-                    self.push("EXISTS (SELECT 1 FROM posting q WHERE q.event_time = p.event_time AND q.finding_id = p.finding_id AND q.term_id IN ")
+            Condition::Ids { field, ids } => {
+                match column_of_term(field) {
+                    Some(column) => {
+                        self.push(&format!("{row}.{column} IN ")).bind_list(ids);
+                    }
+                    None if ids.len() > ASKED_MAX => {
+                        self.push("p.finding_id IN (SELECT q.finding_id FROM posting q WHERE q.term_id IN ")
                         .bind_list(ids);
-                    self.push(")");
+                        self.push(")");
+                    }
+                    None => {
+                        self.push("EXISTS (SELECT 1 FROM posting q WHERE q.event_time = p.event_time AND q.finding_id = p.finding_id AND q.term_id IN ")
+                        .bind_list(ids);
+                        self.push(")");
+                    }
                 }
-            },
+            }
             Condition::Term { field, test } => match column_of_term(field) {
                 Some(column) => {
                     self.push(&format!(
@@ -93,7 +106,6 @@ impl Sql {
                     self.push(")");
                 }
                 None => {
-                    // So many values that asking each finding for one of them would take longer than listing the findings.
                     self.push("p.finding_id IN (SELECT q.finding_id FROM term t CROSS JOIN posting q WHERE q.term_id = t.id AND ");
                     self.term(field, test);
                     self.push(")");
@@ -103,7 +115,7 @@ impl Sql {
                 self.push(
                     "EXISTS (SELECT 1 FROM document d WHERE d.finding_id = p.finding_id AND ",
                 );
-                self.within("d.body", "'object'", condition);
+                self.within(DOCUMENT, "'object'", condition);
                 self.push(")");
             }
         }
@@ -238,10 +250,21 @@ impl Sql {
     /// Returns the names of the value and of its type.
     fn walk(&mut self, base: &str, kind: &str, path: &[String]) -> (String, String) {
         let (mut value, mut kind) = (base.to_owned(), kind.to_owned());
-        for (position, key) in path.iter().enumerate() {
+        // The document's two roots are objects: with what follows them they are one step, which saves copying them.
+        let root = if base == DOCUMENT {
+            path.len().min(2)
+        } else {
+            path.len().min(1)
+        };
+        let (first, rest) = path.split_at(root);
+        let steps = std::iter::once(first).filter(|first| !first.is_empty());
+        for (position, keys) in steps.chain(rest.chunks(1)).enumerate() {
             self.elements += 1;
             let name = format!("e{}", self.elements);
-            let json = format!("$.\"{}\"", key.replace('"', ""));
+            let keys = keys
+                .iter()
+                .map(|key| format!(".\"{}\"", key.replace('"', "")));
+            let json = format!("${}", keys.collect::<String>());
             self.push(if position == 0 {
                 " FROM "
             } else {

@@ -16,7 +16,7 @@ pub(crate) const TERMS_MAX: usize = 512;
 pub(crate) const TERM_BYTES_MAX: usize = 1024;
 
 /// Fields that findings can be grouped by, beside enumerations. Each finding has a term of each; an empty one stands for
-/// no value. Those of [`FACETS`] are the first.
+/// no value. Those of [`FACETS`] are the first. Their numbers are stored: new ones go to the end.
 pub(crate) const GROUPED: &[&str] = &[
     "category",
     "resource_name",
@@ -35,6 +35,12 @@ pub(crate) const GROUPED: &[&str] = &[
 
 /// Fields whose terms are counted in `tally`: quick filters, groups and histograms read counts, not findings.
 pub(crate) const FACETS: &[&str] = GROUPED.split_at(5).0;
+
+/// The number under which a field is stored in `grouping`.
+pub(crate) fn grouped_number(field: &str) -> Option<i64> {
+    let number = GROUPED.iter().position(|grouped| *grouped == field)?;
+    i64::try_from(number).ok()
+}
 
 /// The facets of which a finding has exactly one value.
 pub(crate) const SINGLE: &[&str] = FACETS.split_at(3).0;

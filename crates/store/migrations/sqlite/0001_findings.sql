@@ -45,11 +45,12 @@ CREATE TABLE posting (
     PRIMARY KEY (term_id, event_time, finding_id)
 ) WITHOUT ROWID;
 
--- The terms of each finding that it can be grouped by: the way back from `posting`.
+-- The terms of each finding that it can be grouped by: the way back from `posting`. Fields by number, which never change.
 CREATE TABLE grouping (
     finding_id INTEGER NOT NULL,
+    field      INTEGER NOT NULL,
     term_id    INTEGER NOT NULL,
-    PRIMARY KEY (finding_id, term_id)
+    PRIMARY KEY (finding_id, field, term_id)
 ) WITHOUT ROWID;
 
 -- How many findings each facet term has, by span (0 all time, 1 day, 2 hour; hours only for term 0, which counts all, and
