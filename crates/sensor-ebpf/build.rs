@@ -17,13 +17,7 @@ fn main() {
         let status = Command::new(&clang)
             // -g: CO-RE relocations are part of the debug information.
             .args([
-                "-g",
-                "-O2",
-                "-Wall",
-                "-Werror",
-                "-target",
-                "bpf",
-                "-mcpu=v3",
+                "-g", "-O2", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3",
             ])
             .args([macro_name, "-I", asm, "-I", "src/bpf"])
             .arg("-c")

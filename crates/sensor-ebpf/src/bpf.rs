@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Read},
-
     sync::{Arc, Mutex, PoisonError},
 };
 

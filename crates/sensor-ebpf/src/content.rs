@@ -95,7 +95,8 @@ impl Delivered {
             });
         }
         // The kernel gives out the lowest free number: one above the limit says that as many are open.
-        let is_overload = usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
+        let is_overload =
+            usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
         Some(Content {
             key,
             kind,
@@ -124,7 +125,11 @@ impl Delivered {
 /// deleted and made anew within a tick can have the inode number, size and times of the old one, but other bytes.
 fn is_settled(key: &FileKey) -> bool {
     let is_whole_second = key.ctime_ns % 1_000_000_000 == 0;
-    let age = if is_whole_second { 2_100_000_000 } else { 100_000_000 };
+    let age = if is_whole_second {
+        2_100_000_000
+    } else {
+        100_000_000
+    };
     let now = Timestamp::from(SystemTime::now()).0;
     i64::try_from(now).is_ok_and(|now| now.saturating_sub(key.ctime_ns) > age)
 }
@@ -140,9 +145,8 @@ pub(crate) fn file_key(stat: &Stat) -> FileKey {
 }
 
 pub(crate) fn statx_key(stat: &Statx) -> FileKey {
-    let time = |time: &rustix::fs::StatxTimestamp| {
-        nanoseconds(time.tv_sec, u64::from(time.tv_nsec))
-    };
+    let time =
+        |time: &rustix::fs::StatxTimestamp| nanoseconds(time.tv_sec, u64::from(time.tv_nsec));
     FileKey {
         device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
         inode: stat.stx_ino,

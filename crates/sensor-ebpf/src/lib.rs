@@ -8,8 +8,8 @@
 //! [`model::MissingReason`], never silence. Unsafe code is in `sys.rs` only.
 
 mod bpf;
-mod content;
 mod clock;
+mod content;
 pub mod decode;
 mod loads;
 mod marks;
@@ -31,13 +31,13 @@ use std::{
 };
 
 pub use bpf::Error as BpfError;
-pub use probe::{Capability, probe};
 use libbpf_rs::MapHandle;
-use rustix::event::EventfdFlags;
 use model::{
     channel::Sender,
     event::{Observation, SensorState},
 };
+pub use probe::{Capability, probe};
+use rustix::event::EventfdFlags;
 
 /// Settings of the sensor.
 #[derive(Clone, Debug)]
@@ -184,9 +184,11 @@ impl Ignorer {
 /// # Errors
 /// When the eBPF probes cannot be loaded; the text says what to do.
 pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Error> {
-    let system = |action| move |source: rustix::io::Errno| Error::System {
-        action,
-        source: source.into(),
+    let system = |action| {
+        move |source: rustix::io::Errno| Error::System {
+            action,
+            source: source.into(),
+        }
     };
     raise_descriptor_limit();
     let eventfd = || {
@@ -206,10 +208,12 @@ pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Err
         shared: Arc::clone(&shared),
         map: Arc::new(probes.ignored_map()?),
     };
-    let reader = reader::Reader::new(&config, probes, Arc::clone(&shared), sender)
-        .map_err(|source| Error::System {
-            action: "prepare the reader",
-            source,
+    let reader =
+        reader::Reader::new(&config, probes, Arc::clone(&shared), sender).map_err(|source| {
+            Error::System {
+                action: "prepare the reader",
+                source,
+            }
         })?;
     let thread = std::thread::Builder::new()
         .name("sensor-ebpf".to_owned())

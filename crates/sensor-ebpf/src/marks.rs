@@ -209,8 +209,9 @@ impl Marks {
         for (mount, is_watched) in namespace.mounts.values() {
             if *is_watched && scope(mount, &self.host_devices) == Scope::Mount {
                 // Only a saving: the events of these mounts are dropped anyway.
-                let _ = open_mount(namespace.pid, mount)
-                    .and_then(|target| sys::fanotify_mark(&self.group, false, Scope::Mount, target));
+                let _ = open_mount(namespace.pid, mount).and_then(|target| {
+                    sys::fanotify_mark(&self.group, false, Scope::Mount, target)
+                });
             }
         }
     }
@@ -238,7 +239,11 @@ impl Marks {
         for number in due {
             self.scan(number, now);
         }
-        self.host.is_changed || self.namespaces.values().any(|namespace| namespace.is_changed)
+        self.host.is_changed
+            || self
+                .namespaces
+                .values()
+                .any(|namespace| namespace.is_changed)
     }
 
     fn scan_host(&mut self, now: Instant) {

@@ -10,7 +10,11 @@ use std::{
     io,
     num::NonZeroUsize,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -19,8 +23,7 @@ use libbpf_rs::{MapHandle, RingBufferBuilder};
 use lru::LruCache;
 use rustix::{
     event::epoll,
-    fs::fstat,
-    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+    fs::{Mode, OFlags, fstat},
 };
 
 use crate::{
@@ -30,7 +33,7 @@ use crate::{
 };
 
 /// Descriptors held. More would only be of use to somebody who makes more memfds than this before running one.
-const HELD_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+const HELD_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// How long one is held: its memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -45,32 +48,43 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Memfds {
-    held: Arc<Mutex<Held>>,
+    /// What the thread has taken. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
+    taken: Receiver<Taken>,
+    /// By inode number.
+    held: LruCache<u64, (OwnedFd, Instant)>,
     /// Superblocks of memfds.
     devices: Arc<[u64]>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// By inode number.
-type Held = LruCache<u64, (OwnedFd, Instant)>;
+/// A memfd and its inode number.
+#[derive(Debug)]
+struct Taken {
+    inode: u64,
+    fd: OwnedFd,
+}
 
 impl Memfds {
     /// Takes memfds from now on, when a ring is given.
     pub(crate) fn new(ring: Option<&MapHandle>, shared: Arc<Shared>) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         // The kernel's own mounts of shmem and of hugetlbfs.
-        let devices: Arc<[u64]> = [MemfdFlags::CLOEXEC, MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB]
-            .into_iter()
-            .filter_map(|flags| memfd_create(c"", flags).ok())
-            .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
-            .collect();
-        let held = Arc::new(Mutex::new(LruCache::new(HELD_MAX)));
+        let devices: Arc<[u64]> = [
+            MemfdFlags::CLOEXEC,
+            MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB,
+        ]
+        .into_iter()
+        .filter_map(|flags| memfd_create(c"", flags).ok())
+        .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
+        .collect();
+        let (sender, taken) = sync_channel(HELD_MAX.get());
         let thread = match ring {
-            Some(ring) => Some(spawn(ring, shared, Arc::clone(&held), Arc::clone(&devices))?),
+            Some(ring) => Some(spawn(ring, shared, sender, Arc::clone(&devices))?),
             None => None,
         };
         Ok(Self {
-            held,
+            taken,
+            held: LruCache::new(HELD_MAX),
             devices,
             thread,
         })
@@ -82,22 +96,29 @@ impl Memfds {
     }
 
     /// The memfd with this inode number. Stays held: it may be run again.
-    pub(crate) fn get(&self, inode: u64) -> Option<OwnedFd> {
-        let mut held = lock(&self.held);
-        let (fd, _) = held.get(&inode)?;
+    pub(crate) fn get(&mut self, inode: u64) -> Option<OwnedFd> {
+        self.receive();
+        let (fd, _) = self.held.get(&inode)?;
         rustix::io::fcntl_dupfd_cloexec(fd, 0).ok()
     }
 
     /// Lets go of those held too long.
-    pub(crate) fn expire(&self, now: Instant) {
-        let mut held = lock(&self.held);
-        let expired: Vec<u64> = held
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.receive();
+        let expired: Vec<u64> = self
+            .held
             .iter()
             .filter(|(_, (_, since))| now.duration_since(*since) > HELD_TIME_MAX)
             .map(|(&inode, _)| inode)
             .collect();
         for inode in expired {
-            held.pop(&inode);
+            self.held.pop(&inode);
+        }
+    }
+
+    fn receive(&mut self) {
+        for taken in self.taken.try_iter() {
+            self.held.put(taken.inode, (taken.fd, Instant::now()));
         }
     }
 
@@ -113,7 +134,7 @@ impl Memfds {
 fn spawn(
     ring: &MapHandle,
     shared: Arc<Shared>,
-    held: Arc<Mutex<Held>>,
+    sender: SyncSender<Taken>,
     devices: Arc<[u64]>,
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -124,9 +145,10 @@ fn spawn(
     builder
         .add(ring, move |bytes| {
             if let Ok(Record::Memfd(memfd)) = record(bytes)
-                && let Some((inode, fd)) = take(&memfd, &devices)
+                && let Some(taken) = take(&memfd, &devices)
             {
-                lock(&held).put(inode, (fd, Instant::now()));
+                // Full when the reader is far behind: the newest is let go, and its exec will say so.
+                let _ = sender.try_send(taken);
             }
             0
         })
@@ -156,17 +178,29 @@ fn spawn(
         })
 }
 
-/// Copies a descriptor that was just made. It is gone already when its process was faster.
-fn take(record: &MemfdRecord, devices: &[u64]) -> Option<(u64, OwnedFd)> {
-    let pid = Pid::from_raw(i32::try_from(record.header.process.pid).ok()?)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    let number = i32::try_from(record.fd).ok()?;
-    let fd = pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).ok()?;
-    let stat = fstat(&fd).ok()?;
-    // The number may mean another file by now.
-    devices.contains(&stat.st_dev).then_some((stat.st_ino, fd))
-}
-
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
+/// Opens a memfd that was just made. When its process was faster and has executed it, which closes it as a rule, the
+/// program of the process is opened.
+///
+/// Not by `pidfd_getfd`: that waits for an exec that is under way, and a container can make one last.
+fn take(record: &MemfdRecord, devices: &[u64]) -> Option<Taken> {
+    let pid = record.header.process.pid;
+    [
+        format!("/proc/{pid}/fd/{}", record.fd),
+        format!("/proc/{pid}/exe"),
+    ]
+    .iter()
+    .find_map(|path| {
+        // Only the device is looked at before opening: the number may mean something else by now, a fifo say.
+        let is_memfd = |device| devices.contains(&device);
+        if !is_memfd(rustix::fs::stat(path.as_str()).ok()?.st_dev) {
+            return None;
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
+        let stat = fstat(&fd).ok()?;
+        is_memfd(stat.st_dev).then_some(Taken {
+            inode: stat.st_ino,
+            fd,
+        })
+    })
 }

@@ -185,9 +185,8 @@ fn is_same_file(key: &FileKey, program: Option<&FileKey>) -> bool {
 /// The script before `end` by the name that execve was given; otherwise (symlinks, `/dev/fd/N`) the first of the
 /// scripts that lead to the program.
 fn script_position(files: &VecDeque<OpenedFile>, end: usize, name: &[u8]) -> Option<usize> {
-    let is_named = |file: &OpenedFile| {
-        file.content.kind != Kind::Elf && file.content.path.file_name() == name
-    };
+    let is_named =
+        |file: &OpenedFile| file.content.kind != Kind::Elf && file.content.path.file_name() == name;
     let by_name = files
         .iter()
         .take(end)

@@ -23,7 +23,10 @@ pub struct Capability {
 
 /// Tries everything once. Needs the privileges of the agent; leaves nothing behind.
 pub fn probe() -> Vec<Capability> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
     let mut found = vec![
         Capability {
             name: "Linux 5.8 or newer",
@@ -66,7 +69,8 @@ pub fn probe() -> Vec<Capability> {
         (
             "fanotify FAN_OPEN_EXEC",
             sys::fanotify_init().and_then(|group| {
-                let root = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+                let root =
+                    rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
                 sys::fanotify_mark(group, true, sys::Scope::Mount, root)
             }),
             "Without it programs that end at once are not hashed, and scripts and files without format are not seen.",
@@ -74,7 +78,8 @@ pub fn probe() -> Vec<Capability> {
         (
             "fanotify marks on filesystems",
             sys::fanotify_init().and_then(|group| {
-                let root = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+                let root =
+                    rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
                 sys::fanotify_mark(group, true, sys::Scope::Filesystem, root)
             }),
             "Without them execs in namespaces that a container makes by itself are hashed only while they run.",
@@ -107,7 +112,12 @@ pub fn probe() -> Vec<Capability> {
 }
 
 fn present(is_present: bool) -> String {
-    if is_present { "works" } else { "not supported by the kernel" }.to_owned()
+    if is_present {
+        "works"
+    } else {
+        "not supported by the kernel"
+    }
+    .to_owned()
 }
 
 /// An error with its causes.

@@ -17,11 +17,13 @@ use std::{
 
 use lru::LruCache;
 use model::{
-    Text, channel::Sender, limits,
+    Text,
+    channel::Sender,
     event::{
-        Cgroup, Event, FileFacts, LibraryLoad, Loss, LossSource, Observation, Payload, ProcessKey, Sensor,
-        SensorCondition, SensorState,
+        Cgroup, Event, FileFacts, LibraryLoad, Loss, LossSource, Observation, Payload, ProcessKey,
+        Sensor, SensorCondition, SensorState,
     },
+    limits,
     provenance::MissingReason,
 };
 use rustix::{
@@ -155,7 +157,10 @@ impl Reader {
         {
             Ok(marks) => {
                 epoll::add(&sleep, marks.group(), other, epoll::EventFlags::IN)?;
-                states.push(running(Sensor::Fanotify, "executed files are read when they are opened"));
+                states.push(running(
+                    Sensor::Fanotify,
+                    "executed files are read when they are opened",
+                ));
                 Some(marks)
             }
             Err(error) => {
@@ -295,8 +300,7 @@ impl Reader {
                     exec.file.key = Some(content.key);
                     exec.file.link_count = content.link_count;
                     exec.file.mount_id = content.mount_id;
-                    exec.file.filesystem =
-                        self.filesystem(running.mnt_namespace, content.mount_id);
+                    exec.file.filesystem = self.filesystem(running.mnt_namespace, content.mount_id);
                     exec.file.is_memfd = self.memfds.is_memfd(content.key.device);
                     fd = self.delivered.deliver(&mut content);
                     if content.is_overload {
@@ -363,7 +367,11 @@ impl Reader {
             let mut events = [none(); 8];
             let _ = epoll::wait(&self.sleep, &mut events, Some(&timeout));
         }
-        let timeout = if is_sleep { Timespec::default() } else { timeout };
+        let timeout = if is_sleep {
+            Timespec::default()
+        } else {
+            timeout
+        };
         let mut events = [none(); 64];
         let count = epoll::wait(&self.nap, &mut events, Some(&timeout)).unwrap_or_default();
         for event in events.into_iter().take(count) {
@@ -667,9 +675,7 @@ impl Reader {
         if file.mount_id == 0 && mapping.device == known.program_device {
             file.mount_id = known.program_mount;
         }
-        file.is_memfd = file
-            .key
-            .is_some_and(|key| self.memfds.is_memfd(key.device));
+        file.is_memfd = file.key.is_some_and(|key| self.memfds.is_memfd(key.device));
         file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
         let fd = content
             .as_mut()
@@ -794,14 +800,18 @@ impl Reader {
         counters.exec_losses += self.missed_runs.0;
         counters.process_events += self.missed_runs.1;
         counters.process_losses += self.missed_runs.1;
-        let exec = counters.exec_losses.saturating_sub(self.reported.exec_losses);
+        let exec = counters
+            .exec_losses
+            .saturating_sub(self.reported.exec_losses);
         let process = counters
             .process_losses
             .saturating_sub(self.reported.process_losses);
         self.reported = counters;
         let shared = &self.shared.counters;
         shared.execs.store(counters.execs, Ordering::Relaxed);
-        shared.exec_losses.store(counters.exec_losses, Ordering::Relaxed);
+        shared
+            .exec_losses
+            .store(counters.exec_losses, Ordering::Relaxed);
         shared
             .process_events
             .store(counters.process_events, Ordering::Relaxed);

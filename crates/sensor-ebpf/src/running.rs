@@ -88,9 +88,13 @@ pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exe
         env_truncated: env.len() >= limits::ENV_BYTES_MAX,
         cwd: link(pid, "cwd"),
         comm: comm(pid),
-        parent: all
-            .get(&parent_pid)
-            .map_or(ProcessKey { pid: parent_pid, start_ns: 0 }, |parent| parent.process),
+        parent: all.get(&parent_pid).map_or(
+            ProcessKey {
+                pid: parent_pid,
+                start_ns: 0,
+            },
+            |parent| parent.process,
+        ),
         parent_comm: comm(parent_pid),
         pid_in_namespace: ids("NSpid:").last().copied().unwrap_or(pid),
         credentials: Credentials {
@@ -210,10 +214,12 @@ impl Hierarchies {
             .unified
             .as_deref()
             .and_then(|root| Some((root, path_of("")?)));
-        let v1 = ["pids", "memory", "devices", "cpu"].iter().filter_map(|controller| {
-            let (_, root) = self.v1.iter().find(|(name, _)| name == controller)?;
-            Some((root.as_path(), path_of(controller)?))
-        });
+        let v1 = ["pids", "memory", "devices", "cpu"]
+            .iter()
+            .filter_map(|controller| {
+                let (_, root) = self.v1.iter().find(|(name, _)| name == controller)?;
+                Some((root.as_path(), path_of(controller)?))
+            });
         let (root, path) = unified
             .into_iter()
             .chain(v1)
@@ -228,10 +234,14 @@ impl Hierarchies {
 
 /// Whether an engine's name or a container id is in the path: a container that shares the host's mounts.
 pub(crate) fn looks_like_container(cgroup: &Cgroup) -> bool {
-    cgroup.path.as_bytes().split(|&byte| byte == b'/').any(|part| {
-        part.windows(64)
-            .any(|window| window.iter().all(u8::is_ascii_hexdigit))
-    })
+    cgroup
+        .path
+        .as_bytes()
+        .split(|&byte| byte == b'/')
+        .any(|part| {
+            part.windows(64)
+                .any(|window| window.iter().all(u8::is_ascii_hexdigit))
+        })
 }
 
 fn stdio(pid: u32, fd: u32) -> Stdio {

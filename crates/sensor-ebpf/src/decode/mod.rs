@@ -11,8 +11,8 @@ mod record;
 pub use fanotify::{FanotifyEvent, fanotify_events};
 pub use mountinfo::{Mount, mountinfo};
 pub use perf::{Mapping, PerfRecord, perf_record};
-pub(crate) use record::{arguments, environment};
 pub use record::{ExecRecord, Header, MemfdRecord, Record, record};
+pub(crate) use record::{arguments, environment};
 
 /// A record that is not what the kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,9 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::{
     Text,
-    event::{
-        Credentials, Exec, FileFacts, FileKey, Namespaces, OverlayFacts, ProcessKey, Stdio,
-    },
+    event::{Credentials, Exec, FileFacts, FileKey, Namespaces, OverlayFacts, ProcessKey, Stdio},
     limits,
 };
 
