@@ -169,13 +169,16 @@ pub(crate) struct Script {
     pub(crate) fd: Option<OwnedFd>,
 }
 
-/// Opens the file that `argument` names for `process`: below its root, or, when the name is gone, among the descriptors
-/// of the interpreter, which keeps its script open.
+/// Opens the file that `argument` names for `process`: below its root; when the name is gone, among the descriptors of the
+/// interpreter, which keeps its script open; when the process is gone, below the root of an ancestor in the same mount
+/// namespace.
 pub(crate) fn open_script(process: &Process, argument: &Text) -> Script {
     let pid = process.key.pid;
     let given = join(&process.cwd, argument);
     let wanted = normalize(&given);
-    let found = open_named(pid, &given).or_else(|| open_descriptor(pid, &wanted));
+    let found = open_named(pid, &given)
+        .or_else(|| open_descriptor(pid, &wanted))
+        .or_else(|| open_beside(process, &given));
     let facts = match &found {
         None => FileFacts {
             path: wanted,
@@ -224,9 +227,22 @@ fn open_named(pid: u32, path: &Text) -> Option<OwnedFd> {
     if path.as_bytes() == b"/dev/stdin" {
         return proc::open_link(pid, "fd/0");
     }
+    open_below_root(pid, path)
+}
+
+fn open_below_root(pid: u32, path: &Text) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
     open_below(&root, path.as_bytes())
+}
+
+/// A shell that has read a short script ends within a millisecond. What started it sees the same files.
+fn open_beside(process: &Process, path: &Text) -> Option<OwnedFd> {
+    let mnt_namespace = Some(process.namespaces.mnt);
+    let ancestors = process.ancestors.iter().map(|ancestor| ancestor.key.pid);
+    ancestors
+        .filter(|&pid| proc::mnt_namespace_of(pid) == mnt_namespace)
+        .find_map(|pid| open_below_root(pid, path))
 }
 
 /// bash keeps its script on descriptor 255, dash on 10, others on 3.
