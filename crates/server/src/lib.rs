@@ -16,6 +16,7 @@ mod grpc;
 pub mod limits;
 mod listen;
 mod methods;
+pub mod notify;
 mod rest;
 pub mod router;
 mod schema;

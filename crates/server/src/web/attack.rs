@@ -446,9 +446,19 @@ impl Technique {
         )
     }
 
-    /// Its name for people.
+    /// Its name for people: the enum's words, with what is an abbreviation in capitals.
     pub(crate) fn words(self) -> String {
-        enum_word(self.name)
+        let words = enum_word(self.name);
+        let shown = words
+            .split(' ')
+            .map(|word| match word.to_ascii_lowercase().as_str() {
+                abbreviation @ ("api" | "dns" | "ip" | "os" | "ssh") => {
+                    abbreviation.to_ascii_uppercase()
+                }
+                "linux" => "Linux".to_owned(),
+                _ => word.to_owned(),
+            });
+        shown.collect::<Vec<_>>().join(" ")
     }
 }
 

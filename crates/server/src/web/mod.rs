@@ -4,7 +4,7 @@
 //! completion, brushing and new findings without reload. All data passes the filters of [`text`].
 
 mod assets;
-mod attack;
+pub(crate) mod attack;
 mod clauses;
 mod complete;
 mod coverage;
@@ -17,7 +17,7 @@ mod index;
 mod login;
 mod response;
 mod session;
-mod shown;
+pub(crate) mod shown;
 #[expect(unreachable_pub, reason = "what makes filters makes public items")]
 mod text;
 mod tree;

@@ -139,6 +139,7 @@ pub(crate) struct Row {
     pub(crate) module: String,
     pub(crate) techniques: String,
     pub(crate) marks: String,
+    pub(crate) description: String,
 }
 
 pub(crate) fn row(result: &FindingResult, now: Timestamp) -> Row {
@@ -181,6 +182,7 @@ pub(crate) fn row(result: &FindingResult, now: Timestamp) -> Row {
             .map(|(key, value)| format!("{key}={value}"))
             .collect::<Vec<_>>()
             .join(", "),
+        description: finding.description.clone(),
     }
 }
 
