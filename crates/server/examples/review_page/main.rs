@@ -33,6 +33,8 @@ fn main() -> Result<(), Error> {
         store.record(batch)?;
     }
     store.record(&[seed::without_hash(now())])?;
+    store.record_containers(&seed::containers(now()))?;
+    store.set_sink("siem", "severity=\"CRITICAL\"")?;
     let mut tokens = serde_json::Map::new();
     for role in Role::ALL {
         let name = format!("{}-{}", role.name(), now().0);

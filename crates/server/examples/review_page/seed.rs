@@ -15,6 +15,7 @@ use model::{
     finding::FindingResult,
     provenance::{Evidence, MissingReason, Provenance, Sha256, UnknownReason},
 };
+use store::ContainerState;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -578,6 +579,39 @@ fn finish(
         &naming,
         &investigation,
     )
+}
+
+/// The containers that Coverage shows: watched ones, one that is not, one that has ended.
+pub(crate) fn containers(now: Timestamp) -> Vec<ContainerState> {
+    let ago = |ns: u64| Timestamp(now.0.saturating_sub(ns));
+    let state = |container: &Container, engine: &str| ContainerState {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        image: container.image.clone(),
+        engine: engine.to_owned(),
+        sensor: "ebpf".to_owned(),
+        since: ago(40 * HOUR),
+        last_event: Some(ago(3 * SECOND)),
+        last_test: Some(ago(9 * MINUTE)),
+        ..ContainerState::default()
+    };
+    vec![
+        state(&shop(), "podman"),
+        state(&legacy(), "containerd"),
+        ContainerState {
+            sensor: String::new(),
+            last_test: None,
+            uncovered: "Its root filesystem could not be marked: /proc/4711/root is gone."
+                .to_owned(),
+            ..state(&batch(), "runc")
+        },
+        ContainerState {
+            id: "0f0f".to_owned(),
+            name: "migrate-1".to_owned(),
+            ended: Some(ago(2 * HOUR)),
+            ..state(&shop(), "podman")
+        },
+    ]
 }
 
 /// A file whose bytes were gone; kept with the others so that every way a hash can be missing has a page to look at.
