@@ -343,3 +343,48 @@ pub(crate) fn running_processes() -> io::Result<Vec<Running>> {
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::btf::{Btf, types::Struct};
+    use model::limits;
+
+    /// Value of a `#define` that is a product of numbers.
+    fn defined(name: &str) -> usize {
+        let header = include_str!("bpf/events.h");
+        let value = header
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("#define ")?
+                    .strip_prefix(name)?
+                    .strip_prefix(' ')
+            })
+            .unwrap_or_else(|| panic!("{name} is not defined"));
+        value
+            .trim_matches(['(', ')'])
+            .split('*')
+            .map(|factor| factor.trim().parse::<usize>().unwrap())
+            .product()
+    }
+
+    #[test]
+    fn the_probes_keep_the_limits_of_the_model() {
+        assert_eq!(defined("PATH_BYTES_MAX"), limits::PATH_BYTES_MAX);
+        assert_eq!(defined("ARGV_BYTES_MAX"), limits::ARGV_BYTES_MAX);
+        assert_eq!(defined("ENV_BYTES_MAX"), limits::ENV_BYTES_MAX);
+    }
+
+    #[test]
+    fn records_have_the_sizes_that_the_decoder_reads() {
+        let object = concat!(env!("OUT_DIR"), "/process.bpf.o");
+        let btf = Btf::from_path(object).unwrap();
+        for (name, bytes) in [("exec_record", 392), ("ignored_key", 16), ("counters", 32)] {
+            let record: Struct<'_> = btf.type_by_name(name).unwrap();
+            assert_eq!(
+                libbpf_rs::btf::HasSize::size(&record),
+                bytes,
+                "struct {name}"
+            );
+        }
+    }
+}

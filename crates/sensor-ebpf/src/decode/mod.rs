@@ -27,3 +27,6 @@ pub enum Error {
     #[error("record length does not fit its content")]
     Length,
 }
+
+#[cfg(test)]
+mod tests;

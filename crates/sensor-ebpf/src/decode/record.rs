@@ -125,16 +125,18 @@ pub fn record(bytes: &[u8]) -> Result<Record, Error> {
         KIND_FORK => {
             let start_ns = fields.u64()?;
             let pid = fields.u32()?;
+            let _pad = fields.u32()?;
             Ok(Record::Fork {
                 header,
                 parent: ProcessKey { pid, start_ns },
             })
         }
         KIND_EXIT => Ok(Record::Exit { header }),
-        KIND_MEMFD => Ok(Record::Memfd(MemfdRecord {
-            header,
-            fd: fields.u32()?,
-        })),
+        KIND_MEMFD => {
+            let fd = fields.u32()?;
+            let _pad = fields.u32()?;
+            Ok(Record::Memfd(MemfdRecord { header, fd }))
+        }
         other => Err(Error::Kind(other)),
     }
 }
