@@ -48,7 +48,8 @@ struct BulkMute {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum MuteState {
     #[default]
-    MuteStateUnspecified,
+    #[serde(rename = "MUTE_STATE_UNSPECIFIED")]
+    Unspecified,
     Muted,
     Undefined,
 }
@@ -58,7 +59,7 @@ pub(crate) fn bulk_mute(service: &Service, caller: &Caller, json: Value) -> Resu
     let bulk: BulkMute = request(json)?;
     store::filter::check(&bulk.filter).map_err(store::Error::from)?;
     let mute = match bulk.mute_state {
-        MuteState::MuteStateUnspecified | MuteState::Muted => Mute::Muted,
+        MuteState::Unspecified | MuteState::Muted => Mute::Muted,
         MuteState::Undefined => Mute::Undefined,
     };
     let (scope, location) = bulk
