@@ -88,7 +88,7 @@ impl Default for Batch {
 #[derive(Debug)]
 pub(crate) struct Probes {
     // Declared first, so that the programs are detached before their maps go.
-    _links: Vec<Link>,
+    links: Vec<Link>,
     /// Execs, and the rest: two, since a shared budget would let one ring starve the other.
     rings: [RingBuffer<'static>; 2],
     batch: Arc<Mutex<Batch>>,
@@ -157,7 +157,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         }
     }
     Ok(Probes {
-        _links: links,
+        links,
         rings,
         batch,
         counters: handle(&object, "counters")?,
@@ -226,6 +226,11 @@ fn handle(object: &Object, name: &'static str) -> Result<MapHandle, Error> {
 }
 
 impl Probes {
+    /// No event is made from here on; those that were can still be read.
+    pub(crate) fn detach(&mut self) {
+        self.links.clear();
+    }
+
     /// Takes at most `records_max` records out of each ring.
     pub(crate) fn drain(&self, records_max: usize) -> Batch {
         let mut all = Batch::default();

@@ -277,9 +277,10 @@ impl Sensors {
         self.ignorer.clone()
     }
 
-    /// Detaches everything and waits for the reader. Observations that it had taken from the kernel are sent before.
-    pub fn stop(mut self) {
+    /// Detaches everything, sends what the kernel still has, and returns the final counts.
+    pub fn stop(mut self) -> Counters {
         self.join();
+        self.counters()
     }
 
     fn join(&mut self) {

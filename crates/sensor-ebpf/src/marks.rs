@@ -16,6 +16,7 @@ use rustix::{
 };
 
 use crate::{
+    clock::boot_ns,
     decode::{Mount, mountinfo},
     sys::{self, Scope},
 };
@@ -59,8 +60,8 @@ struct Namespace {
     pid: u32,
     /// Polled for changes; holds the namespace, so it is closed as soon as `pid` ends.
     table: File,
-    /// By mount id: the mount, and whether it is watched.
-    mounts: HashMap<u32, (Mount, bool)>,
+    /// By mount id: the mount, and since when it is watched (CLOCK_BOOTTIME).
+    mounts: HashMap<u32, (Mount, Option<u64>)>,
     /// When the time spent on reading the table will be worn off. See [`SCAN_AHEAD_MAX`].
     worn_off: Instant,
     is_changed: bool,
@@ -157,12 +158,12 @@ impl Marks {
         }
     }
 
-    /// Whether executions from a mount are reported by fanotify.
-    pub(crate) fn is_watched(&self, mnt_namespace: u32, mount_id: u32) -> bool {
+    /// Whether an execution from a mount at that time (CLOCK_BOOTTIME) was reported by fanotify.
+    pub(crate) fn is_watched(&self, mnt_namespace: u32, mount_id: u32, boot_ns: u64) -> bool {
         self.namespaces
             .get(&mnt_namespace)
             .and_then(|namespace| namespace.mounts.get(&mount_id))
-            .is_some_and(|(_, is_watched)| *is_watched)
+            .is_some_and(|(_, since)| since.is_some_and(|since| since < boot_ns))
     }
 
     /// Name of a mount's filesystem.
@@ -206,8 +207,8 @@ impl Marks {
         let Some(namespace) = self.namespaces.remove(&number) else {
             return;
         };
-        for (mount, is_watched) in namespace.mounts.values() {
-            if *is_watched && scope(mount, &self.host_devices) == Scope::Mount {
+        for (mount, since) in namespace.mounts.values() {
+            if since.is_some() && scope(mount, &self.host_devices) == Scope::Mount {
                 // Only a saving: the events of these mounts are dropped anyway.
                 let _ = open_mount(namespace.pid, mount).and_then(|target| {
                     sys::fanotify_mark(&self.group, false, Scope::Mount, target)
@@ -261,11 +262,13 @@ impl Marks {
                 continue;
             }
             let known = self.host.mounts.get(&mount.id);
-            let is_watched = match known {
-                Some((old, is_watched)) if *old == mount => *is_watched,
-                _ => mark(&self.group, self.host.pid, &mount, Scope::Filesystem).is_ok(),
+            let since = match known {
+                Some((old, since)) if *old == mount => *since,
+                _ => mark(&self.group, self.host.pid, &mount, Scope::Filesystem)
+                    .ok()
+                    .flatten(),
             };
-            current.insert(mount.id, (mount, is_watched));
+            current.insert(mount.id, (mount, since));
         }
         self.host.mounts = current;
         self.host.spent(now, started.elapsed());
@@ -286,26 +289,26 @@ impl Marks {
             if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
                 continue;
             }
-            let is_watched = match namespace.mounts.get(&mount.id) {
-                Some((old, true)) if *old == mount => true,
+            let since = match namespace.mounts.get(&mount.id) {
+                Some((old, Some(since))) if *old == mount => Some(*since),
                 _ => match mark(
                     &self.group,
                     namespace.pid,
                     &mount,
                     scope(&mount, &self.host_devices),
                 ) {
-                    Ok(is_visible) => is_visible,
+                    Ok(since) => since,
                     Err(error) => {
                         self.failures += 1;
                         self.last_failure = Some(format!(
                             "{} at {}: {error}",
                             mount.filesystem, mount.mountpoint
                         ));
-                        false
+                        None
                     }
                 },
             };
-            current.insert(mount.id, (mount, is_watched));
+            current.insert(mount.id, (mount, since));
         }
         namespace.mounts = current;
         namespace.spent(now, started.elapsed());
@@ -322,15 +325,15 @@ fn scope(mount: &Mount, host_devices: &HashSet<u64>) -> Scope {
     }
 }
 
-/// Returns false when the mount cannot be reached because another one covers it: nothing can be executed from it then.
-fn mark(group: &OwnedFd, pid: u32, mount: &Mount, scope: Scope) -> io::Result<bool> {
+/// Returns the time, or nothing when another mount covers this one: then nothing can be executed from it.
+fn mark(group: &OwnedFd, pid: u32, mount: &Mount, scope: Scope) -> io::Result<Option<u64>> {
     let target = open_mount(pid, mount)?;
     let stat = rustix::fs::statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
     if stat.stx_mnt_id != u64::from(mount.id) {
-        return Ok(false);
+        return Ok(None);
     }
     sys::fanotify_mark(group, true, scope, target)?;
-    Ok(true)
+    Ok(Some(boot_ns()))
 }
 
 /// Opens a mountpoint the way the process sees it. The path is the container's choice: it must not lead out.

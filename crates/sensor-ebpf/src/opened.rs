@@ -5,10 +5,12 @@
 //! the exec fails. Repeats of the same process and file that are still in its queue are merged into the first.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
+    num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
+use lru::LruCache;
 use model::event::FileKey;
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
 const FILES_MAX: usize = 12;
 
 /// Processes remembered. At the full exec rate of two cores this is two tenths of a second.
-const PROCESSES_MAX: usize = 4096;
+const PROCESSES_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// How long an opened file waits for its exec.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -37,9 +39,9 @@ struct OpenedFile {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Opened {
-    processes: HashMap<u32, VecDeque<OpenedFile>>,
+    processes: LruCache<u32, VecDeque<OpenedFile>>,
     /// Processes that have opened a file of no known format.
     no_format: Vec<u32>,
 }
@@ -54,18 +56,19 @@ pub(crate) struct Match {
 }
 
 impl Opened {
+    pub(crate) fn new() -> Self {
+        Self {
+            processes: LruCache::new(PROCESSES_MAX),
+            no_format: Vec::new(),
+        }
+    }
+
     /// A process opened a file for execution.
     pub(crate) fn push(&mut self, pid: u32, content: Content, now: Instant) {
-        if self.processes.len() >= PROCESSES_MAX && !self.processes.contains_key(&pid) {
-            self.forget_before(now, Duration::from_millis(500));
-            if self.processes.len() >= PROCESSES_MAX {
-                self.processes.clear();
-            }
-        }
         if content.kind == Kind::Other {
             self.no_format.push(pid);
         }
-        let files = self.processes.entry(pid).or_default();
+        let files = self.processes.get_or_insert_mut(pid, VecDeque::new);
         if files.len() >= FILES_MAX {
             files.pop_front();
         }
@@ -74,6 +77,14 @@ impl Opened {
             opened: now,
             is_taken: false,
         });
+    }
+
+    /// Whether the program of an exec has been seen being opened.
+    pub(crate) fn has(&self, record: &ExecRecord) -> bool {
+        let files = self.processes.peek(&record.header.process.pid);
+        files.into_iter().flatten().any(|file| {
+            !file.is_taken && is_same_file(&file.content.key, record.exec.file.key.as_ref())
+        })
     }
 
     /// The files that an exec opened. Of repeats the first that was not taken yet, or the one they were merged into.
@@ -154,7 +165,7 @@ impl Opened {
     /// A process ended: what it could not run.
     pub(crate) fn exited(&mut self, pid: u32) -> Vec<Content> {
         self.processes
-            .remove(&pid)
+            .pop(&pid)
             .into_iter()
             .flatten()
             .filter(|file| !file.is_taken && file.content.kind == Kind::Other)
@@ -164,15 +175,13 @@ impl Opened {
 
     /// Forgets what no exec came for.
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.forget_before(now, WAIT_MAX);
-    }
-
-    fn forget_before(&mut self, now: Instant, age: Duration) {
-        self.processes.retain(|_, files| {
-            files
+        while let Some((_, files)) = self.processes.peek_lru()
+            && files
                 .back()
-                .is_some_and(|file| now.duration_since(file.opened) < age)
-        });
+                .is_none_or(|file| now.duration_since(file.opened) > WAIT_MAX)
+        {
+            self.processes.pop_lru();
+        }
     }
 }
 

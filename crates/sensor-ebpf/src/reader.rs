@@ -1,10 +1,11 @@
 //! The reader: takes what the kernel has, joins it, and sends observations.
 //!
-//! A round reads perf first, then the rings, then fanotify: so the exec of a process is in hand before its library loads
-//! are looked at, and every file that an exec opened before the exec is. Perf and ring records are then taken in the
-//! order of their times.
+//! A round reads perf first, then the rings: so the exec of a process is in hand before its library loads are looked at.
+//! Records of both are taken in the order of their times. At an exec fanotify is read until the program's event is found:
+//! the kernel queues it before it reports the exec.
 
 use std::{
+    collections::HashMap,
     io,
     num::NonZeroUsize,
     os::fd::OwnedFd,
@@ -60,6 +61,16 @@ const SLEEP: Duration = Duration::from_secs(1);
 /// Priority of the reader's thread, from 19 (lowest) to -20.
 const READER_NICE: i32 = -15;
 
+/// Bytes of one read: 682 events, each with a descriptor.
+const FANOTIFY_READ_BYTES: usize = 16 * 1024;
+
+/// Reads per round of events that belong to no exec: bounds how long the rings wait.
+const FANOTIFY_READS_MAX: usize = 64;
+
+/// Time between taking a record's time and its being there to read: records of the last moment are left for the next
+/// round, since an older one may still come.
+const WRITE_NS_MAX: u64 = 50_000;
+
 const TOKEN_OTHER: u64 = 0;
 
 /// Records kept for the next round at most. Above, order gives way: it takes more than one full buffer of each CPU.
@@ -100,8 +111,12 @@ pub(crate) struct Reader {
     loads: Option<Loads>,
     /// Processes to report before anything else.
     already_running: Vec<Running>,
-    /// Taken, but newer than something still in a ring.
+    /// Taken, but newer than something that may still be in a ring.
     pending: Vec<Item>,
+    /// Programs that fanotify did not tell of, opened as soon as their exec was read. By process and time.
+    early: HashMap<(u32, u64), Content>,
+    /// Processes that ended a moment ago: what they opened or mapped may be read after their end.
+    ended: LruCache<u32, Known>,
     memfds: Memfds,
     /// Waited on while napping: what must not wait, and control.
     nap: OwnedFd,
@@ -213,11 +228,13 @@ impl Reader {
             loads,
             already_running,
             pending: Vec::new(),
+            early: HashMap::new(),
+            ended: LruCache::new(one(BATCH_RECORDS_MAX)),
             memfds,
             nap,
             sleep,
             clock: Clock::new(),
-            opened: Opened::default(),
+            opened: Opened::new(),
             delivered: Delivered::new(),
             processes: LruCache::new(one(limits::PROCESSES_MAX)),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
@@ -225,7 +242,7 @@ impl Reader {
             missed_runs: (0, 0),
             looked: Instant::now(),
             fanotify_lost: None,
-            fanotify_buffer: vec![0; 64 * 1024],
+            fanotify_buffer: vec![0; FANOTIFY_READ_BYTES],
             own: ProcessKey {
                 pid: std::process::id(),
                 start_ns: 0,
@@ -250,11 +267,12 @@ impl Reader {
         self.report_running()?;
         let mut quiet = 0;
         loop {
-            let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
-            let was_busy = self.round(is_stopping)?;
-            if is_stopping {
+            if self.shared.is_stopping.load(Ordering::Relaxed) {
+                self.probes.detach();
+                while self.round(true)? {}
                 return Ok(());
             }
+            let was_busy = self.round(false)?;
             quiet = if was_busy { 0 } else { quiet + 1 };
             if quiet < NAPS_BEFORE_SLEEP {
                 self.wait(NAP, false);
@@ -389,6 +407,7 @@ impl Reader {
     /// One look at everything. True when there was something.
     fn round(&mut self, is_last: bool) -> Result<bool, Closed> {
         let now = Instant::now();
+        let complete_until = clock::boot_ns().saturating_sub(WRITE_NS_MAX);
         self.clock.refresh(now);
         self.take_control();
         let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now));
@@ -398,7 +417,19 @@ impl Reader {
             None => (Vec::new(), 0),
         };
         let batch = self.probes.drain(BATCH_RECORDS_MAX);
-        let fanotify_count = self.drain_fanotify(now)?;
+        for record in &batch.records {
+            self.look_ahead(record, now);
+        }
+        // Behind a backlog of execs the other events wait: each one held has a descriptor open.
+        let is_backlog = batch.complete_until != u64::MAX;
+        let mut fanotify_count = 0;
+        for _ in 0..if is_backlog { 0 } else { FANOTIFY_READS_MAX } {
+            let count = self.read_fanotify(now)?;
+            fanotify_count += count;
+            if count == 0 {
+                break;
+            }
+        }
         let mut was_busy = !batch.records.is_empty() || fanotify_count > 0;
         for load in &loads {
             if matches!(load, PerfRecord::Mapping(_)) {
@@ -410,9 +441,11 @@ impl Reader {
         items.extend(loads.into_iter().map(Item::Perf));
         // Times are taken before a record is written: a fork sorts before the child's exec, which sorts before its exit.
         items.sort_by_key(Item::boot_ns);
-        if items.len() < PENDING_MAX {
-            let ready = items.partition_point(|item| item.boot_ns() <= batch.complete_until);
+        if items.len() < PENDING_MAX && !is_last {
+            let until = batch.complete_until.min(complete_until);
+            let ready = items.partition_point(|item| item.boot_ns() <= until);
             self.pending = items.split_off(ready);
+            is_waiting |= !self.pending.is_empty();
         }
         for item in items {
             match item {
@@ -444,6 +477,33 @@ impl Reader {
         Ok(was_busy || is_waiting)
     }
 
+    /// What cannot wait for a record's turn: new mounts, and programs that only their process leads to.
+    fn look_ahead(&mut self, record: &Record, now: Instant) {
+        let header = record.header();
+        let pid = header.process.pid;
+        if let Some(marks) = &mut self.marks
+            && !matches!(record, Record::Exit { .. })
+        {
+            marks.saw(header.mnt_namespace, pid, now);
+        }
+        let Record::Exec(exec) = record else {
+            return;
+        };
+        if self.is_watched(exec) {
+            return;
+        }
+        if self.early.len() < PENDING_MAX
+            && let Some(content) = self.content_by_proc(pid, &exec.exec.file)
+        {
+            self.early.insert((pid, header.boot_ns), content);
+        }
+        if let Some(marks) = &mut self.marks
+            && !exec.exec.file.is_memfd
+        {
+            marks.used(header.mnt_namespace, exec.exec.file.mount_id, pid, now);
+        }
+    }
+
     fn take_control(&mut self) {
         let mut counter = [0; 8];
         // Empty most of the time.
@@ -464,32 +524,29 @@ impl Reader {
         }
     }
 
-    fn drain_fanotify(&mut self, now: Instant) -> Result<u64, Closed> {
+    /// Takes at most one buffer of events. Returns how many.
+    fn read_fanotify(&mut self, now: Instant) -> Result<u64, Closed> {
         let Some(marks) = &self.marks else {
             return Ok(0);
         };
         let (mut count, mut overflows) = (0, 0);
-        // Bounded, so that a flood of opens does not keep the rings waiting.
-        for _ in 0..64 {
-            let read = match rustix::io::read(marks.group(), &mut self.fanotify_buffer) {
-                Ok(read) => read,
-                Err(rustix::io::Errno::AGAIN) => break,
-                // The event at hand is gone: no descriptor could be made for it.
-                Err(_) => {
-                    overflows += 1;
-                    break;
+        match rustix::io::read(marks.group(), &mut self.fanotify_buffer) {
+            Ok(read) => {
+                let events = self.fanotify_buffer.get(..read).unwrap_or_default();
+                for event in fanotify_events(events) {
+                    count += 1;
+                    overflows += u64::from(event.is_overflow);
+                    let fd = event.fd.map(sys::own_event_fd);
+                    if let Some(content) = fd.and_then(|fd| self.delivered.content(fd)) {
+                        self.opened.push(event.pid, content, now);
+                    }
                 }
-            };
-            let events = self.fanotify_buffer.get(..read).unwrap_or_default();
-            for event in fanotify_events(events) {
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // The event at hand is gone: no descriptor could be made for it.
+            Err(_) => {
                 count += 1;
-                overflows += u64::from(event.is_overflow);
-                let Some(fd) = event.fd.map(sys::own_event_fd) else {
-                    continue;
-                };
-                if let Some(content) = self.delivered.content(fd) {
-                    self.opened.push(event.pid, content, now);
-                }
+                overflows += 1;
             }
         }
         add(&self.shared.counters.fanotify_events, count);
@@ -515,7 +572,9 @@ impl Reader {
                     self.exec_no_format(pid, content)?;
                 }
                 self.release_loads(pid)?;
-                self.processes.pop(&pid);
+                if let Some(known) = self.processes.pop(&pid) {
+                    self.ended.put(pid, known);
+                }
                 if let Some(marks) = &mut self.marks {
                     marks.exited(pid, header.mnt_namespace);
                 }
@@ -544,11 +603,16 @@ impl Reader {
 
     fn exec(&mut self, mut record: ExecRecord, now: Instant) -> Result<(), Closed> {
         let pid = record.header.process.pid;
+        // Whatever was opened before the exec was reported is in the queue. Read on until it is found.
+        let early = self.early.remove(&(pid, record.header.boot_ns));
+        if early.is_none() && self.is_watched(&record) {
+            while !self.opened.has(&record) && self.read_fanotify(now)? > 0 {}
+        }
         let found = self.opened.take(&record);
         for content in found.failed {
             self.exec_no_format(pid, content)?;
         }
-        let mut content = found.file;
+        let mut content = found.file.or(early);
         if content.is_none() {
             content = self.content_by_proc(pid, &record.exec.file);
         }
@@ -557,16 +621,6 @@ impl Reader {
             known.program_inode = key.inode;
             known.program_device = key.device;
             known.program_mount = record.exec.file.mount_id;
-        }
-        if let Some(marks) = &mut self.marks
-            && !record.exec.file.is_memfd
-        {
-            marks.used(
-                record.header.mnt_namespace,
-                record.exec.file.mount_id,
-                pid,
-                now,
-            );
         }
         let mut file_fd = None;
         match &mut content {
@@ -628,7 +682,7 @@ impl Reader {
                 Ok(false)
             }
             PerfRecord::Mapping(mapping) => {
-                if !self.processes.contains(&mapping.pid) || !loads::is_file(&mapping) {
+                if self.known(mapping.pid).is_none() || !loads::is_file(&mapping) {
                     return Ok(false);
                 }
                 let ready = match &mut self.loads {
@@ -654,7 +708,7 @@ impl Reader {
 
     fn load(&mut self, mapping: Mapping) -> Result<(), Closed> {
         let pid = mapping.pid;
-        let Some(known) = self.processes.get(&pid).copied() else {
+        let Some(known) = self.known(pid) else {
             return Ok(());
         };
         // The exec has reported its program.
@@ -738,18 +792,25 @@ impl Reader {
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
     }
 
+    /// Whether fanotify tells of executions on the mount that the program is on.
+    fn is_watched(&self, record: &ExecRecord) -> bool {
+        self.marks.as_ref().is_some_and(|marks| {
+            marks.is_watched(
+                record.header.mnt_namespace,
+                record.exec.file.mount_id,
+                record.header.boot_ns,
+            )
+        })
+    }
+
     fn why_missing(&self, record: &ExecRecord, now: Instant) -> MissingReason {
         let file = &record.exec.file;
-        let is_watched = self
-            .marks
-            .as_ref()
-            .is_some_and(|marks| marks.is_watched(record.header.mnt_namespace, file.mount_id));
         if self
             .fanotify_lost
             .is_some_and(|lost| now.duration_since(lost) < Duration::from_secs(5))
         {
             MissingReason::NotificationLost
-        } else if file.is_memfd || is_watched {
+        } else if file.is_memfd || self.is_watched(record) {
             MissingReason::ProcessGone
         } else {
             MissingReason::NotWatched
@@ -757,7 +818,7 @@ impl Reader {
     }
 
     fn exec_no_format(&mut self, pid: u32, mut content: Content) -> Result<(), Closed> {
-        let Some(known) = self.processes.get(&pid).copied() else {
+        let Some(known) = self.known(pid) else {
             return Ok(());
         };
         let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
@@ -777,6 +838,11 @@ impl Reader {
             file: fd,
             script: None,
         })
+    }
+
+    fn known(&mut self, pid: u32) -> Option<Known> {
+        let known = self.processes.get(&pid).or_else(|| self.ended.get(&pid));
+        known.copied()
     }
 
     fn cgroup(&mut self, id: u64, path: &Text) -> Arc<Cgroup> {

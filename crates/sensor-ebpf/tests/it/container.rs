@@ -1,0 +1,149 @@
+//! A runc container whose root is an overlay of the host's files, with a tmpfs, a bind mount and its own control group.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+};
+
+/// Removes everything when it is dropped.
+pub(crate) struct Container {
+    pub(crate) name: String,
+    dir: PathBuf,
+    is_running: Option<Child>,
+}
+
+/// Compiled once for all tests.
+fn stimulus() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stimulus");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/stimulus.c");
+        run(Command::new("cc")
+            .args(["-static", "-O1", "-s", "-Wall", "-o"])
+            .arg(&program)
+            .arg(source));
+        program
+    })
+}
+
+impl Container {
+    /// Makes the root filesystem. Nothing runs yet.
+    pub(crate) fn new(test: &str) -> Self {
+        let name = format!("hwt-{}-{test}", std::process::id());
+        let dir = std::env::temp_dir().join(&name);
+        let container = Self {
+            name,
+            dir,
+            is_running: None,
+        };
+        let dir = &container.dir;
+        fs::create_dir(dir).unwrap();
+        // A filesystem of its own, so that the overlay's layers lie on two, and nothing is written to disk.
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(dir));
+        for part in ["layer/bin", "upper", "work", "root", "volume", "bundle"] {
+            fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        // `/bin` is a link on the host: the stimulus gets a directory of its own.
+        fs::remove_dir(dir.join("layer/bin")).unwrap();
+        fs::create_dir(dir.join("layer/stimulus")).unwrap();
+        fs::create_dir(dir.join("layer/volume")).unwrap();
+        fs::copy(stimulus(), dir.join("layer/stimulus/s")).unwrap();
+        let options = format!(
+            "lowerdir={0}/layer:/,upperdir={0}/upper,workdir={0}/work",
+            dir.display()
+        );
+        run(Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(dir.join("root")));
+        container
+    }
+
+    /// Puts a file into the image.
+    pub(crate) fn add(&self, path: &str, content: &[u8]) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.join("root").join(path.trim_start_matches('/'));
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The control group's path as the kernel has it.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("/hullwatch-test/{}", self.name)
+    }
+
+    /// Runs a command to its end, which must be a good one.
+    pub(crate) fn run(&mut self, args: &[&str]) {
+        let status = self.runc(args).stdin(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{args:?}: {status}");
+    }
+
+    /// Starts a command that runs until [`Container::end`].
+    pub(crate) fn start(&mut self, args: &[&str]) {
+        self.is_running = Some(self.runc(args).stdin(Stdio::piped()).spawn().unwrap());
+    }
+
+    /// Ends the standard input of the command that was started, and waits for it.
+    pub(crate) fn end(&mut self) {
+        let mut child = self.is_running.take().expect("it was started");
+        drop(child.stdin.take());
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    fn runc(&self, args: &[&str]) -> Command {
+        let quoted: Vec<String> = args.iter().map(|arg| format!("{arg:?}")).collect();
+        let dir = self.dir.display();
+        let config = format!(
+            r#"{{"ociVersion": "1.0.2",
+            "process": {{"user": {{"uid": 0, "gid": 0}}, "args": [{args}], "cwd": "/tmp", "env": ["PATH=/usr/bin:/bin"],
+                "capabilities": {{"bounding": [{caps}], "effective": [{caps}], "permitted": [{caps}]}}}},
+            "root": {{"path": "{dir}/root"}},
+            "mounts": [
+                {{"destination": "/proc", "type": "proc", "source": "proc"}},
+                {{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}},
+                {{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}},
+                {{"destination": "/volume", "type": "bind", "source": "{dir}/volume", "options": ["rbind"]}}],
+            "linux": {{"cgroupsPath": "{cgroup}",
+                "namespaces": [{{"type": "pid"}}, {{"type": "mount"}}, {{"type": "network"}}, {{"type": "ipc"}}]}}}}"#,
+            args = quoted.join(", "),
+            caps = r#""CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID""#,
+            cgroup = self.cgroup(),
+        );
+        fs::write(self.dir.join("bundle/config.json"), config).unwrap();
+        let mut command = Command::new("runc");
+        command
+            .arg("run")
+            .arg("-b")
+            .arg(self.dir.join("bundle"))
+            .arg(&self.name);
+        command
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.is_running.take() {
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+        let _ = Command::new("runc")
+            .args(["delete", "-f", &self.name])
+            .stderr(Stdio::null())
+            .status();
+        for mount in [self.dir.join("root"), self.dir.clone()] {
+            let _ = Command::new("umount").arg("-l").arg(mount).status();
+        }
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command
+        .status()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}

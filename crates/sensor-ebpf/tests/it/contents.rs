@@ -1,0 +1,233 @@
+//! The bytes of what runs, however short it lives.
+
+use std::{collections::HashSet, sync::Arc};
+
+use model::{Text, event::Payload, provenance::MissingReason};
+
+use crate::{
+    container::Container,
+    watch,
+    watch::{Seen, exec, host_file, load},
+};
+
+/// Programs that are written, run and deleted: each is told by the number behind its bytes.
+fn dropped_in(test: &str, directory: &str) {
+    const COUNT: usize = 2000;
+    let watch = watch();
+    let mut container = Container::new(test);
+    container.run(&["/stimulus/s", "drop", &COUNT.to_string(), directory]);
+    let seen = watch.wait_end(&container.cgroup());
+    let mut numbers = HashSet::new();
+    let mut execs = 0;
+    for seen in &seen {
+        let Some(exec) = exec(seen) else { continue };
+        if !exec.comm.as_bytes().starts_with(b"dropped-") {
+            continue;
+        }
+        execs += 1;
+        assert_eq!(exec.file.missing, None, "{:?}", exec.file);
+        // New bytes each time: never to be mistaken for those of an earlier file with the same inode number.
+        let bytes = seen
+            .file
+            .as_ref()
+            .unwrap_or_else(|| panic!("{:?}", exec.file));
+        numbers.insert(*bytes.last_chunk::<4>().unwrap());
+        let path = exec.file.path.as_str().unwrap();
+        let number = u32::from_ne_bytes(*bytes.last_chunk().unwrap());
+        assert_eq!(
+            path,
+            format!("{}/dropped-{number}", directory.trim_end_matches('/'))
+        );
+    }
+    assert_eq!((execs, numbers.len()), (COUNT, COUNT));
+}
+
+#[test]
+fn dropped_on_the_overlay() {
+    dropped_in("overlay", "/");
+}
+
+#[test]
+fn dropped_on_a_tmpfs() {
+    dropped_in("tmpfs", "/tmp");
+}
+
+#[test]
+fn dropped_on_a_bind_mount() {
+    dropped_in("bind", "/volume");
+}
+
+#[test]
+fn a_program_without_a_name_is_read() {
+    let watch = watch();
+    for (name, directory) in [("overlay", "/"), ("tmpfs", "/tmp"), ("bind", "/volume")] {
+        let mut container = Container::new(&format!("unlinked-{name}"));
+        container.run(&["/stimulus/s", "unlinked", directory]);
+        let seen = watch.wait_end(&container.cgroup());
+        let gone = seen
+            .iter()
+            .find(|seen| exec(seen).is_some_and(|exec| exec.args == [Text::from("gone")]))
+            .unwrap();
+        let facts = &exec(gone).unwrap().file;
+        assert_eq!(facts.link_count, 0);
+        assert_eq!(facts.missing, None);
+        assert_eq!(
+            facts.path,
+            Text::from(format!("{}/unlinked", directory.trim_end_matches('/')))
+        );
+        assert_eq!(
+            gone.file.as_ref().unwrap().last_chunk(),
+            Some(&7_i32.to_ne_bytes())
+        );
+    }
+}
+
+#[test]
+fn a_memfd_is_told_by_its_filesystem_and_read() {
+    let watch = watch();
+    let mut container = Container::new("memfd-wait");
+    container.start(&["/stimulus/s", "memfd-wait"]);
+    let cgroup = container.cgroup();
+    let (facts, bytes) = watch.wait("the memfd", |seen| {
+        let is_it = |seen: &&Seen| {
+            watch::is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.file.is_memfd)
+        };
+        let seen = seen.iter().find(is_it)?;
+        Some((exec(seen)?.file.clone(), seen.file.clone()))
+    });
+    container.end();
+    assert_eq!(facts.path, Text::from("/memfd:innocent"));
+    assert_eq!(facts.link_count, 0);
+    assert_eq!(bytes.unwrap().last_chunk(), Some(&1_i32.to_ne_bytes()));
+}
+
+#[test]
+fn a_memfd_that_ends_at_once_has_its_bytes_or_a_reason() {
+    const COUNT: usize = 2000;
+    let watch = watch();
+    let mut container = Container::new("memfds");
+    container.run(&["/stimulus/s", "memfd", &COUNT.to_string()]);
+    let seen = watch.wait_end(&container.cgroup());
+    let (mut numbers, mut missed) = (HashSet::new(), 0);
+    for seen in &seen {
+        let Some(exec) = exec(seen).filter(|exec| exec.file.is_memfd) else {
+            continue;
+        };
+        match (&seen.file, exec.file.missing) {
+            (Some(bytes), None) => {
+                numbers.insert(*bytes.last_chunk::<4>().unwrap());
+            }
+            (None, Some(MissingReason::ProcessGone)) => missed += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(numbers.len() + missed, COUNT);
+    assert!(!numbers.is_empty());
+    eprintln!("memfds that ended before they could be opened: {missed} of {COUNT}");
+}
+
+#[test]
+fn a_script_and_a_file_without_format_are_read() {
+    let watch = watch();
+    let mut container = Container::new("scripts");
+    container.add("/first", b"#!/second an-argument\n");
+    container.add("/second", b"#!/bin/sh\n/no-format; exit 0\n");
+    container.add("/no-format", b"true is all there is\n");
+    container.run(&["/first"]);
+    let seen = watch.wait_end(&container.cgroup());
+    let script = seen
+        .iter()
+        .find(|seen| exec(seen).is_some_and(|exec| exec.script.is_some()))
+        .unwrap();
+    let facts = exec(script).unwrap().script.as_ref().unwrap();
+    assert_eq!(facts.path, Text::from("/first"));
+    assert_eq!(facts.missing, None);
+    assert_eq!(
+        script.script.as_deref(),
+        Some(&b"#!/second an-argument\n"[..])
+    );
+    let program = &exec(script).unwrap().file;
+    assert!(watch.content(program) == Some(host_file("/bin/sh")));
+
+    let (file, bytes) = seen
+        .iter()
+        .find_map(|seen| match &seen.event.payload {
+            Payload::ExecNoFormat { file } => Some((file, &seen.file)),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!(file.path, Text::from("/no-format"));
+    assert_eq!(bytes.as_deref(), Some(&b"true is all there is\n"[..]));
+}
+
+#[test]
+fn libraries_come_after_their_exec_and_with_their_bytes() {
+    let watch = watch();
+    let mut container = Container::new("libraries");
+    let library = host_file("/lib/x86_64-linux-gnu/libz.so.1");
+    let mut changed = library.to_vec();
+    changed.extend_from_slice(b"added");
+    container.add("/added.so", &changed);
+    container.run(&[
+        "/bin/sh",
+        "-c",
+        "cp /added.so /tmp/dropped.so; LD_PRELOAD=/tmp/dropped.so sleep 0.2; rm /tmp/dropped.so; \
+         /lib64/ld-linux-x86-64.so.2 --preload /added.so /usr/bin/sleep 0.2",
+    ]);
+    let seen = watch.wait_end(&container.cgroup());
+    for (path, content) in [
+        ("/tmp/dropped.so", Arc::from(changed.as_slice())),
+        ("/added.so", Arc::from(changed.as_slice())),
+        // Given to the loader as an argument, a program is a load.
+        ("/usr/bin/sleep", host_file("/usr/bin/sleep")),
+    ] {
+        let position = seen
+            .iter()
+            .position(|seen| load(seen).is_some_and(|load| load.file.path == Text::from(path)))
+            .unwrap_or_else(|| panic!("no load of {path}"));
+        let facts = &load(&seen[position]).unwrap().file;
+        assert!(watch.content(facts) == Some(content), "{facts:?}");
+        let process = seen[position].event.process;
+        assert!(
+            seen[..position]
+                .iter()
+                .any(|seen| seen.event.process == process && exec(seen).is_some()),
+            "the exec comes first"
+        );
+    }
+    // Every dynamic program loads its interpreter; no program is its own library.
+    for (position, one) in seen.iter().enumerate() {
+        let Some(load) = load(one) else { continue };
+        let program = seen[..position]
+            .iter()
+            .rev()
+            .find(|seen| seen.event.process == one.event.process && exec(seen).is_some())
+            .and_then(exec)
+            .unwrap_or_else(|| panic!("no exec before {load:?}"));
+        assert_ne!(program.file.path, load.file.path);
+    }
+}
+
+#[test]
+fn a_mount_that_the_container_makes_is_watched() {
+    let watch = watch();
+    let mut container = Container::new("mounts");
+    container.run(&[
+        "/bin/sh",
+        "-c",
+        "mkdir /m; mount -t tmpfs t /m; sleep 0.2; /stimulus/s drop 50 /m; \
+         unshare -m sh -c 'mount -t tmpfs t /mnt; sleep 0.2; /stimulus/s drop 50 /mnt; /stimulus/s drop 50 /volume'",
+    ]);
+    let seen = watch.wait_end(&container.cgroup());
+    for directory in ["/m/", "/mnt/", "/volume/"] {
+        let read = seen
+            .iter()
+            .filter(|seen| {
+                exec(seen)
+                    .is_some_and(|exec| exec.file.path.as_bytes().starts_with(directory.as_bytes()))
+            })
+            .filter(|seen| seen.file.is_some())
+            .count();
+        assert_eq!(read, 50, "{directory}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The sensor on real containers. Needs root, runc and a C compiler, and fails without them.
+
+mod container;
+mod contents;
+mod events;
+mod watch;
+
+use std::sync::OnceLock;
+
+use sensor_ebpf::Config;
+use watch::Watch;
+
+/// One sensor for all tests that do not need a special one. They tell their containers apart by control group.
+fn watch() -> &'static Watch {
+    static WATCH: OnceLock<Watch> = OnceLock::new();
+    WATCH.get_or_init(|| Watch::start(Config::default()))
+}

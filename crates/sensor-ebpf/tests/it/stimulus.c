@@ -1,0 +1,191 @@
+/*
+ * What the tests let run in a container. Static, without arguments a program that does nothing.
+ *
+ *   run N PROGRAM          execute PROGRAM N times
+ *   drop N DIR             N times: write a new program (one that ends at once, plus its number), run it, delete it
+ *   memfd N                N times: the same in a memfd, in the child itself
+ *   unlinked DIR           write a program, delete it, execute it by its descriptor
+ *   memfd-wait             execute a memfd that waits for its standard input to end
+ *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
+ *   wait                   wait for the standard input to end
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+static char self[4 << 20];
+static size_t self_bytes;
+
+/* A whole ELF file for x86-64: `mov $60, %eax; xor %edi, %edi; syscall`, which is exit(0). */
+static const unsigned char nothing[] = {
+	0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	2, 0, 62, 0, 1, 0, 0, 0, 0x78, 0, 0x40, 0, 0, 0, 0, 0,
+	64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+	1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0,
+	0x81, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 0, 0, 0, 0, 0,
+	0, 0x10, 0, 0, 0, 0, 0, 0,
+	0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05,
+};
+
+static void check(int ok, const char *what)
+{
+	if (!ok) {
+		perror(what);
+		exit(1);
+	}
+}
+
+static void read_self(void)
+{
+	int fd = open("/proc/self/exe", O_RDONLY);
+	ssize_t count;
+
+	check(fd >= 0, "open /proc/self/exe");
+	while ((count = read(fd, self + self_bytes, sizeof(self) - self_bytes)) > 0)
+		self_bytes += count;
+	close(fd);
+}
+
+static void write_program(int fd, const void *program, size_t bytes, int number)
+{
+	check(write(fd, program, bytes) == (ssize_t)bytes, "write");
+	check(write(fd, &number, sizeof(number)) == sizeof(number), "write");
+}
+
+static void run(char *path, char **argv)
+{
+	pid_t pid;
+	int status;
+
+	check(posix_spawn(&pid, path, NULL, NULL, argv, environ) == 0, path);
+	check(waitpid(pid, &status, 0) == pid && status == 0, "program");
+}
+
+static int memfd(const void *program, size_t bytes, int number)
+{
+	int fd = syscall(SYS_memfd_create, "innocent", MFD_CLOEXEC);
+
+	check(fd >= 0, "memfd_create");
+	write_program(fd, program, bytes, number);
+	return fd;
+}
+
+static void in_memfds(int count)
+{
+	char *argv[] = {"m", NULL};
+	int status;
+
+	for (int i = 0; i < count; i++) {
+		pid_t pid = vfork();
+
+		if (pid == 0) {
+			syscall(SYS_execveat, memfd(nothing, sizeof(nothing), i), "", argv, environ, AT_EMPTY_PATH);
+			_exit(1);
+		}
+		check(waitpid(pid, &status, 0) == pid && status == 0, "memfd program");
+	}
+}
+
+static void drop(int count, const char *dir)
+{
+	char path[256];
+	char *argv[] = {path, NULL};
+
+	for (int i = 0; i < count; i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/dropped-%d", dir, i);
+		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+		check(fd >= 0, path);
+		write_program(fd, nothing, sizeof(nothing), i);
+		close(fd);
+		run(path, argv);
+		unlink(path);
+	}
+}
+
+static void unlinked(const char *dir)
+{
+	char path[256];
+	char *argv[] = {"gone", NULL};
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/unlinked", dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	check(fd >= 0, path);
+	write_program(fd, nothing, sizeof(nothing), 7);
+	close(fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	unlink(path);
+	syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+	check(0, "execveat");
+}
+
+static void with_socket(char **argv)
+{
+	struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(4444)};
+	struct sockaddr_in client = {.sin_family = AF_INET, .sin_port = htons(5555)};
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	int ends[2], status;
+	pid_t pid;
+
+	server.sin_addr.s_addr = client.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	check(ioctl(fd, SIOCSIFFLAGS, &request) == 0, "lo");
+	check(bind(listener, (void *)&server, sizeof(server)) == 0 && listen(listener, 1) == 0, "listen");
+	check(bind(fd, (void *)&client, sizeof(client)) == 0, "bind");
+	check(connect(fd, (void *)&server, sizeof(server)) == 0 && pipe(ends) == 0, "connect");
+	pid = fork();
+	if (pid == 0) {
+		char *environment[] = {"PATH=/bin", "EMPTY=", "SECRET=a=b", NULL};
+
+		dup2(fd, 0);
+		dup2(ends[1], 1);
+		close(2);
+		execve(argv[0], argv, environment);
+		_exit(1);
+	}
+	check(waitpid(pid, &status, 0) == pid && status == 0, argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+	char byte, *mode = argc > 1 ? argv[1] : "";
+
+	read_self();
+	if (!strcmp(mode, "run")) {
+		for (int i = 0; i < atoi(argv[2]); i++)
+			run(argv[3], argv + 3);
+	} else if (!strcmp(mode, "drop")) {
+		drop(atoi(argv[2]), argv[3]);
+	} else if (!strcmp(mode, "memfd")) {
+		in_memfds(atoi(argv[2]));
+	} else if (!strcmp(mode, "memfd-wait")) {
+		char *arguments[] = {"m", "wait", NULL};
+
+		syscall(SYS_execveat, memfd(self, self_bytes, 1), "", arguments, environ, AT_EMPTY_PATH);
+	} else if (!strcmp(mode, "unlinked")) {
+		unlinked(argv[2]);
+	} else if (!strcmp(mode, "socket")) {
+		with_socket(argv + 2);
+	} else if (!strcmp(mode, "wait")) {
+		while (read(0, &byte, 1) > 0)
+			;
+	}
+	return 0;
+}

@@ -1,0 +1,169 @@
+//! A running sensor and everything it has said, for tests to wait on.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use model::{
+    channel,
+    event::{Event, Exec, FileFacts, FileKey, LibraryLoad, Observation, Payload},
+    limits,
+};
+use sensor_ebpf::{Config, Sensors};
+
+/// No test waits longer for something that must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One observation, its descriptors read to the end.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) event: Event,
+    pub(crate) file: Option<Arc<[u8]>>,
+    pub(crate) script: Option<Arc<[u8]>>,
+}
+
+#[derive(Default)]
+struct Said {
+    seen: Vec<Seen>,
+    /// Contents by key, since a content comes with its first observation only.
+    contents: HashMap<FileKey, Arc<[u8]>>,
+}
+
+pub(crate) struct Watch {
+    pub(crate) sensors: Option<Sensors>,
+    said: Arc<(Mutex<Said>, Condvar)>,
+}
+
+impl Watch {
+    pub(crate) fn start(config: Config) -> Self {
+        let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
+        let sensors = sensor_ebpf::start(config, sender).unwrap();
+        let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
+        let inner = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for observation in receiver {
+                let mut said = inner.0.lock().unwrap();
+                said.take(observation);
+                inner.1.notify_all();
+            }
+        });
+        Self {
+            sensors: Some(sensors),
+            said,
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.0.lock().unwrap()
+    }
+
+    /// Waits until `find` finds something in what was said.
+    pub(crate) fn wait<T>(&self, what: &str, mut find: impl FnMut(&[Seen]) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = self.said();
+        loop {
+            if let Some(found) = find(&said.seen) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain for {what}");
+            said = self.said.1.wait_timeout(said, left).unwrap().0;
+        }
+    }
+
+    /// Waits until the process that a container was started with has ended: all before it has been said.
+    pub(crate) fn wait_end(&self, cgroup: &str) -> Vec<Seen> {
+        self.wait(&format!("the end of {cgroup}"), |seen| {
+            let own: Vec<Seen> = seen
+                .iter()
+                .filter(|seen| is_in(seen, cgroup))
+                .cloned()
+                .collect();
+            let first = own
+                .iter()
+                .find(|seen| exec(seen).is_some_and(|exec| exec.pid_in_namespace == 1))?;
+            let process = first.event.process;
+            own.iter()
+                .any(|seen| seen.event.process == process && seen.event.payload == Payload::Exit)
+                .then_some(own)
+        })
+    }
+
+    /// The bytes of a file that was reported now or before.
+    pub(crate) fn content(&self, facts: &FileFacts) -> Option<Arc<[u8]>> {
+        self.said().contents.get(&facts.key?).cloned()
+    }
+}
+
+impl Said {
+    fn take(&mut self, observation: Observation) {
+        let Observation {
+            event,
+            file,
+            script,
+        } = observation;
+        let (file, script) = (file.map(read), script.map(read));
+        let (facts, script_facts) = match &event.payload {
+            Payload::Exec(exec) => (Some(&exec.file), exec.script.as_ref()),
+            Payload::LibraryLoad(load) => (Some(&load.file), None),
+            Payload::ExecNoFormat { file } => (Some(file), None),
+            _ => (None, None),
+        };
+        for (facts, content) in [(facts, &file), (script_facts, &script)] {
+            if let (Some(key), Some(content)) = (facts.and_then(|facts| facts.key), content) {
+                self.contents.insert(key, Arc::clone(content));
+            }
+        }
+        self.seen.push(Seen {
+            event,
+            file,
+            script,
+        });
+    }
+}
+
+fn read(fd: OwnedFd) -> Arc<[u8]> {
+    let file = File::from(fd);
+    let mut content = Vec::new();
+    // By position: the descriptor of a memfd shares its offset with the container.
+    let mut block = [0; 65536];
+    while let Ok(count @ 1..) = file.read_at(&mut block, content.len() as u64) {
+        content.extend_from_slice(&block[..count]);
+    }
+    content.into()
+}
+
+pub(crate) fn is_in(seen: &Seen, cgroup: &str) -> bool {
+    seen.event.cgroup.as_ref().is_some_and(|group| {
+        group
+            .path
+            .as_str()
+            .is_some_and(|path| path.ends_with(cgroup))
+    })
+}
+
+pub(crate) fn exec(seen: &Seen) -> Option<&Exec> {
+    match &seen.event.payload {
+        Payload::Exec(exec) => Some(exec),
+        _ => None,
+    }
+}
+
+pub(crate) fn load(seen: &Seen) -> Option<&LibraryLoad> {
+    match &seen.event.payload {
+        Payload::LibraryLoad(load) => Some(load),
+        _ => None,
+    }
+}
+
+/// A file of the host.
+pub(crate) fn host_file(path: &str) -> Arc<[u8]> {
+    let mut content = Vec::new();
+    File::open(path).unwrap().read_to_end(&mut content).unwrap();
+    content.into()
+}
