@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::auth::{self, Caller, Limiter};
 use crate::limits::CALLS_MAX;
 use crate::methods::Method;
-use crate::schema::{self, Enums};
+use crate::schema;
 use crate::service::Service;
 use crate::status::{Code, Status};
 
@@ -118,8 +118,8 @@ impl App {
             ));
         }
         self.blocking(move |app| {
-            let json = schema::to_json(&request, Enums::Names)
-                .map_err(|error| Status::invalid(error.to_string()))?;
+            let json =
+                schema::to_json(&request).map_err(|error| Status::invalid(error.to_string()))?;
             let answer = (method.handler)(app.service(), &caller, json)?;
             schema::build(schema::message(&method.response()), answer)
                 .map_err(|error| Status::internal(&error))

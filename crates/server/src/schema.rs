@@ -59,11 +59,28 @@ pub(crate) fn build(
     DynamicMessage::deserialize_with_options(message, json, &options)
 }
 
-/// ProtoJSON: fields with default values are left out, 64-bit integers are strings.
-pub(crate) fn to_json(message: &DynamicMessage, enums: Enums) -> Result<Value, serde_json::Error> {
-    let options = SerializeOptions::new()
+/// ProtoJSON with names of enums, for the service.
+pub(crate) fn to_json(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
+    message.serialize_with_options(serde_json::value::Serializer, &options(Enums::Names))
+}
+
+/// ProtoJSON as bytes, for the wire.
+pub(crate) fn to_bytes(
+    message: &DynamicMessage,
+    enums: Enums,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = Vec::new();
+    message.serialize_with_options(
+        &mut serde_json::Serializer::new(&mut bytes),
+        &options(enums),
+    )?;
+    Ok(bytes)
+}
+
+/// Fields with default values are left out, 64-bit integers are strings.
+fn options(enums: Enums) -> SerializeOptions {
+    SerializeOptions::new()
         .skip_default_fields(true)
         .stringify_64_bit_integers(true)
-        .use_enum_numbers(enums == Enums::Numbers);
-    message.serialize_with_options(serde_json::value::Serializer, &options)
+        .use_enum_numbers(enums == Enums::Numbers)
 }

@@ -6,8 +6,9 @@
 use std::time::{Duration, SystemTime};
 
 use model::Timestamp;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use store::{Credential, CredentialKind, Store};
+use store::{Change, Credential, CredentialKind, Store};
 use subtle::ConstantTimeEq;
 
 use super::Role;
@@ -85,7 +86,14 @@ pub fn create_token(store: &Store, name: &str, role: Role) -> Result<NewToken, T
     if !good {
         return Err(TokenError::Name(name.to_owned()));
     }
-    Ok(add(store, CredentialKind::Token, name, role, None)?)
+    let token = add(store, CredentialKind::Token, name, role, None)?;
+    store.note(
+        by_hand(),
+        "create token",
+        name,
+        &json!({"role": role.name()}),
+    )?;
+    Ok(token)
 }
 
 /// All tokens, revoked ones too, the oldest first.
@@ -112,10 +120,18 @@ pub fn revoke_token(store: &Store, name_or_id: &str) -> Result<(), TokenError> {
     });
     let unknown = || TokenError::Unknown(name_or_id.to_owned());
     let token = live.ok_or_else(unknown)?;
-    if store.end_credential(CredentialKind::Token, &token.id, now())? {
-        Ok(())
-    } else {
-        Err(unknown())
+    if !store.end_credential(CredentialKind::Token, &token.id, now())? {
+        return Err(unknown());
+    }
+    store.note(by_hand(), "revoke token", &token.name, &Value::Null)?;
+    Ok(())
+}
+
+/// Tokens are made and revoked by whoever has the state directory.
+fn by_hand() -> Change<'static> {
+    Change {
+        who: "command line",
+        now: now(),
     }
 }
 

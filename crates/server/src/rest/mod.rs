@@ -9,7 +9,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
 
 use crate::app::{App, Peer};
 use crate::limits::BODY_BYTES_MAX;
@@ -27,7 +26,7 @@ pub(crate) async fn handle(State(app): State<App>, request: Request) -> Response
             )),
         };
     match answer {
-        Ok(json) => json_response(StatusCode::OK, &json),
+        Ok(json) => json_response(StatusCode::OK, json),
         Err(status) => failure(&status),
     }
 }
@@ -37,12 +36,12 @@ pub(crate) async fn openapi(State(app): State<App>, request: Request) -> Respons
     let (parts, _) = request.into_parts();
     let peer = Peer::of(&parts.extensions);
     match app.authenticate(&parts.headers, peer).await {
-        Ok(_) => json_response(StatusCode::OK, &openapi::document()),
+        Ok(_) => json_response(StatusCode::OK, openapi::document().to_string()),
         Err(status) => failure(&status),
     }
 }
 
-async fn call(app: &App, request: Request) -> Result<Value, Status> {
+async fn call(app: &App, request: Request) -> Result<Vec<u8>, Status> {
     let (parts, body) = request.into_parts();
     let caller = app
         .authenticate(&parts.headers, Peer::of(&parts.extensions))
@@ -51,7 +50,7 @@ async fn call(app: &App, request: Request) -> Result<Value, Status> {
     let body = read(body).await?;
     let bound = bind::request(&found, parts.uri.query().unwrap_or_default(), &body)?;
     let answer = app.call(found.method, caller, bound.message).await?;
-    schema::to_json(&answer, bound.enums).map_err(|error| Status::internal(&error))
+    schema::to_bytes(&answer, bound.enums).map_err(|error| Status::internal(&error))
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Status> {
@@ -68,7 +67,7 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Status> {
 pub(crate) fn failure(status: &Status) -> Response {
     let code =
         StatusCode::from_u16(status.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_response(code, &status.to_rest());
+    let mut response = json_response(code, status.to_rest().to_string());
     let headers = response.headers_mut();
     match status.code {
         Code::Unauthenticated => {
@@ -82,8 +81,8 @@ pub(crate) fn failure(status: &Status) -> Response {
     response
 }
 
-fn json_response(code: StatusCode, json: &Value) -> Response {
-    let mut response = Response::new(Body::from(json.to_string()));
+fn json_response(code: StatusCode, json: impl Into<Body>) -> Response {
+    let mut response = Response::new(json.into());
     *response.status_mut() = code;
     let headers = response.headers_mut();
     for (name, value) in [

@@ -40,6 +40,12 @@ async fn only_a_valid_token_is_let_in() {
         .unwrap()
         .secret;
     revoke_token(&server.store, "gone").unwrap();
+    let log = server.store.audit_log(i64::MAX, 2).unwrap();
+    let lines: Vec<_> = log
+        .iter()
+        .map(|line| (line.action.as_str(), line.target.as_str()))
+        .collect();
+    assert_eq!(lines, [("revoke token", "gone"), ("create token", "gone")]);
     let bare = server.token(Role::Viewer).to_owned();
     let revoked = format!("Bearer {revoked}");
     for wrong in [
