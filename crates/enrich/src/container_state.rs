@@ -41,6 +41,8 @@ struct ContainerState {
 /// See the module.
 pub(crate) struct ContainerStates {
     host_root: PathBuf,
+    /// The host's own root mount: the root of a process that its engine has not yet moved into the container's.
+    host_mount: Option<Mount>,
     states: WeightedCache<String, ContainerState>,
     tables: WeightedCache<(u64, u32), Table>,
     next: u64,
@@ -60,6 +62,7 @@ impl ContainerStates {
     pub(crate) fn new(host_root: PathBuf) -> Self {
         Self {
             host_root,
+            host_mount: read_mounts(std::process::id()).and_then(|mounts| mounts.root().cloned()),
             states: WeightedCache::new(CONTAINERS_MAX, usize::MAX),
             tables: WeightedCache::new(MOUNT_TABLES_MAX, MOUNT_TABLES_BYTES_MAX),
             next: 0,
@@ -99,7 +102,14 @@ impl ContainerStates {
             }
         }
         let first = first_process(pid, host_mnt_namespace);
-        let mounts = read_mounts(first).or_else(|| read_mounts(pid));
+        // Engines run themselves in the container's namespaces before they change its root: too early to know its image.
+        let is_inside = |mounts: &MountTable| {
+            let at = |mount: &Mount| (mount.device, mount.root.clone());
+            mounts.root().map(at) != self.host_mount.as_ref().map(at)
+        };
+        let mounts = read_mounts(first)
+            .filter(is_inside)
+            .or_else(|| read_mounts(pid).filter(is_inside));
         let root = match &mounts {
             Some(mounts) => RootFs::new(mounts, &self.host_root),
             None => RootFs::unknown(UnknownReason::ContainerGone),

@@ -41,6 +41,15 @@ pub(crate) struct Request {
     pub(crate) bytes: Bytes,
 }
 
+impl Request {
+    fn content(&self) -> Option<&Content> {
+        match &self.bytes {
+            Bytes::Known(content) => Some(content),
+            _ => None,
+        }
+    }
+}
+
 /// Where the bytes come from.
 pub(crate) enum Bytes {
     Descriptor(OwnedFd),
@@ -67,8 +76,11 @@ pub(crate) struct Judge {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Pace {
+    /// What takes long is given back.
     Fast,
     Slow,
+    /// What takes long is left out.
+    Overloaded,
 }
 
 impl Judge {
@@ -125,22 +137,23 @@ impl Judge {
         self.complete(request, Pace::Slow, block)
     }
 
-    /// The answer for a file whose bytes nobody had time to read.
+    /// The answer for a file that nobody has time for: with the bytes when they were read already, but without anything
+    /// that would still take long.
     pub(crate) fn overloaded(&self, mut request: Request, block: &mut Block) -> Judged {
-        let content = match &request.bytes {
-            Bytes::Known(content) => Some(Arc::clone(content)),
-            _ => None,
-        };
-        request.bytes = Bytes::Missing(MissingReason::Overload);
-        if let Some(judged) = self.complete(&request, Pace::Fast, block) {
+        if !matches!(request.bytes, Bytes::Known(_)) {
+            request.bytes = Bytes::Missing(MissingReason::Overload);
+        }
+        if let Some(judged) = self.complete(&request, Pace::Overloaded, block) {
             return judged;
         }
-        // Even the image's own copy is too large to be read now.
+        // The image's own copy is too large to be read now.
         let verdict = (
-            Provenance::Unknown(UnknownReason::NoContent),
+            Provenance::Unknown(UnknownReason::ImageUnreadable),
             Evidence::default(),
         );
-        self.file(&request, content.as_deref(), Vec::new(), verdict)
+        let content = request.content();
+        let matches = content.map_or_else(Vec::new, |content| self.matches(&content.sha256));
+        self.file(&request, content, matches, verdict)
     }
 
     fn begin(&self, fd: OwnedFd) -> Bytes {
@@ -185,10 +198,7 @@ impl Judge {
 
     /// Everything but reading the file itself. `None` when that would be slow and `pace` is fast.
     fn complete(&self, request: &Request, pace: Pace, block: &mut Block) -> Option<Judged> {
-        let content = match &request.bytes {
-            Bytes::Known(content) => Some(content.as_ref()),
-            _ => None,
-        };
+        let content = request.content();
         let matches = content.map_or_else(Vec::new, |content| self.matches(&content.sha256));
         let (provenance, mut evidence) = self.verdict(request, content, pace, block)?;
         let wants_origin = !matches.is_empty() || self.same_content_for_all_added;
@@ -196,10 +206,11 @@ impl Judge {
             && wants_origin
             && let (Some(root), Some(content)) = (&request.root, content)
         {
-            if pace == Pace::Fast {
-                return None;
-            }
-            evidence.same_content_as = self.same_content(&root.image, content, block);
+            evidence.same_content_as = match pace {
+                Pace::Fast => return None,
+                Pace::Slow => self.same_content(&root.image, content, block),
+                Pace::Overloaded => None,
+            };
         }
         Some(self.file(request, content, matches, (provenance, evidence)))
     }
