@@ -49,6 +49,7 @@
     let items = [];
     let range = { from: 0, to: 0 };
     let chosen = -1;
+    let moved = false;
     let asked = 0;
     let timer = 0;
 
@@ -88,6 +89,7 @@
       list.hidden = true;
       items = [];
       chosen = -1;
+      moved = false;
       input.setAttribute("aria-expanded", "false");
       input.removeAttribute("aria-activedescendant");
     };
@@ -168,6 +170,7 @@
       } else if (open && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
         event.preventDefault();
         const step = event.key === "ArrowDown" ? 1 : -1;
+        moved = true;
         highlight((chosen + step + items.length) % items.length);
       } else if (open && event.key === "Tab" && !event.shiftKey) {
         event.preventDefault();
@@ -181,6 +184,8 @@
         }
       } else if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
+        // Enter runs the query, unless the arrows have just chosen something.
+        if (open && moved) return take(chosen);
         close();
         input.form.requestSubmit();
       }

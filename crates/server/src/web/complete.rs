@@ -339,7 +339,7 @@ mod tests {
         check("severity=\"HIGH\" AND ", 20, What::Field);
         check("severity=\"HIGH\" AND NOT (mu", 25, What::Field);
         check("(severity=\"HIGH\") ", 18, What::Keyword);
-        check("ä=\"ö\" AND x", 14, What::Field);
+        check("ä=\"ö\" AND x", 12, What::Field);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::finding::{Finding, Process};
+use model::{
+    finding::{Finding, Process},
+    text::escape_terminal,
+};
 
 use super::{shown::finding_href, text::clipped};
 
@@ -222,9 +225,10 @@ impl Tree {
     ) -> (usize, usize) {
         let x = MARGIN + depth * INDENT;
         let y = MARGIN + self.boxes.len() * ROW_HEIGHT;
-        let label = clipped(&label, LABEL_CHARACTERS_MAX);
-        let command = clipped(&command, COMMAND_CHARACTERS_MAX);
-        let flag = clipped(&flag, LABEL_CHARACTERS_MAX);
+        // Escaped here, so that the width is that of what is shown.
+        let label = clipped(&escape_terminal(&label), LABEL_CHARACTERS_MAX);
+        let command = clipped(&escape_terminal(&command), COMMAND_CHARACTERS_MAX);
+        let flag = clipped(&escape_terminal(&flag), LABEL_CHARACTERS_MAX);
         // Widths of the fonts' characters, rounded up: text cannot be measured here.
         let label_width = label.chars().count() * 8;
         let flag_width = if flag.is_empty() {

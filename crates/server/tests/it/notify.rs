@@ -1,0 +1,398 @@
+//! Notifications as a receiver sees them: over real sockets, from a real store.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use model::finding::{Severity, State};
+use serde_json::{Value, json};
+use server::notify::{Config, Format, Notifier, SinkConfig, Target, start};
+use store::Change;
+
+use crate::support::{Server, finding};
+
+/// Long enough for the slowest machine; a test that waits that long has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Time in which nothing must come: several looks at the queue.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// A request that a webhook got.
+struct Request {
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Request {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn finding(&self) -> String {
+        let name = self.json()["finding"]["name"].as_str().unwrap().to_owned();
+        name.rsplit('/').next().unwrap().to_owned()
+    }
+}
+
+/// Answers each request with the next of these statuses, the last one for ever.
+fn receiver(listener: TcpListener, statuses: &'static [u16]) -> Receiver<Request> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut count = 0;
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            // One request a connection: the answer says so.
+            let Some(request) = read(&stream) else {
+                continue;
+            };
+            let status = statuses[count.min(statuses.len() - 1)];
+            count += 1;
+            let answer =
+                format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = (&stream).write_all(answer.as_bytes());
+            if sender.send(request).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn read(mut stream: &TcpStream) -> Option<Request> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        if let Some(head) = head {
+            let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
+            let headers: BTreeMap<String, String> = text
+                .lines()
+                .skip(1)
+                .filter_map(|line| line.split_once(':'))
+                .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+                .collect();
+            let length: usize = headers.get("content-length")?.parse().ok()?;
+            if bytes.len() >= head + 4 + length {
+                let body = String::from_utf8(bytes[head + 4..head + 4 + length].to_vec()).ok()?;
+                return Some(Request { headers, body });
+            }
+        }
+        match stream.read(&mut chunk).ok()? {
+            0 => return None,
+            read => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
+}
+
+fn webhook(url: String) -> SinkConfig {
+    SinkConfig {
+        filter: String::new(),
+        format: Format::Scc,
+        target: Target::Webhook {
+            url,
+            secret_file: None,
+            ca_file: None,
+        },
+    }
+}
+
+fn started(
+    server: &Server,
+    sinks: impl IntoIterator<Item = (&'static str, SinkConfig)>,
+) -> Notifier {
+    let config: Config = sinks
+        .into_iter()
+        .map(|(name, sink)| (name.to_owned(), sink))
+        .collect();
+    start(&server.store, &config).unwrap()
+}
+
+fn change() -> Change<'static> {
+    Change {
+        who: "test",
+        now: std::time::SystemTime::now().into(),
+    }
+}
+
+fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook?key=1", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[test]
+fn new_and_changed_findings_are_sent_once_and_repeats_are_not() {
+    let server = Server::empty();
+    let (listener, url) = listener();
+    let requests = receiver(listener, &[200]);
+    let notifier = started(&server, [("hook", webhook(url))]);
+
+    server.store.record(&[finding(1)]).unwrap();
+    let first = requests.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(first.finding(), "f1");
+    assert_eq!(first.json()["notificationConfigName"], "hook");
+
+    let mut repeat = finding(1);
+    repeat.finding.event_time = Some(std::time::SystemTime::now().into());
+    server.store.record(&[repeat.clone()]).unwrap();
+    assert!(requests.recv_timeout(QUIET).is_err(), "a repeat is no news");
+
+    repeat.finding.severity = match repeat.finding.severity {
+        Severity::Low => Severity::High,
+        _ => Severity::Low,
+    };
+    repeat.finding.event_time = Some(std::time::SystemTime::now().into());
+    server.store.record(&[repeat]).unwrap();
+    requests.recv_timeout(DEADLINE).unwrap();
+
+    let name = first.json()["finding"]["name"].as_str().unwrap().to_owned();
+    server
+        .store
+        .set_state(&name, State::Inactive, change())
+        .unwrap();
+    let closed = requests.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(closed.json()["finding"]["state"], "INACTIVE");
+    assert_ne!(
+        closed.headers["hullwatch-delivery"],
+        first.headers["hullwatch-delivery"]
+    );
+    notifier.stop();
+}
+
+#[test]
+fn a_dead_sink_harms_no_other_and_loses_nothing() {
+    let server = Server::empty();
+    let (dead, dead_url) = listener();
+    let address = dead.local_addr().unwrap();
+    drop(dead);
+    let (alive, alive_url) = listener();
+    let requests = receiver(alive, &[200]);
+    let sinks = || {
+        [
+            ("alive", webhook(alive_url.clone())),
+            ("dead", webhook(dead_url.clone())),
+        ]
+    };
+    let notifier = started(&server, sinks());
+    server.store.record(&[finding(1), finding(2)]).unwrap();
+    for _ in 0..2 {
+        requests.recv_timeout(DEADLINE).unwrap();
+    }
+    let state = wait_for(|| {
+        let states = server.store.sinks().unwrap();
+        states
+            .into_iter()
+            .find(|state| state.name == "dead" && !state.error.is_empty())
+    });
+    assert_eq!(state.waiting, 2);
+    assert!(!state.error.contains("key=1"), "{}", state.error);
+    notifier.stop();
+
+    // The receiver is there again, and so is Hullwatch after a restart.
+    let server = server.restarted();
+    let late = receiver(TcpListener::bind(address).unwrap(), &[200]);
+    let notifier = started(&server, sinks());
+    let mut got: Vec<String> = (0..2)
+        .map(|_| late.recv_timeout(DEADLINE).unwrap().finding())
+        .collect();
+    got.sort();
+    assert_eq!(got, ["f1", "f2"]);
+    assert!(
+        requests.recv_timeout(QUIET).is_err(),
+        "what arrived is not sent again"
+    );
+    wait_for(|| {
+        server
+            .store
+            .sinks()
+            .unwrap()
+            .iter()
+            .all(|state| state.waiting == 0)
+            .then_some(())
+    });
+    notifier.stop();
+}
+
+#[test]
+fn the_changes_of_one_finding_keep_their_order_over_failures() {
+    let server = Server::empty();
+    let (listener, url) = listener();
+    let requests = receiver(listener, &[500, 500, 200]);
+    server.store.set_sink("hook", "").unwrap();
+    server.store.record(&[finding(1)]).unwrap();
+    let name = format!("{}/findings/f1", crate::support::SOURCE);
+    server
+        .store
+        .set_state(&name, State::Inactive, change())
+        .unwrap();
+    let notifier = started(&server, [("hook", webhook(url))]);
+    let states: Vec<String> = (0..4)
+        .map(|_| {
+            requests.recv_timeout(DEADLINE).unwrap().json()["finding"]["state"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(states, ["ACTIVE", "ACTIVE", "ACTIVE", "INACTIVE"]);
+    notifier.stop();
+}
+
+#[test]
+fn a_notification_config_chooses_what_its_topic_gets() {
+    let server = Server::empty();
+    let (listener, url) = listener();
+    let requests = receiver(listener, &[204]);
+    let config = store::NotificationConfig {
+        name: "organizations/1/locations/global/notificationConfigs/critical".to_owned(),
+        pubsub_topic: "projects/p/topics/hook".to_owned(),
+        streaming_config: store::StreamingConfig {
+            filter: "category=\"wanted\"".to_owned(),
+        },
+        ..store::NotificationConfig::default()
+    };
+    server.store.create(&config, change()).unwrap();
+    let sink = SinkConfig {
+        filter: "category=\"never\"".to_owned(),
+        ..webhook(url)
+    };
+    let notifier = started(&server, [("hook", sink)]);
+    let mut wanted = finding(1);
+    wanted.finding.category = "wanted".to_owned();
+    server.store.record(&[finding(2), wanted]).unwrap();
+    let request = requests.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(request.finding(), "f1");
+    assert_eq!(
+        request.json()["notificationConfigName"],
+        config.name.as_str()
+    );
+    assert!(requests.recv_timeout(QUIET).is_err());
+    notifier.stop();
+}
+
+#[test]
+fn signed_files_and_datagrams_arrive() {
+    let server = Server::empty();
+    let directory = tempfile::tempdir().unwrap();
+    let secret_file = directory.path().join("key");
+    std::fs::write(&secret_file, "sesame\n").unwrap();
+    let (listener, url) = listener();
+    let requests = receiver(listener, &[200]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let path = directory.path().join("findings.jsonl");
+    let sink = |format, target| SinkConfig {
+        filter: String::new(),
+        format,
+        target,
+    };
+    let notifier = started(
+        &server,
+        [
+            (
+                "signed",
+                sink(
+                    Format::Falco,
+                    Target::Webhook {
+                        url,
+                        secret_file: Some(secret_file),
+                        ca_file: None,
+                    },
+                ),
+            ),
+            (
+                "file",
+                sink(Format::Ocsf, Target::File { path: path.clone() }),
+            ),
+            (
+                "syslog",
+                sink(
+                    Format::Cef,
+                    Target::Syslog {
+                        address: format!("udp://{}", socket.local_addr().unwrap()),
+                    },
+                ),
+            ),
+        ],
+    );
+    server.store.record(&[finding(1)]).unwrap();
+
+    let request = requests.recv_timeout(DEADLINE).unwrap();
+    assert!(request.json()["output"].is_string());
+    let signature = &request.headers["hullwatch-signature"];
+    let (time, digest) = signature
+        .strip_prefix("t=")
+        .unwrap()
+        .split_once(",v1=")
+        .unwrap();
+    let signed = format!("{time}.{}", request.body);
+    assert_eq!(digest, openssl_hmac("sesame", &signed));
+
+    let mut datagram = [0; 65536];
+    let length = socket.recv(&mut datagram).unwrap();
+    let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+    assert!(
+        text.starts_with('<') && text.contains(" hullwatch - ") && text.contains("CEF:0|"),
+        "{text}"
+    );
+
+    let line = wait_for(|| {
+        std::fs::read_to_string(&path)
+            .ok()
+            .filter(|text| text.ends_with('\n'))
+    });
+    let message: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(message["class_uid"], json!(2004));
+    notifier.stop();
+}
+
+#[test]
+fn a_wrong_sink_is_refused_at_the_start() {
+    let server = Server::empty();
+    let refused = |name: &str, sink: SinkConfig| {
+        let config = Config::from([(name.to_owned(), sink)]);
+        start(&server.store, &config)
+            .map(Notifier::stop)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused("../x", webhook("http://127.0.0.1:1/".to_owned())).contains("name"));
+    assert!(refused("a", webhook("ftp://host/".to_owned())).contains("https://"));
+    let wrong = SinkConfig {
+        filter: "sevrity=1".to_owned(),
+        ..webhook("http://127.0.0.1:1/".to_owned())
+    };
+    assert!(refused("a", wrong).contains("sevrity"));
+}
+
+/// The same by another program.
+fn openssl_hmac(key: &str, text: &str) -> String {
+    let mut child = std::process::Command::new("openssl")
+        .args(["dgst", "-sha256", "-hmac", key])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.trim().rsplit(' ').next().unwrap().to_owned()
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "it did not come");
+        std::thread::yield_now();
+    }
+}

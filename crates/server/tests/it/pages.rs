@@ -1,0 +1,291 @@
+//! The review page over HTTP, without a browser: headers, cookies, redirects, and that text stays text.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use server::auth::Role;
+use server::web::Pages;
+use tower::ServiceExt;
+
+use crate::support::{SOURCE, Server, finding};
+
+/// An answer as it came.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+}
+
+async fn send(server: &Server, tls: bool, request: Request<Body>) -> Answer {
+    let pages = Pages {
+        tls,
+        ..Pages::default()
+    };
+    let response = server::router::router(server.app.clone(), pages)
+        .oneshot(request)
+        .await
+        .unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+    }
+}
+
+fn form(path: &str, cookie: &str, fields: &[(&str, &str)]) -> Request<Body> {
+    let mut body = form_urlencoded::Serializer::new(String::new());
+    body.extend_pairs(fields);
+    Request::post(path)
+        .header("cookie", cookie)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body.finish().into())
+        .unwrap()
+}
+
+fn page(path: &str, cookie: &str) -> Request<Body> {
+    Request::get(path)
+        .header("cookie", cookie)
+        .body(Body::empty())
+        .unwrap()
+}
+
+/// Signs in; the cookie.
+async fn sign_in(server: &Server, role: Role) -> String {
+    let answer = send(
+        server,
+        false,
+        form(
+            "/login",
+            "",
+            &[("token", server.token(role)), ("next", "/coverage")],
+        ),
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (StatusCode::SEE_OTHER, "/coverage")
+    );
+    answer
+        .header("set-cookie")
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+fn csrf_of(body: &str) -> String {
+    let rest = body.split("name=\"csrf\" value=\"").nth(1).unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn every_page_has_the_policy_and_stays_in_no_cache() {
+    let server = Server::with_findings(3);
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let finding = format!("/finding/{SOURCE}/findings/f1");
+    for path in [
+        "/findings",
+        "/index",
+        "/index?view=matrix",
+        "/coverage",
+        "/login",
+        finding.as_str(),
+        "/finding/none",
+    ] {
+        let answer = send(&server, false, page(path, &cookie)).await;
+        let policy = answer.header("content-security-policy");
+        assert!(
+            policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
+            "{path}: {policy}"
+        );
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(
+            !answer.body.contains(" style=")
+                && !answer.body.contains("<style")
+                && !answer.body.contains(" onclick=")
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_cookie_is_out_of_reach_of_scripts_and_other_sites() {
+    let server = Server::empty();
+    let fields = [("token", server.token(Role::Viewer))];
+    let plain = send(&server, false, form("/login", "", &fields)).await;
+    assert!(
+        plain
+            .header("set-cookie")
+            .ends_with("; Path=/; HttpOnly; SameSite=Strict")
+    );
+    let tls = send(&server, true, form("/login", "", &fields)).await;
+    let cookie = tls.header("set-cookie");
+    assert!(
+        cookie.starts_with("__Host-") && cookie.ends_with("; Secure"),
+        "{cookie}"
+    );
+    let far = send(
+        &server,
+        false,
+        form("/login", "", &[fields[0], ("next", "//evil.test/")]),
+    )
+    .await;
+    assert_eq!(far.header("location"), "/findings");
+}
+
+#[tokio::test]
+async fn guessing_tokens_is_slowed_down() {
+    let server = Server::empty();
+    let mut statuses = Vec::new();
+    for _ in 0..40 {
+        statuses.push(
+            send(&server, false, form("/login", "", &[("token", "hw_0_0")]))
+                .await
+                .status,
+        );
+    }
+    assert_eq!(statuses[0], StatusCode::UNAUTHORIZED);
+    assert_eq!(statuses[39], StatusCode::TOO_MANY_REQUESTS);
+    // Who has a token is let in all the same.
+    sign_in(&server, Role::Viewer).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_or_a_session_that_ended_opens_nothing() {
+    let server = Server::empty();
+    let cookie = sign_in(&server, Role::Editor).await;
+    let coverage = send(&server, false, page("/coverage", &cookie)).await;
+    let csrf = csrf_of(&coverage.body);
+    let out = send(&server, false, form("/logout", &cookie, &[("csrf", &csrf)])).await;
+    assert!(out.header("set-cookie").contains("Max-Age=0"));
+    let after = send(&server, false, page("/coverage", &cookie)).await;
+    assert_eq!(after.status, StatusCode::SEE_OTHER);
+    assert!(after.header("location").starts_with("/login?next="));
+}
+
+#[tokio::test]
+async fn a_change_is_made_by_whom_it_is_and_is_in_the_audit_log() {
+    let server = Server::with_findings(2);
+    let name = format!("{SOURCE}/findings/f1");
+    let cookie = sign_in(&server, Role::Editor).await;
+    let csrf = csrf_of(&send(&server, false, page("/findings", &cookie)).await.body);
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("name", &name),
+        ("action", "mute"),
+        ("back", "/findings?q=a"),
+    ];
+    let done = send(&server, false, form("/findings/actions", &cookie, &fields)).await;
+    assert_eq!(done.header("location"), "/findings?q=a&done=mute:1");
+    assert_eq!(
+        server.store.get(&name).unwrap().finding.mute,
+        model::finding::Mute::Muted
+    );
+    let entry = server.store.audit_log(i64::MAX, 1).unwrap().remove(0);
+    assert_eq!(
+        (entry.who.as_str(), entry.target.as_str()),
+        ("editor", name.as_str())
+    );
+
+    let viewer = sign_in(&server, Role::Viewer).await;
+    let csrf = csrf_of(&send(&server, false, page("/findings", &viewer)).await.body);
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("name", &name),
+        ("action", "unmute"),
+    ];
+    let refused = send(&server, false, form("/findings/actions", &viewer, &fields)).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let foreign = [
+        ("csrf", "0".repeat(64)),
+        ("name", name.clone()),
+        ("action", "unmute".to_owned()),
+    ];
+    let foreign: Vec<(&str, &str)> = foreign
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    let refused = send(&server, false, form("/findings/actions", &cookie, &foreign)).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        server.store.get(&name).unwrap().finding.mute,
+        model::finding::Mute::Muted
+    );
+}
+
+#[tokio::test]
+async fn a_link_from_another_site_is_asked_for_again_with_the_cookie() {
+    let server = Server::empty();
+    let request = Request::get("/coverage")
+        .header("sec-fetch-site", "cross-site")
+        .body(Body::empty())
+        .unwrap();
+    let answer = send(&server, false, request).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.body.contains("http-equiv=\"refresh\""));
+}
+
+#[tokio::test]
+async fn a_wrong_query_is_shown_with_its_place_and_searches_nothing() {
+    let server = Server::with_findings(2);
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let answer = send(
+        &server,
+        false,
+        page("/findings?q=nofield%3D%22%3Cb%3E%22", &cookie),
+    )
+    .await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(
+        answer
+            .body
+            .contains("<mark>nofield</mark>=&quot;&lt;b&gt;&quot;"),
+        "{}",
+        answer.body
+    );
+    let export = send(
+        &server,
+        false,
+        page("/findings/export.csv?q=nofield%3D1", &cookie),
+    )
+    .await;
+    assert_eq!(export.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_export_has_every_finding_over_all_pages() {
+    let server = Server::with_findings(2500);
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let csv = send(&server, false, page("/findings/export.csv?q=", &cookie)).await;
+    assert_eq!(csv.body.lines().count(), 2501);
+    let json = send(&server, false, page("/findings/export.json?q=", &cookie)).await;
+    let json: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!(json["listFindingsResults"].as_array().unwrap().len(), 2500);
+}
+
+#[tokio::test]
+async fn a_link_in_a_finding_is_a_link_only_when_it_leads_to_a_web_page() {
+    let server = Server::empty();
+    let mut result = finding(1);
+    result.finding.external_uri = "javascript:alert(1)".to_owned();
+    server.store.record(&[result]).unwrap();
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let answer = send(
+        &server,
+        false,
+        page(&format!("/finding/{SOURCE}/findings/f1"), &cookie),
+    )
+    .await;
+    assert!(!answer.body.contains("href=\"javascript:"));
+}
