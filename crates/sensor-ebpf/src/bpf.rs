@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, Read},
+    os::fd::{AsFd, AsRawFd},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use libbpf_rs::{
-    Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, RingBuffer,
-    RingBufferBuilder,
+    Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject,
+    RingBuffer, RingBufferBuilder,
 };
 
 use model::event::ProcessKey;
@@ -99,7 +100,8 @@ pub(crate) struct Probes {
     /// Descriptors of the rings, for waiting.
     pub(crate) exec_ring: MapHandle,
     pub(crate) process_ring: MapHandle,
-    pub(crate) memfd_ring: MapHandle,
+    /// By CPU; empty when memfds are not taken.
+    pub(crate) memfd_rings: Vec<(u32, MapHandle)>,
 }
 
 /// `struct counters`, summed over all CPUs.
@@ -165,7 +167,11 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         ignored: handle(&object, "ignored")?,
         exec_ring,
         process_ring,
-        memfd_ring: handle(&object, "memfd_ring")?,
+        memfd_rings: if config.take_memfds {
+            memfd_rings(&object)?
+        } else {
+            Vec::new()
+        },
         object,
     })
 }
@@ -201,9 +207,11 @@ fn choose_programs(open: &mut OpenObject, config: &Config) {
 
 fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
     let cpus = libbpf_rs::num_possible_cpus().map_err(Error::Load)?;
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     for mut map in open.maps_mut() {
         let (name, entries) = match map.name().to_str() {
-            Some("scratch") => ("scratch", u32::try_from(cpus).unwrap_or(u32::MAX)),
+            Some("scratch") => ("scratch", cpus),
+            Some("memfd_rings") => ("memfd_rings", cpus),
             Some("exec_ring") => ("exec_ring", config.exec_ring_bytes),
             Some("process_ring") => ("process_ring", config.process_ring_bytes),
             _ => continue,
@@ -212,6 +220,49 @@ fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
             .map_err(|source| Error::Map { map: name, source })?;
     }
     Ok(())
+}
+
+/// A ring for each CPU that is online.
+fn memfd_rings(object: &Object) -> Result<Vec<(u32, MapHandle)>, Error> {
+    const NAME: &str = "memfd_rings";
+    let failed = |source| Error::Map { map: NAME, source };
+    let all = handle(object, NAME)?;
+    let mut rings = Vec::new();
+    for cpu in online_cpus() {
+        let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
+            ..Default::default()
+        };
+        // A page: the reader has taken one record before its CPU can write the next.
+        let ring = MapHandle::create(MapType::RingBuf, Some("memfd_ring"), 0, 0, 4096, &options)
+            .map_err(failed)?;
+        let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
+        all.update(&cpu.to_ne_bytes(), &fd, MapFlags::ANY)
+            .map_err(failed)?;
+        rings.push((cpu, ring));
+    }
+    Ok(rings)
+}
+
+/// CPUs that are online now.
+pub(crate) fn online_cpus() -> Vec<u32> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    cpu_list(list.trim())
+}
+
+/// Numbers of a list such as `0-3,8`.
+fn cpu_list(list: &str) -> Vec<u32> {
+    let mut cpus = Vec::new();
+    for range in list.split(',') {
+        let mut ends = range.splitn(2, '-').map(|end| end.parse::<u32>().ok());
+        let Some(Some(first)) = ends.next() else {
+            continue;
+        };
+        let last = ends.next().flatten().unwrap_or(first);
+        // No kernel has more CPUs.
+        cpus.extend(first..=last.min(8191));
+    }
+    cpus
 }
 
 fn handle(object: &Object, name: &'static str) -> Result<MapHandle, Error> {
@@ -285,7 +336,7 @@ impl Probes {
     pub(crate) fn missed_runs(&self) -> (u64, u64) {
         let mut missed = (0, 0);
         for program in self.object.progs() {
-            let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&program));
+            let fd = program.as_fd().as_raw_fd();
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
             let count = info
                 .unwrap_or_default()
@@ -377,6 +428,13 @@ mod tests {
         assert_eq!(defined("PATH_BYTES_MAX"), limits::PATH_BYTES_MAX);
         assert_eq!(defined("ARGV_BYTES_MAX"), limits::ARGV_BYTES_MAX);
         assert_eq!(defined("ENV_BYTES_MAX"), limits::ENV_BYTES_MAX);
+    }
+
+    #[test]
+    fn cpu_lists_are_read() {
+        assert_eq!(super::cpu_list("0-3,8,10-11"), [0, 1, 2, 3, 8, 10, 11]);
+        assert_eq!(super::cpu_list("0"), [0]);
+        assert_eq!(super::cpu_list(""), [0; 0]);
     }
 
     #[test]

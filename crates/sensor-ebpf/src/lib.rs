@@ -35,6 +35,7 @@ use libbpf_rs::MapHandle;
 use model::{
     channel::Sender,
     event::{Observation, SensorState},
+    limits,
 };
 pub use probe::{Capability, probe};
 use rustix::event::EventfdFlags;
@@ -190,7 +191,6 @@ pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Err
             source: source.into(),
         }
     };
-    raise_descriptor_limit();
     let eventfd = || {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         rustix::event::eventfd(0, flags).map_err(system("create an eventfd"))
@@ -203,6 +203,7 @@ pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Err
         wake: eventfd()?,
         stop: eventfd()?,
     });
+    prepare_descriptors(&shared.wake);
     let probes = bpf::load(&config)?;
     let ignorer = Ignorer {
         shared: Arc::clone(&shared),
@@ -230,7 +231,10 @@ pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Err
 }
 
 /// Descriptors are held for files that wait to be hashed; the usual soft limit of 1,024 is too few.
-fn raise_descriptor_limit() {
+///
+/// The kernel makes a process's table larger as it is used, and each time waits tens of milliseconds for an RCU grace
+/// period when there are several threads: too long for a memfd. So it is made large at once.
+fn prepare_descriptors(any: &OwnedFd) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Failing leaves the limit as it is; files then are reported as not read for overload.
@@ -241,6 +245,8 @@ fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
+    let highest = i32::try_from(limits::DESCRIPTORS_HELD_MAX).unwrap_or(i32::MAX);
+    let _ = rustix::io::fcntl_dupfd_cloexec(any, highest);
 }
 
 impl Sensors {

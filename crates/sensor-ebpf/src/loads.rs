@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use crate::{
+    bpf,
     content::{Content, Delivered, statx_key, without_deleted},
     decode::{Mapping, PerfRecord, perf_record},
     sys::PerfBuffer,
@@ -42,9 +43,8 @@ struct Held {
 impl Loads {
     /// Opens one buffer per online CPU and adds them to `epoll`.
     pub(crate) fn new(pages: usize, epoll: &OwnedFd) -> io::Result<Self> {
-        let online = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
         let mut buffers = Vec::new();
-        for cpu in cpu_list(online.trim()) {
+        for cpu in bpf::online_cpus() {
             let buffer = PerfBuffer::open(cpu, pages)?;
             epoll::add(
                 epoll,
@@ -122,21 +122,6 @@ impl Loads {
             .flat_map(|(_, held)| held.mappings)
             .collect()
     }
-}
-
-/// Numbers of a list such as `0-3,8`.
-fn cpu_list(list: &str) -> Vec<u32> {
-    let mut cpus = Vec::new();
-    for range in list.split(',') {
-        let mut ends = range.splitn(2, '-').map(|end| end.parse::<u32>().ok());
-        let Some(Some(first)) = ends.next() else {
-            continue;
-        };
-        let last = ends.next().flatten().unwrap_or(first);
-        // No kernel has more CPUs.
-        cpus.extend(first..=last.min(8191));
-    }
-    cpus
 }
 
 /// True for a mapping of a file, as opposed to `[vdso]`, `//anon` and the like.

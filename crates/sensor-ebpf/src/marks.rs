@@ -87,6 +87,8 @@ pub(crate) struct Marks {
     /// Superblocks that the host has mounted outside of overlays: only single mounts of them are a container's.
     host_devices: HashSet<u64>,
     namespaces: HashMap<u32, Namespace>,
+    /// Superblocks that are watched in all namespaces, and since when (CLOCK_BOOTTIME).
+    superblocks: HashMap<u64, u64>,
     ignored: HashSet<u32>,
     /// Mounts that could not be watched, since the start.
     pub(crate) failures: u64,
@@ -109,6 +111,7 @@ impl Marks {
             host_mnt_namespace,
             host_devices: HashSet::new(),
             namespaces: HashMap::new(),
+            superblocks: HashMap::new(),
             ignored: HashSet::new(),
             failures: 0,
             last_failure: None,
@@ -188,10 +191,19 @@ impl Marks {
         }
     }
 
-    /// Lets go of namespaces whose process ended without a trace.
+    /// Lets go of namespaces whose process ended without a trace, and of superblocks that are gone.
     pub(crate) fn expire(&mut self) {
         self.namespaces
             .retain(|&number, namespace| self::mnt_namespace(namespace.pid).ok() == Some(number));
+        let mounted: HashSet<u64> = self
+            .namespaces
+            .values()
+            .chain([&self.host])
+            .flat_map(|namespace| namespace.mounts.values())
+            .map(|(mount, _)| mount.device)
+            .collect();
+        self.superblocks
+            .retain(|device, _| mounted.contains(device));
     }
 
     /// A namespace turned out to be the host's (a service with mounts of its own).
@@ -266,7 +278,8 @@ impl Marks {
                 Some((old, since)) if *old == mount => *since,
                 _ => mark(&self.group, self.host.pid, &mount, Scope::Filesystem)
                     .ok()
-                    .flatten(),
+                    .flatten()
+                    .map(|since| *self.superblocks.entry(mount.device).or_insert(since)),
             };
             current.insert(mount.id, (mount, since));
         }
@@ -289,14 +302,13 @@ impl Marks {
             if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
                 continue;
             }
+            let scope = scope(&mount, &self.host_devices);
             let since = match namespace.mounts.get(&mount.id) {
                 Some((old, Some(since))) if *old == mount => Some(*since),
-                _ => match mark(
-                    &self.group,
-                    namespace.pid,
-                    &mount,
-                    scope(&mount, &self.host_devices),
-                ) {
+                _ => match mark(&self.group, namespace.pid, &mount, scope) {
+                    Ok(Some(since)) if scope == Scope::Filesystem => {
+                        Some(*self.superblocks.entry(mount.device).or_insert(since))
+                    }
                     Ok(since) => since,
                     Err(error) => {
                         self.failures += 1;

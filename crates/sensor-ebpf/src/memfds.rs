@@ -1,10 +1,12 @@
 //! Descriptors of memfds, taken when they are made.
 //!
 //! fanotify cannot watch memfds, and a program in one is gone when its process ends: opening `/proc/PID/exe` when the exec
-//! is reported came too late for four of five that end at once. A probe at the end of `memfd_create` gives more time.
-//! It makes every system call of the machine about 15 ns slower (92 to 107 ns measured for getppid), which no build
-//! notices. Taking the descriptor has a thread of its own, which the scheduler puts first: behind the reader's other
-//! work, on a busy machine, it came too late for half of them.
+//! is reported came too late for four of five that end at once. A probe at the end of `memfd_create` makes every system
+//! call of the machine about 15 ns slower (92 to 107 ns measured for getppid), which no build notices.
+//!
+//! Each CPU has a thread for it, with the lowest real-time priority: it is woken on the CPU that the call runs on, and
+//! the scheduler takes it before the call returns to its program. One thread for all CPUs came too late for a tenth of
+//! them, and for half on a busy machine.
 
 use std::{
     io,
@@ -24,6 +26,7 @@ use lru::LruCache;
 use rustix::{
     event::epoll,
     fs::{Mode, OFlags, fstat},
+    thread::{CpuSet, sched_setaffinity},
 };
 
 use crate::{
@@ -45,6 +48,9 @@ const WAKE_UPS_MAX: u32 = 2000;
 /// See [`WAKE_UPS_MAX`].
 const WINDOW: Duration = Duration::from_millis(100);
 
+/// Of each thread: it formats two paths and opens them.
+const STACK_BYTES: usize = 64 * 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Memfds {
@@ -54,7 +60,7 @@ pub(crate) struct Memfds {
     held: LruCache<u64, (OwnedFd, Instant)>,
     /// Superblocks of memfds.
     devices: Arc<[u64]>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// A memfd and its inode number.
@@ -65,8 +71,8 @@ struct Taken {
 }
 
 impl Memfds {
-    /// Takes memfds from now on, when a ring is given.
-    pub(crate) fn new(ring: Option<&MapHandle>, shared: Arc<Shared>) -> io::Result<Self> {
+    /// Takes memfds from now on, on the CPUs that have a ring.
+    pub(crate) fn new(rings: &[(u32, MapHandle)], shared: &Arc<Shared>) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         // The kernel's own mounts of shmem and of hugetlbfs.
         let devices: Arc<[u64]> = [
@@ -78,15 +84,23 @@ impl Memfds {
         .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
         .collect();
         let (sender, taken) = sync_channel(HELD_MAX.get());
-        let thread = match ring {
-            Some(ring) => Some(spawn(ring, shared, sender, Arc::clone(&devices))?),
-            None => None,
-        };
+        let threads = rings
+            .iter()
+            .map(|(cpu, ring)| {
+                spawn(
+                    *cpu,
+                    ring,
+                    Arc::clone(shared),
+                    sender.clone(),
+                    Arc::clone(&devices),
+                )
+            })
+            .collect::<io::Result<_>>()?;
         Ok(Self {
             taken,
             held: LruCache::new(HELD_MAX),
             devices,
-            thread,
+            threads,
         })
     }
 
@@ -122,9 +136,9 @@ impl Memfds {
         }
     }
 
-    /// Waits for the thread, which ends when the sensor is being stopped.
+    /// Waits for the threads, which end when the sensor is being stopped.
     pub(crate) fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic has been printed by the panic hook.
             let _ = thread.join();
         }
@@ -132,6 +146,7 @@ impl Memfds {
 }
 
 fn spawn(
+    cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
     sender: SyncSender<Taken>,
@@ -155,9 +170,19 @@ fn spawn(
         .map_err(io::Error::other)?;
     let ring = builder.build().map_err(io::Error::other)?;
     std::thread::Builder::new()
-        .name("sensor-memfd".to_owned())
+        .name(format!("sensor-memfd/{cpu}"))
+        .stack_size(STACK_BYTES)
         .spawn(move || {
-            // Refused without CAP_SYS_NICE: then more of them are missed, and their execs say so.
+            // Refused without CAP_SYS_NICE, or when the CPU is not the agent's: then more of them are missed, and their
+            // execs say so.
+            let mut cpus = CpuSet::new();
+            if let Some(cpu) = usize::try_from(cpu)
+                .ok()
+                .filter(|cpu| *cpu < CpuSet::MAX_CPU)
+            {
+                cpus.set(cpu);
+                let _ = sched_setaffinity(None, &cpus);
+            }
             let _ = sys::run_ahead();
             let (mut window, mut wake_ups) = (Instant::now(), 0);
             while !shared.is_stopping.load(Ordering::Relaxed) {

@@ -192,8 +192,7 @@ impl Reader {
         };
         // From here on nothing can start unseen; what runs now is reported from `/proc`.
         let already_running = running::list();
-        let memfd_ring = config.take_memfds.then_some(&probes.memfd_ring);
-        let memfds = Memfds::new(memfd_ring, Arc::clone(&shared))?;
+        let memfds = Memfds::new(&probes.memfd_rings, &shared)?;
         let mut marks = marks;
         let now = Instant::now();
         for running in &already_running {

@@ -96,11 +96,21 @@ struct {
 	__uint(max_entries, 2 * 1024 * 1024);
 } process_ring SEC(".maps");
 
-/* memfds have a reader of their own. */
-struct {
+struct memfd_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 64 * 1024);
-} memfd_ring SEC(".maps");
+	__uint(max_entries, 4096);
+};
+
+/*
+ * memfds have a ring and a reader for each CPU; sized and filled by user space. The reader that is woken is bound to the
+ * CPU that the system call runs on and goes before it: it has the memfd before the call returns.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(values, struct memfd_ring);
+} memfd_rings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -652,8 +662,10 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 {
 	long number = SYSCALL_NUMBER(regs);
+	u32 cpu = bpf_get_smp_processor_id();
 	struct task_struct *task;
 	struct memfd_record record;
+	void *ring;
 
 	if ((number != SYS_MEMFD_CREATE && number != SYS_MEMFD_CREATE_32) || ret < 0)
 		return 0;
@@ -663,10 +675,9 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	if (is_ignored(&record.header))
 		return 0;
 	record.fd = ret;
-	/*
-	 * The descriptor may be gone within microseconds. Not counted when the ring is full: what is missed that way is a
-	 * program without bytes, and its exec says so.
-	 */
-	bpf_ringbuf_output(&memfd_ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+	/* Not counted when the ring is full: what is missed that way is a program without bytes, and its exec says so. */
+	ring = bpf_map_lookup_elem(&memfd_rings, &cpu);
+	if (ring)
+		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
