@@ -21,7 +21,7 @@ pub enum Format {
     Scc,
     /// Falco's JSON output, as falcosidekick takes it.
     Falco,
-    /// OCSF Detection Finding (class 2004), version 1.3.
+    /// OCSF Detection Finding (class 2004), version 1.4.
     Ocsf,
     /// Elastic Common Schema.
     Ecs,

@@ -1,4 +1,4 @@
-//! OCSF Detection Finding, class 2004 of version 1.3.0 (<https://schema.ocsf.io/1.3.0/classes/detection_finding>).
+//! OCSF Detection Finding, class 2004 of version 1.4.0 (<https://schema.ocsf.io/1.4.0/classes/detection_finding>).
 
 use model::finding::{File, Finding, FindingClass, Process, Severity, State};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Notification, bare_digest, milliseconds, property, sentence, without_empty};
 use crate::web::attack;
 
-const VERSION: &str = "1.3.0";
+const VERSION: &str = "1.4.0";
 const CLASS: u64 = 2004;
 
 /// Processes above the one found that are written. OCSF nests them.
@@ -41,7 +41,7 @@ pub(super) fn write(notification: &Notification<'_>) -> Value {
             "version": VERSION,
             "uid": notification.id,
             "product": { "name": "Hullwatch", "vendor_name": "Hullwatch", "version": env!("CARGO_PKG_VERSION") },
-            "profiles": ["container", "host"],
+            "profiles": ["host"],
         },
         "finding_info": {
             "uid": finding.name,
@@ -66,7 +66,6 @@ pub(super) fn write(notification: &Notification<'_>) -> Value {
             "region": notification.result.resource.location,
         }],
         "device": device(finding),
-        "container": container(finding),
         "observables": observables(finding),
         "remediation": remediation(finding),
     }))
@@ -165,6 +164,7 @@ fn evidences(finding: &Finding) -> Vec<Value> {
     let evidence = json!({
         "process": finding.processes.split_first().map(|(first, above)| process(first, above, ANCESTORS_MAX)),
         "file": subject.map(file),
+        "container": container(finding),
     });
     if subject.is_none() && finding.processes.is_empty() {
         return Vec::new();
@@ -172,7 +172,7 @@ fn evidences(finding: &Finding) -> Vec<Value> {
     vec![evidence]
 }
 
-/// The container profile's `container`.
+/// `evidences[].container`: the container profile is not for findings.
 fn container(finding: &Finding) -> Value {
     let Some(container) = finding.containers.first() else {
         return Value::Null;
