@@ -52,6 +52,9 @@ use self::{
 /// Time until metadata that was not complete is looked up again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Processes of one container that are asked about it until its metadata is complete.
+const WITNESSES_MAX: usize = 8;
+
 /// Where and how to look.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -140,6 +143,8 @@ struct Known {
     retry_at: Instant,
     /// What to look up again.
     engine: Option<Engine>,
+    /// The first processes seen in it. Most processes end before they are asked about; a container's first one does not.
+    witnesses: Vec<u32>,
 }
 
 impl Containers {
@@ -236,15 +241,30 @@ impl Containers {
     /// still hope to find its engine.
     fn current(&mut self, identity: &Arc<Identity>, pid: u32) -> Option<Arc<Container>> {
         let known = self.known.get_mut(identity)?;
-        if known.tries_left == 0 || Instant::now() < known.retry_at {
+        if known.tries_left == 0 {
             return Some(Arc::clone(&known.container));
         }
-        known.tries_left -= 1;
+        if known.witnesses.len() < WITNESSES_MAX && !known.witnesses.contains(&pid) {
+            known.witnesses.push(pid);
+        }
+        if Instant::now() < known.retry_at {
+            return Some(Arc::clone(&known.container));
+        }
         known.retry_at = Instant::now() + RETRY_AFTER;
         if known.engine == Some(Engine::Unknown) {
+            known.tries_left -= 1;
             return None;
         }
-        let lineage = self.proc.lineage(pid);
+        let asked = std::iter::once(&pid).chain(&known.witnesses);
+        let lineages = asked.map(|&pid| self.proc.lineage(pid));
+        let Some(lineage) = lineages
+            .max_by_key(|lineage| (lineage.engine.is_some(), !lineage.inside.is_empty()))
+            .filter(|lineage| !lineage.inside.is_empty())
+        else {
+            // Nobody was left to ask: that was no try.
+            return Some(Arc::clone(&known.container));
+        };
+        known.tries_left -= 1;
         if let Some(process) = &lineage.engine {
             self.finder.learn(process);
         }
@@ -409,6 +429,12 @@ impl Containers {
             tries_left,
             retry_at: Instant::now() + RETRY_AFTER,
             engine,
+            witnesses: lineage
+                .inside
+                .iter()
+                .map(|member| member.pid)
+                .take(WITNESSES_MAX)
+                .collect(),
         };
         self.known.put(Arc::clone(identity), known);
     }
