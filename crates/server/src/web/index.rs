@@ -162,7 +162,8 @@ fn entry(web: &Web, spec: &'static Spec, counts: &BTreeMap<String, u64>) -> Resu
     Ok(Entry {
         id: spec.id,
         category: spec.category,
-        summary: detect::docs::summary(spec),
+        // Markdown in the source; here it is plain text.
+        summary: detect::docs::summary(spec).replace('`', ""),
         module: spec.module_name,
         severity: shown::severity(settings.severity(spec).unwrap_or(spec.severity)),
         class: shown::class(spec.finding_class),
