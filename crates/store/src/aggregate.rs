@@ -119,6 +119,11 @@ impl Store {
 }
 
 impl Selection {
+    /// Counts tell how many findings are selected, without looking at them.
+    pub(crate) fn is_counted(&self) -> bool {
+        Countable::of(self).is_some()
+    }
+
     /// How many findings are selected.
     pub(crate) fn count(&self, db: &Connection) -> Result<i64, Error> {
         let Some(countable) = Countable::of(self) else {

@@ -235,9 +235,12 @@ fn in_groups(
         let after = token
             .filter(|_| Some(&json) == last)
             .map(|token| token.position);
-        let found = selection
-            .and(condition)
-            .in_time_order(db, direction, after, missing)?;
+        let group = selection.and(condition);
+        // Looking for what is not there would pass over all that is selected.
+        if group.is_counted() && group.count(db)? == 0 {
+            continue;
+        }
+        let found = group.in_time_order(db, direction, after, missing)?;
         places.extend(found.into_iter().map(|position| Place {
             keys: match order.len() {
                 1 => vec![value.clone()],

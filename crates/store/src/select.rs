@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use crate::Error;
-use crate::fields::{self, column_of_enum};
+use crate::fields::{self, column_of_enum, column_of_term};
 use crate::filter::{self, Condition, Operator};
 use crate::index::ALL;
 use crate::name::SourceName;
@@ -64,6 +64,22 @@ impl Selection {
     /// The same with one more condition.
     pub(crate) fn and(&self, condition: Condition) -> Self {
         let mut parts = self.parts.clone();
+        if let Condition::Ids { field, ids } = &condition
+            && column_of_term(field).is_some()
+        {
+            // A finding has one term of this field: both conditions together are one, from which to start.
+            for part in &mut parts {
+                if let Condition::Ids {
+                    field: known,
+                    ids: before,
+                } = part
+                    && known == field
+                {
+                    before.retain(|id| ids.contains(id));
+                    return Self { parts };
+                }
+            }
+        }
         flatten(condition, &mut parts);
         Self { parts }
     }

@@ -37,8 +37,11 @@ impl Sql {
         self.push(&format!("${number}"))
     }
 
-    /// `(a, b, c)`.
+    /// `(a, b, c)`. `(NULL)`, which nothing is in, for an empty list.
     pub(crate) fn bind_list(&mut self, values: &[i64]) -> &mut Self {
+        if values.is_empty() {
+            return self.push("(NULL)");
+        }
         self.push("(");
         for (position, value) in values.iter().enumerate() {
             if position > 0 {
