@@ -37,10 +37,10 @@ impl Sql {
         self.push(&format!("${number}"))
     }
 
-    /// `(a, b, c)`. `(NULL)`, which nothing is in, for an empty list.
+    /// `(a, b, c)`. For an empty list something that nothing is in, so that its negation holds.
     pub(crate) fn bind_list(&mut self, values: &[i64]) -> &mut Self {
         if values.is_empty() {
-            return self.push("(NULL)");
+            return self.push("(SELECT 0 WHERE 1 = 0)");
         }
         self.push("(");
         for (position, value) in values.iter().enumerate() {

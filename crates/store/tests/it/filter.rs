@@ -120,6 +120,11 @@ fn fields_of_the_finding() {
     check("category=\"Reverse Shell\"", &[2]);
     check("category!=\"Reverse Shell\"", &[1, 3, 4]);
     check("category:\"reverse\"", &[2]);
+    check("category!=\"nothing\"", &[1, 2, 3, 4]);
+    check(
+        "-containers.name=\"nothing\" -state:\"nothing\"",
+        &[1, 2, 3, 4],
+    );
     check("category=\"reverse shell\"", &[]);
     check("state=\"ACTIVE\"", &[1, 2, 4]);
     check("state:\"ACTIVE\"", &[1, 2, 3, 4]);
