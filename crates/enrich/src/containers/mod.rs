@@ -256,18 +256,25 @@ impl Containers {
             return None;
         }
         let asked = std::iter::once(&pid).chain(&known.witnesses);
-        let lineages = asked.map(|&pid| self.proc.lineage(pid));
-        let Some(lineage) = lineages
-            .max_by_key(|lineage| (lineage.engine.is_some(), !lineage.inside.is_empty()))
+        let lineages: Vec<Lineage> = asked
+            .map(|&pid| self.proc.lineage(pid))
             .filter(|lineage| !lineage.inside.is_empty())
+            .collect();
+        // One stands below runc, another below the monitor that knows more: each is heard.
+        for process in lineages
+            .iter()
+            .filter_map(|lineage| lineage.engine.as_ref())
+        {
+            self.finder.learn(process);
+        }
+        let Some(lineage) = lineages
+            .into_iter()
+            .max_by_key(|lineage| lineage.engine.is_some())
         else {
             // Nobody was left to ask: that was no try.
             return Some(Arc::clone(&known.container));
         };
         known.tries_left -= 1;
-        if let Some(process) = &lineage.engine {
-            self.finder.learn(process);
-        }
         let description = self
             .finder
             .describe(known.engine, &known.container.id, &lineage);
