@@ -1,9 +1,9 @@
-//! Prints what the sensor sees. `watch [seconds] [quiet]`; with `quiet` only the counters at the end.
+//! Prints what the sensor sees of other mount namespaces than its own. `watch [seconds] [quiet]`; with `quiet` only the counters at the end.
 
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
+use std::{collections::HashMap, os::unix::fs::MetadataExt};
 
 use model::{channel, event::Payload, limits};
 
@@ -17,6 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
     let sensors = sensor_ebpf::start(config, sender)?;
+    let ignorer = sensors.ignorer();
+    let own = std::fs::metadata("/proc/self/ns/mnt")?.ino();
+    let own = u32::try_from(own)?;
     for state in sensors.states() {
         println!("{:?} {:?}: {}", state.sensor, state.condition, state.detail);
     }
@@ -28,6 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             break;
         };
         if let Payload::Exec(exec) = &observation.event.payload {
+            if exec.namespaces.mnt == own
+                && let Some(cgroup) = &observation.event.cgroup
+            {
+                ignorer.ignore(cgroup.id, own);
+            }
             execs += 1;
             descriptors += u64::from(observation.file.is_some());
             missing += u64::from(exec.file.missing.is_some());

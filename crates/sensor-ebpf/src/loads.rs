@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use model::{event::FileFacts, limits, provenance::MissingReason};
 use rustix::{
     event::epoll,
-    fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags},
 };
 
 use crate::{
@@ -130,68 +130,72 @@ pub(crate) fn is_file(mapping: &Mapping) -> bool {
     mapping.inode != 0 && path.starts_with(b"/") && !path.starts_with(b"//")
 }
 
-/// The bytes behind a mapping: what the kernel has mapped there; when the process is gone, what is found under the same
-/// path by way of another process (`anchor`) of its mount namespace, if it is the same inode.
+/// The bytes behind a mapping: what is found under its path in `root`, the root directory of a process of its mount
+/// namespace, if it is the same inode; otherwise what the kernel has mapped there, as long as the process lives.
+///
+/// In this order, since the process is often gone, and what has a name is still found then.
 pub(crate) fn content(
     mapping: &Mapping,
-    anchor: Option<u32>,
+    root: Option<BorrowedFd<'_>>,
     delivered: &mut Delivered,
 ) -> Option<Content> {
-    let mapped = format!(
-        "/proc/{}/map_files/{:x}-{:x}",
-        mapping.pid, mapping.address_start, mapping.address_end
-    );
-    let is_it = |content: &Content| content.key.inode == mapping.inode;
-    // Most loads are of files that are known: then there is no need to open them.
-    let known = rustix::fs::statx(
-        rustix::fs::CWD,
-        mapped.as_str(),
-        AtFlags::empty(),
-        StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
-    );
-    let found = match known {
-        Ok(stat) if delivered.contains(&statx_key(&stat)) => Some(known_content(&stat)),
-        Ok(_) => rustix::fs::open(mapped, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .ok()
-            .and_then(|fd| delivered.content(fd)),
-        Err(_) => None,
-    };
-    found.filter(is_it).or_else(|| {
-        let fd = open_in(anchor?, mapping.path.as_bytes())?;
-        delivered.content(fd).filter(is_it)
+    let named = root
+        .and_then(|root| path_in(root, mapping.path.as_bytes()))
+        .and_then(|path| open(path, mapping, delivered));
+    named.or_else(|| {
+        let mapped = format!(
+            "/proc/{}/map_files/{:x}-{:x}",
+            mapping.pid, mapping.address_start, mapping.address_end
+        );
+        let path = rustix::fs::open(mapped, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        open(path, mapping, delivered)
     })
 }
 
-fn known_content(stat: &Statx) -> Content {
-    let mut content = Content::known(statx_key(stat), stat.stx_nlink);
-    content.mount_id = u32::try_from(stat.stx_mnt_id).unwrap_or_default();
-    content
+/// The root directory that a process sees.
+pub(crate) fn root_of(pid: u32) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()
 }
 
-/// Opens a path the way a process sees it. The path is the container's choice: it must not lead out, and a fifo or
-/// device in its place must not block.
-fn open_in(pid: u32, path: &[u8]) -> Option<OwnedFd> {
-    let root = rustix::fs::open(
-        format!("/proc/{pid}/root"),
-        OFlags::PATH | OFlags::CLOEXEC,
+/// Finds a path the way a process sees it. The path is the container's choice: it must not lead out.
+fn path_in(root: BorrowedFd<'_>, path: &[u8]) -> Option<OwnedFd> {
+    rustix::fs::openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
         Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     )
-    .ok()?;
-    let open = |flags| {
-        rustix::fs::openat2(
-            &root,
-            path,
-            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
-        .ok()
-    };
-    let stat = rustix::fs::fstat(open(OFlags::PATH)?).ok()?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+    .ok()
+}
+
+/// Opens what an `O_PATH` descriptor leads to, if it is the mapped file and its bytes are wanted.
+fn open(path: OwnedFd, mapping: &Mapping, delivered: &mut Delivered) -> Option<Content> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(&path, c"", AtFlags::EMPTY_PATH, mask).ok()?;
+    let key = statx_key(&stat);
+    // On an overlay whose layers lie on several filesystems, `stat` gives other device numbers than the superblock has.
+    let is_same_device = || key.device == mapping.device || is_overlay(&path);
+    // A fifo or device in its place must not block.
+    let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
+    if key.inode != mapping.inode || kind != FileType::RegularFile || !is_same_device() {
         return None;
     }
-    open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+    let mut content = if delivered.contains(&key) {
+        Content::known(key, stat.stx_nlink)
+    } else {
+        let magic = format!("/proc/self/fd/{}", path.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        delivered.content(rustix::fs::open(magic, flags, Mode::empty()).ok()?)?
+    };
+    content.mount_id = u32::try_from(stat.stx_mnt_id).unwrap_or_default();
+    Some(content)
+}
+
+fn is_overlay(path: &OwnedFd) -> bool {
+    const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
+    rustix::fs::fstatfs(path).is_ok_and(|stat| stat.f_type == OVERLAYFS_SUPER_MAGIC)
 }
 
 /// The facts of a mapping and what was found behind it.

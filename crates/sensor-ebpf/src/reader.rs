@@ -5,10 +5,10 @@
 //! the kernel queues it before it reports the exec.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io,
     num::NonZeroUsize,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -71,6 +71,9 @@ const FANOTIFY_READS_MAX: usize = 64;
 /// round, since an older one may still come.
 const WRITE_NS_MAX: u64 = 50_000;
 
+/// How often the kernel's counters are read: a loss is known at most this long after.
+const COUNT_INTERVAL: Duration = Duration::from_millis(20);
+
 const TOKEN_OTHER: u64 = 0;
 
 /// Records kept for the next round at most. Above, order gives way: it takes more than one full buffer of each CPU.
@@ -84,7 +87,8 @@ struct Known {
     cgroup_id: u64,
     /// Program of its last exec.
     program_inode: u64,
-    program_device: u64,
+    /// By the inode, and by `stat`.
+    program_devices: [u64; 2],
     program_mount: u32,
 }
 
@@ -109,6 +113,8 @@ pub(crate) struct Reader {
     probes: Probes,
     marks: Option<Marks>,
     loads: Option<Loads>,
+    /// Root directories of containers, by process. For one round: they must not keep a container's mounts.
+    roots: HashMap<u32, OwnedFd>,
     /// Processes to report before anything else.
     already_running: Vec<Running>,
     /// Taken, but newer than something that may still be in a ring.
@@ -128,6 +134,9 @@ pub(crate) struct Reader {
     processes: LruCache<u32, Known>,
     cgroups: LruCache<u64, Arc<Cgroup>>,
     reported: KernelCounters,
+    /// Records that could not be decoded, not reported yet.
+    undecodable: u64,
+    counted: Instant,
     /// See [`Probes::missed_runs`]; looked at once a second.
     missed_runs: (u64, u64),
     looked: Instant,
@@ -225,6 +234,7 @@ impl Reader {
             probes,
             marks,
             loads,
+            roots: HashMap::new(),
             already_running,
             pending: Vec::new(),
             early: HashMap::new(),
@@ -238,6 +248,8 @@ impl Reader {
             processes: LruCache::new(one(limits::PROCESSES_MAX)),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
             reported: KernelCounters::default(),
+            undecodable: 0,
+            counted: Instant::now(),
             missed_runs: (0, 0),
             looked: Instant::now(),
             fanotify_lost: None,
@@ -334,7 +346,8 @@ impl Reader {
                     mnt_namespace: running.mnt_namespace,
                     cgroup_id: cgroup.id,
                     program_inode: exec.file.key.map_or(0, |key| key.inode),
-                    ..Known::default()
+                    program_devices: [exec.file.key.map_or(0, |key| key.device); 2],
+                    program_mount: exec.file.mount_id,
                 },
             );
             let header = Header {
@@ -359,6 +372,7 @@ impl Reader {
                 }
             }
         }
+        self.roots.clear();
         Ok(())
     }
 
@@ -460,11 +474,17 @@ impl Reader {
             self.exec_no_format(pid, content)?;
         }
         is_waiting |= self.opened.is_waiting();
+        self.roots.clear();
         if now.duration_since(self.looked) > Duration::from_secs(1) || is_last {
             self.looked = now;
             self.missed_runs = self.probes.missed_runs();
         }
-        self.report_losses(batch.undecodable + undecodable_loads)?;
+        self.undecodable += batch.undecodable + undecodable_loads;
+        if is_last || now.duration_since(self.counted) > COUNT_INTERVAL {
+            self.counted = now;
+            let undecodable = std::mem::take(&mut self.undecodable);
+            self.report_losses(undecodable)?;
+        }
         if now.duration_since(self.expired) > marks::EXPIRE_INTERVAL {
             self.expired = now;
             self.opened.expire(now);
@@ -618,7 +638,10 @@ impl Reader {
         self.saw(&record.header, now);
         if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
             known.program_inode = key.inode;
-            known.program_device = key.device;
+            let by_stat = content
+                .as_ref()
+                .map_or(key.device, |content| content.key.device);
+            known.program_devices = [key.device, by_stat];
             known.program_mount = record.exec.file.mount_id;
         }
         let mut file_fd = None;
@@ -710,22 +733,32 @@ impl Reader {
         let Some(known) = self.known(pid) else {
             return Ok(());
         };
-        // The exec has reported its program.
-        if mapping.inode == known.program_inode {
+        // The exec has reported its program. On an overlay `stat` may give another device than the kernel's records have.
+        let is_program =
+            |device, inode| inode == known.program_inode && known.program_devices.contains(&device);
+        if is_program(mapping.device, mapping.inode) {
             return Ok(());
         }
         let anchor = self
             .marks
             .as_ref()
-            .and_then(|marks| marks.anchor(known.mnt_namespace))
-            .filter(|&anchor| anchor != pid);
+            .and_then(|marks| marks.anchor(known.mnt_namespace));
+        let root = anchor.and_then(|anchor| match self.roots.entry(anchor) {
+            Entry::Occupied(entry) => Some(&*entry.into_mut()),
+            Entry::Vacant(entry) => Some(&*entry.insert(loads::root_of(anchor)?)),
+        });
         let mut content = self
             .opened
             .take_inode(pid, mapping.inode, mapping.device)
-            .or_else(|| loads::content(&mapping, anchor, &mut self.delivered));
+            .or_else(|| loads::content(&mapping, root.map(AsFd::as_fd), &mut self.delivered));
+        if let Some(content) = &content
+            && is_program(content.key.device, content.key.inode)
+        {
+            return Ok(());
+        }
         let mut file = loads::facts(&mapping, content.as_ref());
         // `ld.so` comes from fanotify, which does not tell the mount. It is the program's as a rule.
-        if file.mount_id == 0 && mapping.device == known.program_device {
+        if file.mount_id == 0 && known.program_devices.contains(&mapping.device) {
             file.mount_id = known.program_mount;
         }
         file.is_memfd = file.key.is_some_and(|key| self.memfds.is_memfd(key.device));
