@@ -49,6 +49,12 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Between two signs of life, this long means that the agent did not run (stopped, starved, suspended): a gap.
 const GAP_MIN: Duration = Duration::from_secs(6);
 
+/// Told about a finding that is new or changed, after it is durable.
+pub(crate) type Announce = Box<dyn FnMut(&FindingResult) -> Result<()> + Send>;
+
+/// Told what runs when the watch begins.
+pub(crate) type OnWatching = Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>;
+
 /// What the agent works with.
 pub(crate) struct Parts {
     pub(crate) config: Config,
@@ -58,9 +64,9 @@ pub(crate) struct Parts {
     pub(crate) indicators_changed: Arc<AtomicBool>,
     pub(crate) record: Option<PathBuf>,
     /// Told about every finding that is new or changed, after it is durable.
-    pub(crate) announce: Box<dyn FnMut(&FindingResult) -> Result<()> + Send>,
+    pub(crate) announce: Announce,
     /// Told once, when running containers are covered.
-    pub(crate) on_watching: Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>,
+    pub(crate) on_watching: OnWatching,
 }
 
 /// A running agent.
@@ -191,7 +197,7 @@ struct Pipeline {
     indicators_changed: Arc<AtomicBool>,
     findings: SyncSender<FindingResult>,
     recording: Option<BufWriter<File>>,
-    on_watching: Option<Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>>,
+    on_watching: Option<OnWatching>,
 }
 
 impl Pipeline {
@@ -276,7 +282,7 @@ const FINISH_MAX: Duration = Duration::from_secs(10);
 fn record_findings(
     store: &Store,
     findings: &Receiver<FindingResult>,
-    mut announce: Box<dyn FnMut(&FindingResult) -> Result<()> + Send>,
+    mut announce: Announce,
 ) -> Result<()> {
     while let Ok(first) = findings.recv() {
         let mut batch = vec![first];

@@ -19,6 +19,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Watch every container on this machine until stopped
     Run(RunArgs),
+    /// Serve the API and the review page over an existing store, without watching
+    Serve(ServeArgs),
+    /// Tokens for the API and the review page
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Run the harmless act of a detector in a throw-away container
     Simulate(SimulateArgs),
     /// List and show findings
@@ -61,6 +66,66 @@ pub(crate) struct RunArgs {
     /// Also write every enriched event to this file, for `hullwatch replay`
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    /// Do not serve the API and the review page
+    #[arg(long)]
+    pub(crate) no_listen: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Address of the API and the review page
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Certificate chain for TLS (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key for TLS (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Serve without TLS on an address that others can reach
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) state: StateDir,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, this once
+    Create {
+        /// viewer, editor or admin
+        #[arg(long, value_name = "ROLE")]
+        role: String,
+        /// Name, which the audit log shows
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        state: StateDir,
+    },
+    /// List tokens (never their secrets)
+    List {
+        #[command(flatten)]
+        state: StateDir,
+    },
+    /// Revoke a token
+    Revoke {
+        /// Its name or id
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        state: StateDir,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) engines: Engines,
     /// The findings store.
     pub(crate) findings: Findings,
+    /// Where findings are sent.
+    pub(crate) sinks: server::notify::Config,
     /// The kernel side.
     #[serde(skip)]
     pub(crate) sensor: sensor_ebpf::Config,

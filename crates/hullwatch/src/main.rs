@@ -10,6 +10,7 @@ mod doctor;
 mod indicators;
 mod judge;
 mod print;
+mod signals;
 mod simulate;
 
 use std::process::ExitCode;

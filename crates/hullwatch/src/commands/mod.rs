@@ -6,7 +6,9 @@ mod findings;
 mod intel;
 mod replay;
 mod run;
+mod serve;
 mod simulate;
+mod token;
 
 use crate::cli::Command;
 
@@ -14,6 +16,8 @@ use crate::cli::Command;
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Token(command) => token::run(&command),
         Command::Simulate(args) => simulate::run(&args),
         Command::Findings(command) => findings::run(&command),
         Command::Detectors(args) => detectors::run(&args),

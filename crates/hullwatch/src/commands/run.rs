@@ -1,12 +1,6 @@
 //! `hullwatch run`: watch every container on this machine until stopped.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    os::unix::{fs::DirBuilderExt, net::UnixStream},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, io::Write, os::unix::fs::DirBuilderExt, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result};
 use model::{
@@ -14,7 +8,6 @@ use model::{
     event::{SensorCondition, SensorState},
     finding::FindingResult,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
 use store::Store;
 
 use crate::{
@@ -24,6 +17,7 @@ use crate::{
     config::Config,
     indicators::Indicators,
     print,
+    signals::Signals,
     simulate::watcher,
 };
 
@@ -40,6 +34,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     let store = Arc::new(Store::open(state_dir)?);
     let indicators = Indicators::load(state_dir, &args.intel)?;
     let mut signals = Signals::register()?;
+
+    let notifier = server::notify::start(&store, &config.sinks)?;
+    let server = if args.no_listen {
+        None
+    } else {
+        serve(&store, args, &config)?
+    };
 
     let format = args.format;
     let known = indicators.len();
@@ -72,7 +73,25 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     // A thread that failed says why when it is joined: that error is the cause, the other one only noticed.
     let counters = agent.stop()?;
     report_counters(&counters);
+    if let Some(server) = server {
+        server.stop();
+    }
+    notifier.stop();
     result.map(|()| EXIT_DONE)
+}
+
+/// An unsafe address is a mistake to be mended; a taken one must not keep anybody from watching.
+fn serve(store: &Arc<Store>, args: &RunArgs, config: &Config) -> Result<Option<server::Handle>> {
+    match super::serve::start(store, &args.listen, config) {
+        Ok(handle) => Ok(Some(handle)),
+        Err(error) if matches!(error.downcast_ref(), Some(server::Error::Listen { .. })) => {
+            print::warning(&format!(
+                "the review page is not served: {error:#}; choose another --listen"
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// One line on standard output for a new finding.
@@ -119,35 +138,5 @@ fn report_counters(counters: &sensor_ebpf::Counters) {
 fn report_sensor(state: &SensorState) {
     if state.condition != SensorCondition::Running {
         print::warning(&state.detail);
-    }
-}
-
-/// SIGINT and SIGTERM, as something that can be waited for.
-struct Signals {
-    stream: UnixStream,
-}
-
-impl Signals {
-    fn register() -> Result<Self> {
-        let (stream, write) = UnixStream::pair().context("making a socket pair for signals")?;
-        for signal in [SIGINT, SIGTERM] {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)
-                .context("handling signals")?;
-        }
-        Ok(Self { stream })
-    }
-
-    /// Waits for a signal. True when one came.
-    fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        self.stream.set_read_timeout(Some(timeout))?;
-        match self.stream.read(&mut [0; 8]) {
-            Ok(_) => Ok(true),
-            Err(error) => match error.kind() {
-                std::io::ErrorKind::WouldBlock
-                | std::io::ErrorKind::TimedOut
-                | std::io::ErrorKind::Interrupted => Ok(false),
-                _ => Err(error).context("waiting for signals"),
-            },
-        }
     }
 }

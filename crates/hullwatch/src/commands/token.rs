@@ -1,0 +1,55 @@
+//! `hullwatch token create|list|revoke`: who may use the API and the review page.
+
+use std::{fs, io::Write, path::Path};
+
+use anyhow::{Context, Result};
+use server::auth::{self, Role};
+use store::Store;
+
+use crate::{
+    EXIT_DONE,
+    cli::TokenCommand,
+    print::{self, Cell},
+};
+
+pub(crate) fn run(command: &TokenCommand) -> Result<u8> {
+    match command {
+        TokenCommand::Create { role, name, state } => {
+            let role: Role = role.parse().context("a role is viewer, editor or admin")?;
+            let token = auth::create_token(&open(&state.state_dir)?, name, role)?;
+            writeln!(print::stdout(), "{}", token.secret)?;
+        }
+        TokenCommand::List { state } => {
+            let rows: Vec<_> = auth::list_tokens(&open(&state.state_dir)?)?
+                .iter()
+                .map(|token| {
+                    let revoked = token
+                        .revoked
+                        .map_or_else(|| "-".to_owned(), |time| time.to_string());
+                    vec![
+                        Cell::new(&token.name),
+                        Cell::new(token.role.name()),
+                        Cell::new(&token.created.to_string()),
+                        Cell::new(&revoked),
+                        Cell::new(&token.id),
+                    ]
+                })
+                .collect();
+            print::table(
+                &mut print::stdout(),
+                &["NAME", "ROLE", "CREATED", "REVOKED", "ID"],
+                &rows,
+            )?;
+        }
+        TokenCommand::Revoke { name, state } => {
+            auth::revoke_token(&open(&state.state_dir)?, name)?;
+            writeln!(print::stdout(), "revoked {}", print::safe(name))?;
+        }
+    }
+    Ok(EXIT_DONE)
+}
+
+fn open(state_dir: &Path) -> Result<Store> {
+    fs::create_dir_all(state_dir).with_context(|| format!("creating {}", state_dir.display()))?;
+    Ok(Store::open(state_dir)?)
+}
