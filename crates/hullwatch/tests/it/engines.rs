@@ -4,7 +4,7 @@ use std::fs;
 
 use model::finding::{FindingResult, Label};
 use sha2::{Digest, Sha256};
-use testkit::{Engine, Image, Run, engines};
+use testkit::{Image, Run, engines};
 
 use crate::watcher::{Options, Watcher, categories, described};
 

@@ -3,9 +3,15 @@
 //! These tests need root, runc, Podman, containerd, Docker, busybox-static and openssl (`make test` installs them), and fail
 //! without them.
 
+// Helpers of tests are outside of what clippy.toml allows to panic.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod cli;
 mod engines;
 mod hostile;
+mod provenance;
 mod simulations;
+mod stimuli;
 mod survival;
+mod vanishing;
 mod watcher;

@@ -1,0 +1,122 @@
+//! Programs that are gone as soon as they have run: every one of them has its hash.
+
+use std::collections::BTreeSet;
+
+use detect::samples::{Kind, Sample};
+use model::finding::FindingResult;
+use testkit::{Engine, Image, Run, engines::Runc};
+
+use crate::{
+    stimuli,
+    watcher::{Options, State, Watcher},
+};
+
+/// Programs of each way.
+const COUNT: u32 = 2_000;
+
+/// What `stimuli/drop.c` runs as the program of that number.
+fn program(way: &str, number: u32) -> Vec<u8> {
+    let mut bytes = sample(way);
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+fn sample(way: &str) -> Vec<u8> {
+    let name: &'static str = Box::leak(format!("vanishing {way}").into_boxed_str());
+    Sample {
+        name,
+        kind: Kind::Program,
+        listed: false,
+    }
+    .bytes()
+}
+
+/// Runs `COUNT` programs in that way, below that directory, and returns what was found and what should have been.
+fn run(
+    way: &str,
+    directory: &str,
+    volume: Option<&std::path::Path>,
+    config: &str,
+) -> (State, String, BTreeSet<String>) {
+    let image = Image::busybox("example.test/vanishing:v1")
+        .file("/bin/drop", 0o755, &stimuli::build("drop"))
+        .file("/sample", 0o644, &sample(way));
+    let expected: BTreeSet<String> = (0..COUNT)
+        .map(|number| stimuli::sha256(&program(way, number)))
+        .collect();
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let mut run = Run::new("hw-e2e-vanishing", &image).tmpfs("/scratch");
+    if let Some(volume) = volume {
+        run = run.volume(volume, "/volume", true);
+    }
+    let intel: Vec<&str> = expected.iter().map(String::as_str).collect();
+    let watcher = Watcher::start_with(&Options {
+        config,
+        intel: &intel.join("\n"),
+        ..Options::default()
+    });
+    let container = engine.run(&run);
+    let output = engine.exec(
+        &container,
+        &["/bin/drop", way, "/sample", &COUNT.to_string(), directory],
+    );
+    assert!(output.status.success(), "{output:?}");
+    (watcher.stop(), container.name, expected)
+}
+
+fn hashes(found: &[FindingResult]) -> BTreeSet<String> {
+    let binaries = found
+        .iter()
+        .filter_map(|result| result.finding.processes[0].binary.as_ref());
+    binaries
+        .map(|file| file.sha256.clone())
+        .filter(|sha256| !sha256.is_empty())
+        .collect()
+}
+
+#[test]
+fn every_program_dropped_run_and_deleted_has_its_hash() {
+    let volume = tempfile::tempdir().unwrap();
+    for directory in ["/tmp", "/scratch", "/volume"] {
+        let (state, container, expected) = run("file", directory, Some(volume.path()), "");
+        let found = hashes(&state.findings_of(&container));
+        let missed = expected.difference(&found).count();
+        assert_eq!(missed, 0, "{directory}: {missed} of {COUNT} were not found");
+    }
+}
+
+#[test]
+fn every_program_without_a_name_has_its_hash() {
+    for (way, directory) in [("unlinked", "/tmp"), ("tmpfile", "/scratch")] {
+        let (state, container, expected) = run(way, directory, None, "");
+        let found = hashes(&state.findings_of(&container));
+        let missed = expected.difference(&found).count();
+        assert_eq!(missed, 0, "{way}: {missed} of {COUNT} were not found");
+    }
+}
+
+/// A memfd has no name and no mount that could be watched. The goal is that each has its hash; one that has none must say why.
+#[test]
+fn every_memfd_has_its_hash_or_the_reason_why_not() {
+    let config = "[detection.detectors.added_binary_executed]\nenabled = true\n";
+    let (state, container, expected) = run("memfd", "/", None, config);
+    let found = state.findings_of(&container);
+    let missed = expected.difference(&hashes(&found)).count();
+    let reasons: u64 = found
+        .iter()
+        .map(|result| &result.finding.source_properties)
+        .filter(|properties| {
+            let provenance = properties.get("Provenance").map(ToString::to_string);
+            provenance.is_some_and(|files| files.contains("sha256MissingReason"))
+        })
+        .map(|properties| {
+            let count = properties.get(store::OCCURRENCES);
+            count.and_then(serde_json::Value::as_u64).unwrap_or(1)
+        })
+        .sum();
+    assert_eq!(
+        missed as u64, reasons,
+        "{missed} of {COUNT} have no hash, {reasons} of them say why"
+    );
+}
