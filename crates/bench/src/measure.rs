@@ -1,0 +1,508 @@
+//! The measurements, one function a budget.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use detect::samples;
+use enrich::hash::{Block, Cache};
+use tempfile::TempDir;
+
+use crate::{
+    agent::Agent,
+    container::{Container, copy_tree},
+    work,
+};
+
+/// How thorough to be.
+pub(crate) struct Settings {
+    /// Pairs of each comparison.
+    pub(crate) pairs: usize,
+    /// Seconds of the flood.
+    pub(crate) flood_seconds: u64,
+}
+
+/// One row of the table.
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) measured: String,
+    pub(crate) budget: &'static str,
+    pub(crate) workload: String,
+}
+
+type Measure = fn(&Settings) -> Result<Vec<Row>>;
+
+/// All of them, in the order of the table.
+pub(crate) const ALL: &[(&str, Measure)] = &[
+    ("build", build),
+    ("storm", storms),
+    ("flood", flood),
+    ("latency", latency),
+    ("hash", hash),
+    ("cpu", cpu),
+    ("memory", memory),
+    ("idle", idle),
+];
+
+/// Execs of one storm: about a second of `/bin/true` on one core.
+const TRUE_COUNT: u32 = 2_000;
+
+/// The same for the static no-op.
+const NOOP_COUNT: u32 = 8_000;
+
+fn row(what: &str, measured: String, budget: &'static str, workload: impl Into<String>) -> Row {
+    Row {
+        what: what.to_owned(),
+        measured,
+        budget,
+        workload: workload.into(),
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    percentile(&values, 50)
+}
+
+/// Of sorted values.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let index = (sorted.len().saturating_sub(1) * percent).div_ceil(100);
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// This program's path inside the containers, whose image is the host's root.
+fn inside() -> Result<String> {
+    Ok(std::env::current_exe()?.display().to_string())
+}
+
+fn work(container: &Container, arguments: &[&str]) -> Result<f64> {
+    let program = inside()?;
+    let mut command = vec![program.as_str(), "work"];
+    command.extend(arguments);
+    Ok(container.run(&command)?.trim().parse()?)
+}
+
+/// A directory for one agent's state.
+fn state_dir() -> Result<TempDir> {
+    tempfile::tempdir().context("making a state directory")
+}
+
+/// Runs the workload in turn without and with the agent. Median of the pairs' ratios.
+fn ratio(settings: &Settings, workload: impl Fn() -> Result<f64>) -> Result<f64> {
+    let state = state_dir()?;
+    // Caches are warm for both sides, the agent's too.
+    let agent = Agent::start(state.path(), &[])?;
+    workload()?;
+    agent.stop()?;
+    let mut ratios = Vec::new();
+    for pair in 0..settings.pairs {
+        let with = || -> Result<f64> {
+            let agent = Agent::start(state.path(), &[])?;
+            agent.settle()?;
+            let time = workload()?;
+            agent.stop()?;
+            Ok(time)
+        };
+        // The order changes from pair to pair, so that a machine that slows down or speeds up favors neither.
+        let (with, without) = if pair % 2 == 0 {
+            let with = with()?;
+            (with, workload()?)
+        } else {
+            let without = workload()?;
+            (with()?, without)
+        };
+        ratios.push(with / without);
+    }
+    Ok(median(ratios))
+}
+
+fn build(settings: &Settings) -> Result<Vec<Row>> {
+    let sources = zlib_sources()?;
+    let container = Container::new("bench-build")?;
+    let measured = ratio(settings, || {
+        let directory = container.path("/tmp/zlib");
+        let _ = fs::remove_dir_all(&directory);
+        copy_tree(&sources, &directory)?;
+        work(&container, &["build", "/tmp/zlib"])
+    })?;
+    let workload = format!(
+        "configure and make of zlib in runc, {} pairs",
+        settings.pairs
+    );
+    Ok(vec![row(
+        "a real build, with the agent / without",
+        format!("{measured:.3}"),
+        "1.03, goal 1.015",
+        workload,
+    )])
+}
+
+/// The sources of zlib that come with the package `libz-sys`.
+fn zlib_sources() -> Result<PathBuf> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--format-version", "1", "--offline"])
+        .output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("reading cargo metadata")?;
+    let package = packages
+        .iter()
+        .find(|package| package["name"] == "libz-sys")
+        .context("libz-sys is not there")?;
+    let manifest = Path::new(
+        package["manifest_path"]
+            .as_str()
+            .context("reading cargo metadata")?,
+    );
+    Ok(manifest.with_file_name("src").join("zlib"))
+}
+
+/// A static program that only exits, in the container's image.
+fn noop(container: &Container) -> Result<String> {
+    write_program(
+        &container.path("/tmp/noop"),
+        &samples::ORDINARY_PROGRAM.bytes(),
+    )?;
+    Ok("/tmp/noop".to_owned())
+}
+
+fn write_program(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, bytes)?;
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}
+
+fn storms(settings: &Settings) -> Result<Vec<Row>> {
+    let container = Container::new("bench-storm")?;
+    let noop = noop(&container)?;
+    let mut rows = Vec::new();
+    for (program, count, budget) in [
+        ("/bin/true", TRUE_COUNT, "1.05"),
+        (noop.as_str(), NOOP_COUNT, "1.10"),
+    ] {
+        let count = count.to_string();
+        let measured = ratio(settings, || work(&container, &["storm", program, &count]))?;
+        let name = if program == noop {
+            "a static no-op"
+        } else {
+            program
+        };
+        let workload = format!(
+            "{count} times, one after the other, {} pairs",
+            settings.pairs
+        );
+        rows.push(row(
+            &format!("storm of {name}, with / without"),
+            format!("{measured:.3}"),
+            budget,
+            workload,
+        ));
+    }
+    Ok(rows)
+}
+
+/// Two processes that run a static no-op as fast as the machine allows, one malicious program in the middle of it.
+fn flood(settings: &Settings) -> Result<Vec<Row>> {
+    let container = Container::new("bench-flood")?;
+    let noop = noop(&container)?;
+    write_program(
+        &container.path("/tmp/known"),
+        &samples::ADDED_PROGRAM.bytes(),
+    )?;
+    let state = state_dir()?;
+    let agent = Agent::start(state.path(), &[])?;
+    let seconds = settings.flood_seconds.to_string();
+    let half = (settings.flood_seconds / 2).to_string();
+    let program = inside()?;
+    // The shells' and workers' own execs: sh, the two workers, sleep and the known program.
+    let script = format!(
+        "{program} work rate {noop} {seconds} & {program} work rate {noop} {seconds} & sleep {half}; /tmp/known; wait"
+    );
+    let others = 5.0;
+    let (_, memory_before) = agent.memory_mib()?;
+    let output = container.run(&["/bin/sh", "-c", &script])?;
+    let executed: f64 = output
+        .lines()
+        .filter_map(|line| line.trim().parse::<f64>().ok())
+        .sum();
+    agent.settle()?;
+    let (_, memory_peak) = agent.memory_mib()?;
+    let said = agent.stop()?;
+    let seen =
+        number_before(&said, "execs").context("the agent did not say how many execs it saw")?;
+    let lost =
+        number_before(&said, "lost").context("the agent did not say how many execs it lost")?;
+    let found = findings(state.path())?.contains(&samples::ADDED_PROGRAM.sha256().to_string());
+    let workload = format!("static no-op by two processes for {seconds} s: {executed:.0} execs");
+    let rate = executed / settings.flood_seconds as f64;
+    Ok(vec![
+        row(
+            "flood: execs a second",
+            format!("{rate:.0}"),
+            "",
+            workload.clone(),
+        ),
+        row(
+            "flood: execs neither seen nor counted as lost",
+            format!("{:.0}", executed + others - seen - lost),
+            "0",
+            format!("{seen:.0} seen, {lost:.0} lost; runc's own init is seen as well"),
+        ),
+        row(
+            "flood: execs lost",
+            format!("{lost:.0}"),
+            "goal 0",
+            workload.clone(),
+        ),
+        row(
+            "flood: the one malicious program was found",
+            found.to_string(),
+            "true",
+            workload.clone(),
+        ),
+        row(
+            "flood: memory, start and peak (MiB)",
+            format!("{memory_before:.0} / {memory_peak:.0}"),
+            "bounded",
+            workload,
+        ),
+    ])
+}
+
+/// The number that stands before a word in what the agent said when it stopped.
+fn number_before(text: &str, word: &str) -> Option<f64> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let position = words
+        .iter()
+        .position(|found| found.trim_end_matches([',', ';']) == word)?;
+    words.get(position.checked_sub(1)?)?.parse().ok()
+}
+
+fn findings(state_dir: &Path) -> Result<String> {
+    let program = std::env::current_exe()?.with_file_name("hullwatch");
+    let output = Command::new(program)
+        .args(["findings", "list", "--format", "json", "--state-dir"])
+        .arg(state_dir)
+        .output()?;
+    ensure!(output.status.success(), "hullwatch findings list failed");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// From just before the exec to the finding's line on the agent's standard output, which follows the commit.
+fn latency(_: &Settings) -> Result<Vec<Row>> {
+    const COUNT: u32 = 200;
+    const SIZE: usize = 1024 * 1024;
+    let container = Container::new("bench-latency")?;
+    let sample = samples::ORDINARY_PROGRAM.bytes();
+    fs::write(container.path("/tmp/sample"), &sample)?;
+    let state = state_dir()?;
+    let list = state.path().join("list.txt");
+    let hashes: Vec<String> = (0..COUNT)
+        .map(|number| sha256(&work::numbered(&sample, SIZE, number)))
+        .collect::<Result<_>>()?;
+    fs::write(&list, hashes.join("\n"))?;
+    let list = list.display().to_string();
+    let agent = Agent::start(state.path(), &["--intel", &list])?;
+    let program = inside()?;
+    let output = container.run(&[
+        &program,
+        "work",
+        "drop",
+        "/tmp/sample",
+        "/tmp/dropped",
+        &SIZE.to_string(),
+        &COUNT.to_string(),
+    ])?;
+    let mut started = HashMap::new();
+    for line in output.lines() {
+        let (path, time) = line
+            .split_once(' ')
+            .context("reading what the container printed")?;
+        started.insert(path.to_owned(), time.parse::<u128>()?);
+    }
+    let mut times_ms = Vec::new();
+    while let Some((arrived, finding)) = agent.next_finding(Duration::from_secs(2)) {
+        let finding: serde_json::Value = serde_json::from_str(&finding)?;
+        let path = finding["finding"]["processes"][0]["binary"]["path"]
+            .as_str()
+            .unwrap_or_default();
+        if let Some(start) = started.remove(path) {
+            let took = arrived
+                .duration_since(UNIX_EPOCH)?
+                .as_nanos()
+                .saturating_sub(start);
+            times_ms.push(took as f64 / 1e6);
+        }
+    }
+    agent.stop()?;
+    times_ms.sort_by(f64::total_cmp);
+    let measured = format!(
+        "{:.1} / {:.1} ms",
+        percentile(&times_ms, 50),
+        percentile(&times_ms, 99)
+    );
+    let workload = format!(
+        "{COUNT} programs of 1 MiB, dropped and run; {} not found",
+        started.len()
+    );
+    Ok(vec![row(
+        "exec to finding stored, median / 99th percentile",
+        measured,
+        "10 / 50 ms",
+        workload,
+    )])
+}
+
+fn sha256(bytes: &[u8]) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), bytes)?;
+    openssl_sha256(file.path())
+}
+
+fn openssl_sha256(path: &Path) -> Result<String> {
+    let output = Command::new("openssl")
+        .args(["dgst", "-sha256", "-r"])
+        .arg(path)
+        .output()?;
+    ensure!(output.status.success(), "openssl failed");
+    Ok(String::from_utf8(output.stdout)?
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// The whole-file hash as the agent computes it, beside `openssl dgst`.
+fn hash(settings: &Settings) -> Result<Vec<Row>> {
+    const MIB: usize = 256;
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), vec![b'a'; MIB * 1024 * 1024])?;
+    let mut ratios = Vec::new();
+    for _ in 0..settings.pairs {
+        let begin = Instant::now();
+        let ours = hash_file(file.path())?;
+        let our_time = begin.elapsed();
+        let begin = Instant::now();
+        let theirs = openssl_sha256(file.path())?;
+        ensure!(ours == theirs, "the hashes differ");
+        ratios.push(our_time.as_secs_f64() / begin.elapsed().as_secs_f64());
+    }
+    let workload = format!("{MIB} MiB in the page cache, {} pairs", settings.pairs);
+    let measured = format!("{:.2}", median(ratios));
+    Ok(vec![row(
+        "whole-file hash / openssl dgst -sha256",
+        measured,
+        "1.3",
+        workload,
+    )])
+}
+
+fn hash_file(path: &Path) -> Result<String> {
+    let file = fs::File::open(path)?;
+    let content = enrich::hash::read_whole(file.into(), &Cache::default(), &mut Block::default())
+        .map_err(|reason| anyhow::anyhow!(reason.text()))?;
+    Ok(content.sha256.to_string())
+}
+
+fn cpu(_: &Settings) -> Result<Vec<Row>> {
+    const COUNT: u32 = 20_000;
+    let container = Container::new("bench-cpu")?;
+    let state = state_dir()?;
+    let agent = Agent::start(state.path(), &[])?;
+    work(&container, &["storm", "/bin/true", "100"])?;
+    agent.settle()?;
+    let before = agent.cpu_s()?;
+    work(&container, &["storm", "/bin/true", &COUNT.to_string()])?;
+    agent.settle()?;
+    let used = (agent.cpu_s()? - before) * 100_000.0 / f64::from(COUNT);
+    let before = agent.cpu_s()?;
+    const SECONDS: u32 = 20;
+    // An exec of a dynamic program is five events: fork, exec, two loads, exit.
+    work(
+        &container,
+        &["paced", "/bin/true", "220", &SECONDS.to_string()],
+    )?;
+    let share = (agent.cpu_s()? - before) / f64::from(SECONDS);
+    agent.stop()?;
+    Ok(vec![
+        row(
+            "agent CPU for 100,000 execs of /bin/true",
+            format!("{used:.2} s"),
+            "4 s",
+            format!("{COUNT} execs in runc"),
+        ),
+        row(
+            "agent CPU at 1,100 ordinary events a second",
+            format!("{share:.3} cores"),
+            "0.1 cores",
+            format!("220 execs of /bin/true a second for {SECONDS} s"),
+        ),
+    ])
+}
+
+fn memory(_: &Settings) -> Result<Vec<Row>> {
+    let state = state_dir()?;
+    let agent = Agent::start(state.path(), &[])?;
+    agent.settle()?;
+    let (idle, _) = agent.memory_mib()?;
+    agent.stop()?;
+    let list = state.path().join("million.txt");
+    let lines: Vec<String> = (0..1_000_000_u64)
+        .map(|number| format!("{number:064x}"))
+        .collect();
+    fs::write(&list, lines.join("\n"))?;
+    let program = std::env::current_exe()?.with_file_name("hullwatch");
+    let output = Command::new(program)
+        .args(["intel", "import"])
+        .arg(&list)
+        .arg("--state-dir")
+        .arg(state.path())
+        .output()?;
+    ensure!(output.status.success(), "hullwatch intel import failed");
+    let agent = Agent::start(state.path(), &[])?;
+    agent.settle()?;
+    let (million, _) = agent.memory_mib()?;
+    agent.stop()?;
+    Ok(vec![
+        row(
+            "resident memory, idle",
+            format!("{idle:.0} MiB"),
+            "40 MiB",
+            "no container, built-in indicators",
+        ),
+        row(
+            "resident memory, a million indicators",
+            format!("{million:.0} MiB"),
+            "64 MiB",
+            "imported with intel import",
+        ),
+    ])
+}
+
+fn idle(_: &Settings) -> Result<Vec<Row>> {
+    const SECONDS: u64 = 30;
+    let state = state_dir()?;
+    let agent = Agent::start(state.path(), &[])?;
+    agent.settle()?;
+    let before = agent.cpu_s()?;
+    thread::sleep(Duration::from_secs(SECONDS));
+    let share = (agent.cpu_s()? - before) / SECONDS as f64 * 100.0;
+    agent.stop()?;
+    Ok(vec![row(
+        "idle CPU",
+        format!("{share:.2} % of a core"),
+        "0.2 %",
+        format!("{SECONDS} s without containers"),
+    )])
+}
