@@ -61,9 +61,9 @@ impl Loads {
         })
     }
 
-    /// Everything that has arrived, and how many records could not be decoded.
-    pub(crate) fn drain(&mut self) -> (Vec<PerfRecord>, u64) {
-        let (mut records, mut undecodable) = (Vec::new(), 0);
+    /// Hands over everything that has arrived. Returns how many records could not be decoded.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut(PerfRecord)) -> u64 {
+        let mut undecodable = 0;
         for buffer in &self.buffers {
             self.bytes.clear();
             buffer.drain(&mut self.bytes);
@@ -78,12 +78,12 @@ impl Loads {
                 rest = after;
                 match perf_record(record) {
                     Ok(PerfRecord::Other) => {}
-                    Ok(record) => records.push(record),
+                    Ok(record) => take(record),
                     Err(_) => undecodable += 1,
                 }
             }
         }
-        (records, undecodable)
+        undecodable
     }
 
     /// An exec of `pid` is under way: the loads that follow are of an image whose exec is not reported yet.
@@ -122,12 +122,6 @@ impl Loads {
             .flat_map(|(_, held)| held.mappings)
             .collect()
     }
-}
-
-/// True for a mapping of a file, as opposed to `[vdso]`, `//anon` and the like.
-pub(crate) fn is_file(mapping: &Mapping) -> bool {
-    let path = mapping.path.as_bytes();
-    mapping.inode != 0 && path.starts_with(b"/") && !path.starts_with(b"//")
 }
 
 /// The bytes behind a mapping: what is found under its path in `root`, the root directory of a process of its mount

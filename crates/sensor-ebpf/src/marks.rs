@@ -275,7 +275,7 @@ impl Marks {
             }
             let known = self.host.mounts.get(&mount.id);
             let since = match known {
-                Some((old, since)) if *old == mount => *since,
+                Some((old, since)) if is_same(old, &mount) => *since,
                 _ => mark(&self.group, self.host.pid, &mount, Scope::Filesystem)
                     .ok()
                     .flatten()
@@ -304,7 +304,7 @@ impl Marks {
             }
             let scope = scope(&mount, &self.host_devices);
             let since = match namespace.mounts.get(&mount.id) {
-                Some((old, Some(since))) if *old == mount => Some(*since),
+                Some((old, Some(since))) if is_same(old, &mount) => Some(*since),
                 _ => match mark(&self.group, namespace.pid, &mount, scope) {
                     Ok(Some(since)) if scope == Scope::Filesystem => {
                         Some(*self.superblocks.entry(mount.device).or_insert(since))
@@ -325,6 +325,12 @@ impl Marks {
         namespace.mounts = current;
         namespace.spent(now, started.elapsed());
     }
+}
+
+/// Ids are reused, so what is mounted is compared, too; but not where: `pivot_root` moves all of a container's mounts
+/// right before its first exec.
+fn is_same(old: &Mount, new: &Mount) -> bool {
+    (old.id, old.device, &old.root) == (new.id, new.device, &new.root)
 }
 
 /// An overlay or a filesystem that the host does not use is the container's as a whole, and a mark on it also holds in

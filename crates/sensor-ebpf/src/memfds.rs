@@ -35,8 +35,12 @@ use crate::{
     sys,
 };
 
-/// Descriptors held. More would only be of use to somebody who makes more memfds than this before running one.
+/// Descriptors held of memfds that were not executed yet: what a loop makes in a tenth of a second, the longest that the
+/// reader should be behind.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
+/// Descriptors held of memfds that were executed, and may be again.
+const EXECUTED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// How long one is held: its memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -58,6 +62,7 @@ pub(crate) struct Memfds {
     taken: Receiver<Taken>,
     /// By inode number.
     held: LruCache<u64, (OwnedFd, Instant)>,
+    executed: LruCache<u64, (OwnedFd, Instant)>,
     /// Superblocks of memfds.
     devices: Arc<[u64]>,
     threads: Vec<JoinHandle<()>>,
@@ -99,6 +104,7 @@ impl Memfds {
         Ok(Self {
             taken,
             held: LruCache::new(HELD_MAX),
+            executed: LruCache::new(EXECUTED_MAX),
             devices,
             threads,
         })
@@ -109,24 +115,28 @@ impl Memfds {
         self.devices.contains(&device)
     }
 
-    /// The memfd with this inode number. Stays held: it may be run again.
+    /// The memfd with this inode number.
     pub(crate) fn get(&mut self, inode: u64) -> Option<OwnedFd> {
         self.receive();
-        let (fd, _) = self.held.get(&inode)?;
+        if let Some(executed) = self.held.pop(&inode) {
+            self.executed.put(inode, executed);
+        }
+        let (fd, _) = self.executed.get(&inode)?;
         rustix::io::fcntl_dupfd_cloexec(fd, 0).ok()
     }
 
     /// Lets go of those held too long.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.receive();
-        let expired: Vec<u64> = self
-            .held
-            .iter()
-            .filter(|(_, (_, since))| now.duration_since(*since) > HELD_TIME_MAX)
-            .map(|(&inode, _)| inode)
-            .collect();
-        for inode in expired {
-            self.held.pop(&inode);
+        for held in [&mut self.held, &mut self.executed] {
+            let expired: Vec<u64> = held
+                .iter()
+                .filter(|(_, (_, since))| now.duration_since(*since) > HELD_TIME_MAX)
+                .map(|(&inode, _)| inode)
+                .collect();
+            for inode in expired {
+                held.pop(&inode);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     io,
     num::NonZeroUsize,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -50,10 +50,10 @@ use crate::{
 const BATCH_RECORDS_MAX: usize = 2048;
 
 /// While things happen the reader looks this often instead of being woken for each of them.
-const NAP: Duration = Duration::from_millis(2);
+const NAP: Duration = Duration::from_millis(3);
 
 /// After as long without anything new the reader sleeps until it is woken.
-const NAPS_BEFORE_SLEEP: u32 = 10;
+const NAPS_BEFORE_SLEEP: u32 = 7;
 
 /// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
 const SLEEP: Duration = Duration::from_secs(1);
@@ -73,6 +73,9 @@ const WRITE_NS_MAX: u64 = 50_000;
 
 /// How often the kernel's counters are read: a loss is known at most this long after.
 const COUNT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Naps taken, per read of fanotify, for descriptors to be closed by the receiver.
+const DESCRIPTOR_WAITS_MAX: u32 = 30;
 
 const TOKEN_OTHER: u64 = 0;
 
@@ -367,9 +370,7 @@ impl Reader {
                 script: None,
             })?;
             for mapping in running::mappings(pid, header.boot_ns) {
-                if loads::is_file(&mapping) {
-                    self.load(mapping)?;
-                }
+                self.load(mapping)?;
             }
         }
         self.roots.clear();
@@ -425,10 +426,15 @@ impl Reader {
         self.take_control();
         let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now));
 
-        let (loads, undecodable_loads) = match &mut self.loads {
-            Some(loads) => loads.drain(),
-            None => (Vec::new(), 0),
-        };
+        let mut items = std::mem::take(&mut self.pending);
+        let (mut mappings, mut undecodable_loads) = (0, 0);
+        if let Some(loads) = &mut self.loads {
+            undecodable_loads = loads.drain(|record| {
+                mappings += u64::from(matches!(record, PerfRecord::Mapping(_)));
+                items.push(Item::Perf(record));
+            });
+        }
+        add(&self.shared.counters.mappings, mappings);
         let batch = self.probes.drain(BATCH_RECORDS_MAX);
         for record in &batch.records {
             self.look_ahead(record, now);
@@ -444,27 +450,24 @@ impl Reader {
             }
         }
         let mut was_busy = !batch.records.is_empty() || fanotify_count > 0;
-        for load in &loads {
-            if matches!(load, PerfRecord::Mapping(_)) {
-                add(&self.shared.counters.mappings, 1);
-            }
-        }
-        let mut items = std::mem::take(&mut self.pending);
         items.extend(batch.records.into_iter().map(Item::Ring));
-        items.extend(loads.into_iter().map(Item::Perf));
         // Times are taken before a record is written: a fork sorts before the child's exec, which sorts before its exit.
         items.sort_by_key(Item::boot_ns);
         if items.len() < PENDING_MAX && !is_last {
             let until = batch.complete_until.min(complete_until);
             let ready = items.partition_point(|item| item.boot_ns() <= until);
-            self.pending = items.split_off(ready);
+            self.pending.extend(items.drain(ready..));
             is_waiting |= !self.pending.is_empty();
         }
-        for item in items {
+        for item in items.drain(..) {
             match item {
                 Item::Ring(record) => self.record(record, now)?,
                 Item::Perf(record) => was_busy |= self.perf(record, now)?,
             }
+        }
+        // Keeps the room for the next round.
+        if self.pending.is_empty() {
+            self.pending = items;
         }
         let expired = self.loads.as_mut().map(|loads| loads.release_expired(now));
         for mapping in expired.unwrap_or_default() {
@@ -548,6 +551,7 @@ impl Reader {
         let Some(marks) = &self.marks else {
             return Ok(0);
         };
+        self.wait_for_descriptors();
         let (mut count, mut overflows) = (0, 0);
         match rustix::io::read(marks.group(), &mut self.fanotify_buffer) {
             Ok(read) => {
@@ -575,6 +579,22 @@ impl Reader {
             self.send_loss(LossSource::Fanotify, overflows)?;
         }
         Ok(count)
+    }
+
+    /// Waits for the receiver when most of the descriptors that may be open are: the kernel keeps the files meanwhile. Not
+    /// for long: they could be held by something else.
+    fn wait_for_descriptors(&self) {
+        let most = limits::DESCRIPTORS_HELD_MAX * 3 / 4;
+        for _ in 0..DESCRIPTOR_WAITS_MAX {
+            // The kernel gives out the lowest free number.
+            let next = rustix::io::fcntl_dupfd_cloexec(&self.shared.wake, 0);
+            let is_free =
+                next.is_ok_and(|fd| usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd < most));
+            if is_free || self.shared.is_stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(NAP);
+        }
     }
 
     fn record(&mut self, record: Record, now: Instant) -> Result<(), Closed> {
@@ -704,7 +724,7 @@ impl Reader {
                 Ok(false)
             }
             PerfRecord::Mapping(mapping) => {
-                if self.known(mapping.pid).is_none() || !loads::is_file(&mapping) {
+                if self.known(mapping.pid).is_none() {
                     return Ok(false);
                 }
                 let ready = match &mut self.loads {

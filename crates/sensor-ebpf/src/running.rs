@@ -139,7 +139,10 @@ fn mapping(pid: u32, boot_ns: u64, line: &[u8]) -> Option<Mapping> {
     let (major, minor) = device.split_once(':')?;
     let hex = |text| u32::from_str_radix(text, 16).ok();
     let inode = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
-    let path = words.next()?;
+    let path = words.next()?.trim_ascii_start();
+    if inode == 0 || !path.starts_with(b"/") {
+        return None;
+    }
     Some(Mapping {
         pid,
         boot_ns,
@@ -147,7 +150,7 @@ fn mapping(pid: u32, boot_ns: u64, line: &[u8]) -> Option<Mapping> {
         address_end: u64::from_str_radix(end, 16).ok()?,
         device: rustix::fs::makedev(hex(major)?, hex(minor)?),
         inode,
-        path: Text::from(path.trim_ascii_start()),
+        path: Text::from(path),
     })
 }
 

@@ -126,7 +126,7 @@ struct {
 	__type(value, u8);
 } ignored SEC(".maps");
 
-/* 1 while the reader sleeps until it is woken. While it naps (2 ms) it looks by itself and waking it would be waste. */
+/* 1 while the reader sleeps until it is woken. While it naps (3 ms) it looks by itself and waking it would be waste. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

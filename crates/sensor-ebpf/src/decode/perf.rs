@@ -34,7 +34,7 @@ pub enum PerfRecord {
         /// CLOCK_BOOTTIME.
         boot_ns: u64,
     },
-    /// Something that was not asked for, or tells nothing.
+    /// Something that was not asked for, or tells nothing: `[vdso]`, `//anon`.
     Other,
 }
 
@@ -64,7 +64,7 @@ pub struct Mapping {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
-    /// Path from the process's root, with ` (deleted)` behind it when it is; `//anon` and `[vdso]` are not files.
+    /// Path from the process's root, with ` (deleted)` behind it when it is.
     pub path: Text,
 }
 
@@ -107,6 +107,9 @@ pub fn perf_record(bytes: &[u8]) -> Result<PerfRecord, Error> {
             let _protection = fields.u32()?;
             let _flags = fields.u32()?;
             let path = until_nul(fields.0);
+            if inode == 0 || !path.starts_with(b"/") || path.starts_with(b"//") {
+                return Ok(PerfRecord::Other);
+            }
             Ok(PerfRecord::Mapping(Mapping {
                 pid,
                 boot_ns: sample_time(bytes)?,

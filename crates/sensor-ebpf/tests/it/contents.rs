@@ -70,7 +70,7 @@ fn a_program_without_a_name_is_read() {
             .unwrap();
         let facts = &exec(gone).unwrap().file;
         assert_eq!(facts.link_count, 0);
-        assert_eq!(facts.missing, None);
+        assert_eq!(facts.missing, None, "{facts:?}");
         assert_eq!(
             facts.path,
             Text::from(format!("{}/unlinked", directory.trim_end_matches('/')))

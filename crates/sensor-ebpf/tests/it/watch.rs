@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Read,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -36,20 +36,18 @@ struct Said {
 
 pub(crate) struct Watch {
     pub(crate) sensors: Option<Sensors>,
-    said: Arc<(Mutex<Said>, Condvar)>,
+    said: Arc<Mutex<Said>>,
 }
 
 impl Watch {
     pub(crate) fn start(config: Config) -> Self {
         let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
         let sensors = sensor_ebpf::start(config, sender).unwrap();
-        let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
+        let said = Arc::new(Mutex::new(Said::default()));
         let inner = Arc::clone(&said);
         std::thread::spawn(move || {
             for observation in receiver {
-                let mut said = inner.0.lock().unwrap();
-                said.take(observation);
-                inner.1.notify_all();
+                inner.lock().unwrap().take(observation);
             }
         });
         Self {
@@ -59,38 +57,32 @@ impl Watch {
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.0.lock().unwrap()
+        self.said.lock().unwrap()
     }
 
     /// Waits until `find` finds something in what was said.
     pub(crate) fn wait<T>(&self, what: &str, mut find: impl FnMut(&[Seen]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut said = self.said();
         loop {
-            if let Some(found) = find(&said.seen) {
+            if let Some(found) = find(&self.said().seen) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain for {what}");
-            said = self.said.1.wait_timeout(said, left).unwrap().0;
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            // Looking again at each observation would hold up the receiver, and by that the sensor.
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Waits until the process that a container was started with has ended: all before it has been said.
     pub(crate) fn wait_end(&self, cgroup: &str) -> Vec<Seen> {
         self.wait(&format!("the end of {cgroup}"), |seen| {
-            let own: Vec<Seen> = seen
-                .iter()
-                .filter(|seen| is_in(seen, cgroup))
-                .cloned()
-                .collect();
-            let first = own
-                .iter()
-                .find(|seen| exec(seen).is_some_and(|exec| exec.pid_in_namespace == 1))?;
+            let own = || seen.iter().filter(|seen| is_in(seen, cgroup));
+            let first =
+                own().find(|seen| exec(seen).is_some_and(|exec| exec.pid_in_namespace == 1))?;
             let process = first.event.process;
-            own.iter()
-                .any(|seen| seen.event.process == process && seen.event.payload == Payload::Exit)
-                .then_some(own)
+            let has_ended = own()
+                .any(|seen| seen.event.process == process && seen.event.payload == Payload::Exit);
+            has_ended.then(|| own().cloned().collect())
         })
     }
 
