@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use crate::fields::{column_of_enum, column_of_term, enumerations};
-use crate::filter::{Condition, Operator, field_path};
+use crate::filter::field_path;
 use crate::index::SPANS;
 use crate::page::Token;
 use crate::query::page_size;
@@ -141,7 +141,7 @@ impl Selection {
                         .into_iter()
                         .sum::<i64>()
                 }
-                Piece::Rows { from, to } => self.and(within(from, to)).count_rows(db)?,
+                Piece::Rows { from, to } => self.during(from, to).count_rows(db)?,
             };
         }
         Ok(total)
@@ -166,18 +166,6 @@ fn push_span_range(sql: &mut Sql, countable: &Countable, span: usize, from: i64,
         .bind(from);
     sql.push(" AND c.start < ").bind(to);
     sql.push(" AND ").condition(&countable.cells, "c");
-}
-
-pub(crate) fn within(from: i64, to: i64) -> Condition {
-    let bound = |operator, value| Condition::Number {
-        column: "event_time",
-        operator,
-        value,
-    };
-    Condition::And(vec![
-        bound(Operator::GreaterOrEqual, from),
-        bound(Operator::Less, to),
-    ])
 }
 
 /// One field of a grouping.
@@ -255,9 +243,7 @@ fn groups(db: &Connection, selection: &Selection, keys: &[GroupKey]) -> Result<C
             Piece::Spans { span, from, to } => {
                 add(group_spans(db, &countable, keys, (span, from, to))?)
             }
-            Piece::Rows { from, to } => {
-                add(group_rows(db, &selection.and(within(from, to)), keys)?)
-            }
+            Piece::Rows { from, to } => add(group_rows(db, &selection.during(from, to), keys)?),
         }
     }
     Ok(counts.into_iter().filter(|(_, n)| *n > 0).collect())

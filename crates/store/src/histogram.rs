@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::Timestamp;
 use rusqlite::Connection;
 
-use crate::aggregate::{push_spans, within};
+use crate::aggregate::push_spans;
 use crate::filter::Condition;
 use crate::select::{Selection, collect, time_range};
 use crate::sql::Sql;
@@ -109,12 +109,12 @@ fn histogram(db: &Connection, selection: &Selection, buckets: i64) -> Result<His
                         })?);
                     }
                     Piece::Rows { from, to } => {
-                        add(bucket_rows(db, &selection.and(within(from, to)), width)?)
+                        add(bucket_rows(db, &selection.during(from, to), width)?)
                     }
                 }
             }
         }
-        None => add(bucket_rows(db, &selection.and(within(from, to)), width)?),
+        None => add(bucket_rows(db, &selection.during(from, to), width)?),
     }
     let found = (
         counts.keys().next().copied(),

@@ -84,6 +84,34 @@ impl Selection {
         Self { parts }
     }
 
+    /// The part of it within a range of time that lies in its own. Two lower bounds would let the database start from the
+    /// wrong one.
+    pub(crate) fn during(&self, from: i64, to: i64) -> Self {
+        let is_time = |part: &Condition| {
+            matches!(
+                part,
+                Condition::Number {
+                    column: "event_time",
+                    ..
+                }
+            )
+        };
+        let bound = |operator, value| Condition::Number {
+            column: "event_time",
+            operator,
+            value,
+        };
+        let mut parts: Vec<_> = self
+            .parts
+            .iter()
+            .filter(|part| !is_time(part))
+            .cloned()
+            .collect();
+        parts.push(bound(Operator::GreaterOrEqual, from));
+        parts.push(bound(Operator::Less, to));
+        Self { parts }
+    }
+
     /// Picks the start for reading the first `wanted` findings in time order.
     pub(crate) fn driver(&self, db: &Connection, wanted: i64) -> Result<Driver, Error> {
         let mut best = Driver {
