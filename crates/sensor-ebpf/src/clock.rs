@@ -1,6 +1,6 @@
 //! From the kernel's clock since boot to the time of day.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
@@ -36,7 +36,16 @@ impl Clock {
 
 /// CLOCK_BOOTTIME.
 pub(crate) fn boot_ns() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
+    nanoseconds(ClockId::Boottime)
+}
+
+/// Time that the calling thread has spent on a CPU.
+pub(crate) fn thread_time() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime))
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
     seconds

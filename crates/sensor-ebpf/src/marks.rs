@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use crate::{
-    clock::boot_ns,
+    clock::{self, boot_ns},
     decode::{Mount, mountinfo},
     sys::{self, Scope},
 };
@@ -65,6 +65,8 @@ struct Namespace {
     /// When the time spent on reading the table will be worn off. See [`SCAN_AHEAD_MAX`].
     worn_off: Instant,
     is_changed: bool,
+    /// `pid` is gone. Records from before its end may still need the table.
+    has_ended: bool,
 }
 
 impl Namespace {
@@ -132,7 +134,7 @@ impl Marks {
     pub(crate) fn saw(&mut self, mnt_namespace: u32, pid: u32, now: Instant) {
         if mnt_namespace == 0
             || mnt_namespace == self.host_mnt_namespace
-            || self.namespaces.contains_key(&mnt_namespace)
+            || self.is_known(mnt_namespace)
             || self.ignored.contains(&mnt_namespace)
             || self.namespaces.len() >= limits::CONTAINERS_MAX
         {
@@ -149,6 +151,22 @@ impl Marks {
         }
         self.namespaces.insert(mnt_namespace, namespace);
         self.scan(mnt_namespace, now);
+    }
+
+    /// The number of a namespace is given to the next one at once: not to be taken for the one before.
+    fn is_known(&self, mnt_namespace: u32) -> bool {
+        self.namespaces
+            .get(&mnt_namespace)
+            .is_some_and(|namespace| !namespace.has_ended)
+    }
+
+    /// A process is about to be reported as ended.
+    pub(crate) fn ends(&mut self, pid: u32, mnt_namespace: u32) {
+        if let Some(namespace) = self.namespaces.get_mut(&mnt_namespace)
+            && namespace.pid == pid
+        {
+            namespace.has_ended = true;
+        }
     }
 
     /// An exec used a mount: reads the namespace's table again when the mount is not in it.
@@ -260,7 +278,7 @@ impl Marks {
     }
 
     fn scan_host(&mut self, now: Instant) {
-        let started = Instant::now();
+        let started = clock::thread_time();
         self.host.is_changed = false;
         let mounts = read_table(self.host.pid);
         self.host_devices = mounts
@@ -284,7 +302,8 @@ impl Marks {
             current.insert(mount.id, (mount, since));
         }
         self.host.mounts = current;
-        self.host.spent(now, started.elapsed());
+        self.host
+            .spent(now, clock::thread_time().saturating_sub(started));
     }
 
     fn scan(&mut self, number: u32, now: Instant) {
@@ -295,7 +314,7 @@ impl Marks {
             namespace.is_changed = true;
             return;
         }
-        let started = Instant::now();
+        let started = clock::thread_time();
         namespace.is_changed = false;
         let mut current = HashMap::new();
         for mount in read_table(namespace.pid) {
@@ -323,7 +342,7 @@ impl Marks {
             current.insert(mount.id, (mount, since));
         }
         namespace.mounts = current;
-        namespace.spent(now, started.elapsed());
+        namespace.spent(now, clock::thread_time().saturating_sub(started));
     }
 }
 
@@ -377,6 +396,7 @@ fn open_namespace(pid: u32) -> io::Result<Namespace> {
         mounts: HashMap::new(),
         worn_off: Instant::now(),
         is_changed: false,
+        has_ended: false,
     })
 }
 

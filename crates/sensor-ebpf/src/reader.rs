@@ -46,8 +46,9 @@ use crate::{
     sys,
 };
 
-/// Records taken per ring and round: bounds how long the files opened by the first of them wait.
-const BATCH_RECORDS_MAX: usize = 2048;
+/// Records taken per ring and round: a few milliseconds of work. A new container's mounts wait at most as long for their
+/// marks.
+const BATCH_RECORDS_MAX: usize = 256;
 
 /// While things happen the reader looks this often instead of being woken for each of them.
 const NAP: Duration = Duration::from_millis(3);
@@ -76,6 +77,9 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Naps taken, per read of fanotify, for descriptors to be closed by the receiver.
 const DESCRIPTOR_WAITS_MAX: u32 = 30;
+
+/// Processes remembered that have ended: as many as can end while one round's records wait.
+const ENDED_MAX: usize = 4096;
 
 const TOKEN_OTHER: u64 = 0;
 
@@ -127,6 +131,8 @@ pub(crate) struct Reader {
     /// Processes that ended a moment ago: what they opened or mapped may be read after their end.
     ended: LruCache<u32, Known>,
     memfds: Memfds,
+    /// More was in the rings than one round takes.
+    is_backlog: bool,
     /// Waited on while napping: what must not wait, and control.
     nap: OwnedFd,
     /// Waited on while asleep: everything.
@@ -241,8 +247,9 @@ impl Reader {
             already_running,
             pending: Vec::new(),
             early: HashMap::new(),
-            ended: LruCache::new(one(BATCH_RECORDS_MAX)),
+            ended: LruCache::new(one(ENDED_MAX)),
             memfds,
+            is_backlog: false,
             nap,
             sleep,
             clock: Clock::new(),
@@ -289,7 +296,8 @@ impl Reader {
             let was_busy = self.round(false)?;
             quiet = if was_busy { 0 } else { quiet + 1 };
             if quiet < NAPS_BEFORE_SLEEP {
-                self.wait(NAP, false);
+                let nap = if self.is_backlog { Duration::ZERO } else { NAP };
+                self.wait(nap, false);
                 continue;
             }
             // Records written before the flag is seen do not wake: look once more behind it.
@@ -440,9 +448,13 @@ impl Reader {
             self.look_ahead(record, now);
         }
         // Behind a backlog of execs the other events wait: each one held has a descriptor open.
-        let is_backlog = batch.complete_until != u64::MAX;
+        self.is_backlog = batch.complete_until != u64::MAX;
         let mut fanotify_count = 0;
-        for _ in 0..if is_backlog { 0 } else { FANOTIFY_READS_MAX } {
+        for _ in 0..if self.is_backlog {
+            0
+        } else {
+            FANOTIFY_READS_MAX
+        } {
             let count = self.read_fanotify(now)?;
             fanotify_count += count;
             if count == 0 {
@@ -503,10 +515,11 @@ impl Reader {
     fn look_ahead(&mut self, record: &Record, now: Instant) {
         let header = record.header();
         let pid = header.process.pid;
-        if let Some(marks) = &mut self.marks
-            && !matches!(record, Record::Exit { .. })
-        {
-            marks.saw(header.mnt_namespace, pid, now);
+        if let Some(marks) = &mut self.marks {
+            match record {
+                Record::Exit { .. } => marks.ends(pid, header.mnt_namespace),
+                _ => marks.saw(header.mnt_namespace, pid, now),
+            }
         }
         let Record::Exec(exec) = record else {
             return;
