@@ -221,3 +221,136 @@ fn take_at(files: &mut VecDeque<OpenedFile>, position: usize) -> Option<Content>
         ..file.content
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{Text, event::ProcessKey};
+
+    use super::*;
+
+    const PID: u32 = 7;
+
+    fn opened(inode: u64, kind: Kind, path: &str) -> Content {
+        let key = FileKey {
+            device: 1,
+            inode,
+            size: 100,
+            mtime_ns: 0,
+            ctime_ns: 0,
+        };
+        Content {
+            kind,
+            path: Text::from(path),
+            ..Content::known(key, 1)
+        }
+    }
+
+    fn exec(inode: u64, script: Option<&str>) -> ExecRecord {
+        let mut record = ExecRecord {
+            interpreted: script.is_some(),
+            ..ExecRecord::default()
+        };
+        record.header.process = ProcessKey {
+            pid: PID,
+            start_ns: 1,
+        };
+        // On an overlay the inode may tell another device than `stat`.
+        record.exec.file.key = Some(FileKey {
+            device: 99,
+            ..opened(inode, Kind::Elf, "").key
+        });
+        record.exec.filename = Text::from(script.unwrap_or_default());
+        record
+    }
+
+    /// Inode numbers of program and script that an exec finds.
+    fn take(table: &mut Opened, record: &ExecRecord) -> (Option<u64>, Option<u64>, usize) {
+        let found = table.take(record);
+        let inode = |content: Option<Content>| content.map(|content| content.key.inode);
+        (inode(found.file), inode(found.script), found.failed.len())
+    }
+
+    #[test]
+    fn an_exec_finds_its_program_and_its_script() {
+        let now = Instant::now();
+        let mut table = Opened::new();
+        for (inode, kind, path) in [
+            // A program that could not be run, and a file that no format is known for.
+            (1, Kind::Elf, ""),
+            (2, Kind::Other, "/notes"),
+            // `/outer` is `#!/inner`, which is `#!/bin/sh`.
+            (3, Kind::Script, "/outer"),
+            (4, Kind::Script, "/inner"),
+            (5, Kind::Elf, ""),
+            (6, Kind::Elf, ""),
+            // The next exec of the same process.
+            (8, Kind::Script, "/dir/target"),
+            (9, Kind::Elf, ""),
+        ] {
+            table.push(PID, opened(inode, kind, path), now);
+        }
+        assert!(table.has(&exec(5, Some("/outer"))));
+        assert_eq!(
+            take(&mut table, &exec(5, Some("/outer"))),
+            (Some(5), Some(3), 1)
+        );
+        // `ld.so`, opened after the program.
+        assert_eq!(
+            table.take_inode(PID, 6, 1).map(|content| content.key.inode),
+            Some(6)
+        );
+        // By a link of another name.
+        assert_eq!(
+            take(&mut table, &exec(9, Some("/link"))),
+            (Some(9), Some(8), 0)
+        );
+        // fanotify merged the event of a repeat into the first.
+        assert!(!table.has(&exec(9, Some("/link"))));
+        assert_eq!(take(&mut table, &exec(9, Some("/dir/target"))).0, Some(9));
+        assert_eq!(take(&mut table, &exec(77, None)), (None, None, 0));
+    }
+
+    #[test]
+    fn a_file_without_format_is_reported_when_nothing_ran_it() {
+        let now = Instant::now();
+        let mut table = Opened::new();
+        table.push(PID, opened(1, Kind::Other, "/handled"), now);
+        table.push(PID, opened(2, Kind::Elf, ""), now);
+        // binfmt_misc ran it.
+        assert_eq!(
+            take(&mut table, &exec(2, Some("/handled"))),
+            (Some(2), Some(1), 0)
+        );
+        assert!(table.failed(now + NO_FORMAT_WAIT).is_empty());
+
+        table.push(PID, opened(3, Kind::Other, "/notes"), now);
+        assert!(table.failed(now).is_empty());
+        assert!(table.is_waiting());
+        let failed = table.failed(now + NO_FORMAT_WAIT);
+        assert_eq!(failed.len(), 1);
+        assert!(!table.is_waiting());
+
+        table.push(PID, opened(4, Kind::Other, "/last"), now);
+        assert_eq!(table.exited(PID).len(), 1);
+    }
+
+    #[test]
+    fn many_processes_do_not_make_it_grow() {
+        let now = Instant::now();
+        let mut table = Opened::new();
+        for pid in 0..3 * 4096 {
+            for inode in 0..20 {
+                table.push(pid, opened(inode, Kind::Elf, ""), now);
+            }
+        }
+        assert_eq!(table.processes.len(), PROCESSES_MAX.get());
+        assert!(
+            table
+                .processes
+                .iter()
+                .all(|(_, files)| files.len() <= FILES_MAX)
+        );
+        table.expire(now + 2 * WAIT_MAX);
+        assert!(table.processes.is_empty());
+    }
+}
