@@ -267,14 +267,14 @@ impl Containers {
         {
             self.finder.learn(process);
         }
-        let Some(lineage) = lineages
+        // Nobody was left to ask: that was no try, though the engine's files may have come.
+        if !lineages.is_empty() {
+            known.tries_left -= 1;
+        }
+        let lineage = lineages
             .into_iter()
             .max_by_key(|lineage| lineage.engine.is_some())
-        else {
-            // Nobody was left to ask: that was no try.
-            return Some(Arc::clone(&known.container));
-        };
-        known.tries_left -= 1;
+            .unwrap_or_default();
         let description = self
             .finder
             .describe(known.engine, &known.container.id, &lineage);
