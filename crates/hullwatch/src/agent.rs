@@ -32,7 +32,7 @@ use model::{
 use sensor_ebpf::Sensors;
 use store::{Gap, GapKind, Outcome, Recorded, Store};
 
-use crate::{config::Config, judge::Judge};
+use crate::{config::Config, inventory::Inventory, judge::Judge};
 
 /// Findings between pipeline and recorder, and the most that one transaction takes.
 const FINDINGS_QUEUED_MAX: usize = 256;
@@ -42,6 +42,9 @@ const PIPELINE_IDLE: Duration = Duration::from_millis(500);
 
 /// The same while large files are being hashed.
 const PIPELINE_BUSY: Duration = Duration::from_millis(5);
+
+/// Observations taken between two looks at what is pending.
+const PIPELINE_TURN_MAX: usize = 1024;
 
 /// Time between two signs of life in the store.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -110,6 +113,7 @@ impl Agent {
             move || record_findings(&store, &recorded, announce)
         })?;
         // The sensor sends before `start` returns, so the ignorer comes late: until then nothing is ignored.
+        let inventory = Inventory::new(Arc::clone(&store));
         let sensor_config = config.sensor.clone();
         let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
         let pipeline = spawn("pipeline", {
@@ -125,6 +129,7 @@ impl Agent {
                     judge: Judge::new(config.detection, config.naming),
                     indicators_changed,
                     findings,
+                    inventory,
                     recording,
                     on_watching: Some(on_watching),
                 };
@@ -196,6 +201,7 @@ struct Pipeline {
     judge: Judge,
     indicators_changed: Arc<AtomicBool>,
     findings: SyncSender<FindingResult>,
+    inventory: Inventory,
     recording: Option<BufWriter<File>>,
     on_watching: Option<OnWatching>,
 }
@@ -218,13 +224,19 @@ impl Pipeline {
             if self.indicators_changed.swap(false, Ordering::Relaxed) {
                 self.enricher.forget_matches();
             }
-            while let Some(observation) = next {
+            // Bounded: in a flood too, what waits for a large file gets its turn.
+            for _ in 0..PIPELINE_TURN_MAX {
+                let Some(observation) = next else { break };
                 self.observe(observation, &mut events);
                 self.judge_all(&mut events)?;
                 next = observations.try_recv().ok();
             }
+            if let Some(observation) = next {
+                self.observe(observation, &mut events);
+            }
             self.enricher.poll(&mut events);
             self.judge_all(&mut events)?;
+            self.inventory.write(false)?;
             if idle && let Some(recording) = &mut self.recording {
                 recording.flush().context("writing the recording")?;
             }
@@ -235,6 +247,7 @@ impl Pipeline {
             self.enricher.poll(&mut events);
             self.judge_all(&mut events)?;
         }
+        self.inventory.write(true)?;
         if let Some(recording) = &mut self.recording {
             recording.flush().context("writing the recording")?;
         }
@@ -261,6 +274,7 @@ impl Pipeline {
 
     fn judge_all(&mut self, events: &mut Vec<EnrichedEvent>) -> Result<()> {
         for event in events.drain(..) {
+            self.inventory.saw(&event);
             if let Some(recording) = &mut self.recording {
                 recording::write_event(recording, &event).context("writing the recording")?;
             }

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod doctor;
 mod indicators;
+mod inventory;
 mod judge;
 mod print;
 mod signals;

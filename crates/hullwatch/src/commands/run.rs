@@ -1,9 +1,16 @@
 //! `hullwatch run`: watch every container on this machine until stopped.
 
-use std::{fs, io::Write, os::unix::fs::DirBuilderExt, sync::Arc, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::DirBuilderExt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context, Result};
 use model::{
+    Timestamp,
     enriched::Container,
     event::{SensorCondition, SensorState},
     finding::FindingResult,
@@ -20,6 +27,9 @@ use crate::{
     signals::Signals,
     simulate::watcher,
 };
+
+/// Findings past their retention are removed this often.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     print::init_logging();
@@ -42,11 +52,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         serve(&store, args, &config)?
     };
 
+    let retention = Duration::from_secs(u64::from(config.findings.retention_days) * 24 * 3600);
+    let mut pruned: Option<Instant> = None;
     let format = args.format;
     let known = indicators.len();
     let mut agent = Agent::start(agent::Parts {
         config,
-        store,
+        store: Arc::clone(&store),
         scanner: Box::new(indicators.scanner()),
         indicators_changed: indicators.changed(),
         record: args.record.clone(),
@@ -68,6 +80,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         indicators.reload_if_changed();
         if let Err(error) = agent.beat() {
             break Err(error);
+        }
+        if pruned.is_none_or(|pruned| pruned.elapsed() > PRUNE_INTERVAL) {
+            pruned = Some(Instant::now());
+            if let Some(before) = SystemTime::now().checked_sub(retention) {
+                store
+                    .prune(Timestamp::from(before))
+                    .context("removing old findings")?;
+            }
         }
     };
     // A thread that failed says why when it is joined: that error is the cause, the other one only noticed.
