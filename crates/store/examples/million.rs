@@ -39,6 +39,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\nalone");
     questions(&folder)?;
 
+    println!("\nat full rate");
+    rate(&store, "inserts", |number| {
+        sample(number + 100_000_000, number)
+    })?;
+    rate(&store, "repeats", |number| {
+        sample(number * 7919 % wanted, wanted + number)
+    })?;
+
     println!("\nbeside a writer");
     let stop = AtomicBool::new(false);
     let written = AtomicU64::new(0);
@@ -67,13 +75,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         result
     })?;
 
-    println!("\nat full rate");
-    rate(&store, "inserts", |number| {
-        sample(number + 100_000_000, number)
-    })?;
-    rate(&store, "repeats", |number| {
-        sample(number * 7919 % wanted, wanted + number)
-    })?;
     Ok(())
 }
 
@@ -100,17 +101,21 @@ fn rate(
     store: &Store,
     what: &str,
     each: impl Fn(u64) -> FindingResult,
-) -> Result<(), store::Error> {
+) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
+    let mut busy = Duration::ZERO;
     let mut number = 0;
     while begun.elapsed() < Duration::from_secs(5) {
         let batch: Vec<_> = (number..number + 100).map(&each).collect();
+        let before = processor_time()?;
         store.record(&batch)?;
+        busy += processor_time()? - before;
         number += 100;
     }
     println!(
-        "{what} {:.0}/s",
-        number as f64 / begun.elapsed().as_secs_f64()
+        "{what} {:.0}/s, {:.2} ms of processor each",
+        number as f64 / begun.elapsed().as_secs_f64(),
+        busy.as_secs_f64() * 1000.0 / number as f64
     );
     Ok(())
 }
