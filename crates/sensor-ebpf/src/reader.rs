@@ -4,11 +4,16 @@
 //! Records of both are taken in the order of their times. At an exec fanotify is read until the program's event is found:
 //! the kernel queues it before it reports the exec.
 
+mod already_running;
+mod execs;
+mod libraries;
+mod say;
+
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     io,
     num::NonZeroUsize,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,31 +23,23 @@ use std::{
 
 use lru::LruCache;
 use model::{
-    Text,
     channel::Sender,
-    event::{
-        Cgroup, Event, FileFacts, LibraryLoad, Loss, LossSource, Observation, Payload, ProcessKey,
-        Sensor, SensorCondition, SensorState,
-    },
+    event::{Cgroup, LossSource, Observation, ProcessKey, Sensor, SensorCondition, SensorState},
     limits,
-    provenance::MissingReason,
 };
-use rustix::{
-    event::{Timespec, epoll},
-    fs::{Mode, OFlags},
-};
+use rustix::event::{Timespec, epoll};
 
 use crate::{
     Config, Shared,
     bpf::{KernelCounters, Probes},
     clock::{self, Clock},
-    content::{self, Content, Delivered},
-    decode::{ExecRecord, Header, Mapping, PerfRecord, Record, fanotify_events},
-    loads::{self, Loads},
+    content::{Content, Delivered},
+    decode::{PerfRecord, Record, fanotify_events},
+    loads::Loads,
     marks::{self, Marks},
     memfds::Memfds,
     opened::Opened,
-    running::{self, Hierarchies, Running},
+    running::{self, Running},
     sys,
 };
 
@@ -311,93 +308,6 @@ impl Reader {
         }
     }
 
-    /// Sends the processes of containers that ran before, and their libraries.
-    fn report_running(&mut self) -> Result<(), Closed> {
-        let hierarchies = Hierarchies::new();
-        let host = match &self.marks {
-            Some(marks) => marks.host_mnt_namespace(),
-            None => marks::host().map_or(0, |(_, number)| number),
-        };
-        let list = std::mem::take(&mut self.already_running);
-        let all = list
-            .iter()
-            .map(|running| (running.process.pid, *running))
-            .collect();
-        for running in &list {
-            let pid = running.process.pid;
-            let Some(cgroup) = hierarchies.cgroup(pid) else {
-                continue;
-            };
-            if running.mnt_namespace == host && !running::looks_like_container(&cgroup) {
-                continue;
-            }
-            let Some(mut exec) = running::exec(running, &all) else {
-                continue;
-            };
-            let mut fd = None;
-            match self.open_exe(pid) {
-                Some(mut content) => {
-                    exec.file.key = Some(content.key);
-                    exec.file.link_count = content.link_count;
-                    exec.file.mount_id = content.mount_id;
-                    exec.file.filesystem = self.filesystem(running.mnt_namespace, content.mount_id);
-                    exec.file.is_memfd = self.memfds.is_memfd(content.key.device);
-                    fd = self.delivered.deliver(&mut content);
-                    if content.is_overload {
-                        exec.file.missing = Some(MissingReason::Overload);
-                    }
-                }
-                None => exec.file.missing = Some(MissingReason::ProcessGone),
-            }
-            let cgroup = self.cgroup(cgroup.id, &cgroup.path);
-            self.processes.put(
-                pid,
-                Known {
-                    start_ns: running.process.start_ns,
-                    mnt_namespace: running.mnt_namespace,
-                    cgroup_id: cgroup.id,
-                    program_inode: exec.file.key.map_or(0, |key| key.inode),
-                    program_devices: [exec.file.key.map_or(0, |key| key.device); 2],
-                    program_mount: exec.file.mount_id,
-                },
-            );
-            let header = Header {
-                boot_ns: running.process.start_ns,
-                process: running.process,
-                mnt_namespace: running.mnt_namespace,
-                cgroup_id: cgroup.id,
-            };
-            self.send_observation(Observation {
-                event: Event {
-                    time: self.clock.wall(header.boot_ns),
-                    process: header.process,
-                    cgroup: Some(cgroup),
-                    payload: Payload::Exec(Box::new(exec)),
-                },
-                file: fd,
-                script: None,
-            })?;
-            for mapping in running::mappings(pid, header.boot_ns) {
-                self.load(mapping)?;
-            }
-        }
-        self.roots.clear();
-        Ok(())
-    }
-
-    fn open_exe(&mut self, pid: u32) -> Option<Content> {
-        let fd = rustix::fs::open(
-            format!("/proc/{pid}/exe"),
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
-            Mode::empty(),
-        )
-        .ok()?;
-        let mount_id = content::mount_id(&fd);
-        let mut content = self.delivered.content(fd)?;
-        content.mount_id = mount_id;
-        Some(content)
-    }
-
     fn wait(&mut self, time: Duration, is_sleep: bool) {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or_default(),
@@ -511,34 +421,6 @@ impl Reader {
         Ok(was_busy || is_waiting)
     }
 
-    /// What cannot wait for a record's turn: new mounts, and programs that only their process leads to.
-    fn look_ahead(&mut self, record: &Record, now: Instant) {
-        let header = record.header();
-        let pid = header.process.pid;
-        if let Some(marks) = &mut self.marks {
-            match record {
-                Record::Exit { .. } => marks.ends(pid, header.mnt_namespace),
-                _ => marks.saw(header.mnt_namespace, pid, now),
-            }
-        }
-        let Record::Exec(exec) = record else {
-            return;
-        };
-        if self.is_watched(exec) {
-            return;
-        }
-        if self.early.len() < PENDING_MAX
-            && let Some(content) = self.content_by_proc(pid, &exec.exec.file)
-        {
-            self.early.insert((pid, header.boot_ns), content);
-        }
-        if let Some(marks) = &mut self.marks
-            && !exec.exec.file.is_memfd
-        {
-            marks.used(header.mnt_namespace, exec.exec.file.mount_id, pid, now);
-        }
-    }
-
     fn take_control(&mut self) {
         let mut counter = [0; 8];
         // Empty most of the time.
@@ -608,393 +490,6 @@ impl Reader {
             }
             std::thread::sleep(NAP);
         }
-    }
-
-    fn record(&mut self, record: Record, now: Instant) -> Result<(), Closed> {
-        match record {
-            Record::Exec(record) => self.exec(*record, now),
-            Record::Fork { header, parent } => {
-                self.saw(&header, now);
-                let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
-                self.send(&header, cgroup, Payload::Fork { parent })
-            }
-            Record::Exit { header } => {
-                let pid = header.process.pid;
-                for content in self.opened.exited(pid) {
-                    self.exec_no_format(pid, content)?;
-                }
-                self.release_loads(pid)?;
-                if let Some(known) = self.processes.pop(&pid) {
-                    self.ended.put(pid, known);
-                }
-                if let Some(marks) = &mut self.marks {
-                    marks.exited(pid, header.mnt_namespace);
-                }
-                let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
-                self.send(&header, cgroup, Payload::Exit)
-            }
-            // Comes by another ring, to another reader.
-            Record::Memfd(_) => Ok(()),
-        }
-    }
-
-    fn saw(&mut self, header: &Header, now: Instant) {
-        self.processes.put(
-            header.process.pid,
-            Known {
-                start_ns: header.process.start_ns,
-                mnt_namespace: header.mnt_namespace,
-                cgroup_id: header.cgroup_id,
-                ..Known::default()
-            },
-        );
-        if let Some(marks) = &mut self.marks {
-            marks.saw(header.mnt_namespace, header.process.pid, now);
-        }
-    }
-
-    fn exec(&mut self, mut record: ExecRecord, now: Instant) -> Result<(), Closed> {
-        let pid = record.header.process.pid;
-        // Whatever was opened before the exec was reported is in the queue. Read on until it is found.
-        let early = self.early.remove(&(pid, record.header.boot_ns));
-        if early.is_none() && self.is_watched(&record) {
-            while !self.opened.has(&record) && self.read_fanotify(now)? > 0 {}
-        }
-        let found = self.opened.take(&record);
-        for content in found.failed {
-            self.exec_no_format(pid, content)?;
-        }
-        let mut content = found.file.or(early);
-        if content.is_none() {
-            content = self.content_by_proc(pid, &record.exec.file);
-        }
-        self.saw(&record.header, now);
-        if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
-            known.program_inode = key.inode;
-            let by_stat = content
-                .as_ref()
-                .map_or(key.device, |content| content.key.device);
-            known.program_devices = [key.device, by_stat];
-            known.program_mount = record.exec.file.mount_id;
-        }
-        let mut file_fd = None;
-        match &mut content {
-            Some(content) => {
-                record.exec.file.key = Some(content.key);
-                file_fd = self.delivered.deliver(content);
-                if file_fd.is_none() && content.is_overload {
-                    record.exec.file.missing = Some(MissingReason::Overload);
-                }
-            }
-            None => {
-                add(&self.shared.counters.files_missing, 1);
-                record.exec.file.missing = Some(self.why_missing(&record, now));
-            }
-        }
-        let mut script_fd = None;
-        if record.interpreted {
-            record.exec.script = Some(match found.script {
-                Some(mut script) => {
-                    script_fd = self.delivered.deliver(&mut script);
-                    self.facts(&script, record.header.mnt_namespace)
-                }
-                None => FileFacts {
-                    path: record.exec.filename.clone(),
-                    missing: Some(self.why_missing(&record, now)),
-                    ..FileFacts::default()
-                },
-            });
-        }
-        let cgroup = self.cgroup(record.header.cgroup_id, &record.cgroup_path);
-        let event = Event {
-            time: self.clock.wall(record.header.boot_ns),
-            process: record.header.process,
-            cgroup: Some(cgroup),
-            payload: Payload::Exec(Box::new(record.exec)),
-        };
-        self.send_observation(Observation {
-            event,
-            file: file_fd,
-            script: script_fd,
-        })?;
-        self.release_loads(pid)
-    }
-
-    /// Returns whether it was of interest.
-    fn perf(&mut self, record: PerfRecord, now: Instant) -> Result<bool, Closed> {
-        match record {
-            PerfRecord::Lost { count, .. } => {
-                add(&self.shared.counters.mapping_losses, count);
-                self.send_loss(LossSource::LibraryBuffer, count)?;
-                Ok(true)
-            }
-            PerfRecord::ExecBegins { pid, .. } => {
-                if self.processes.contains(&pid)
-                    && let Some(loads) = &mut self.loads
-                {
-                    loads.hold(pid, now);
-                }
-                Ok(false)
-            }
-            PerfRecord::Mapping(mapping) => {
-                if self.known(mapping.pid).is_none() {
-                    return Ok(false);
-                }
-                let ready = match &mut self.loads {
-                    Some(loads) => loads.or_hold(mapping),
-                    None => Some(mapping),
-                };
-                if let Some(mapping) = ready {
-                    self.load(mapping)?;
-                }
-                Ok(true)
-            }
-            PerfRecord::Other => Ok(false),
-        }
-    }
-
-    fn release_loads(&mut self, pid: u32) -> Result<(), Closed> {
-        let released = self.loads.as_mut().map(|loads| loads.release(pid));
-        for mapping in released.unwrap_or_default() {
-            self.load(mapping)?;
-        }
-        Ok(())
-    }
-
-    fn load(&mut self, mapping: Mapping) -> Result<(), Closed> {
-        let pid = mapping.pid;
-        let Some(known) = self.known(pid) else {
-            return Ok(());
-        };
-        // The exec has reported its program. On an overlay `stat` may give another device than the kernel's records have.
-        let is_program =
-            |device, inode| inode == known.program_inode && known.program_devices.contains(&device);
-        if is_program(mapping.device, mapping.inode) {
-            return Ok(());
-        }
-        let anchor = self
-            .marks
-            .as_ref()
-            .and_then(|marks| marks.anchor(known.mnt_namespace));
-        let root = anchor.and_then(|anchor| match self.roots.entry(anchor) {
-            Entry::Occupied(entry) => Some(&*entry.into_mut()),
-            Entry::Vacant(entry) => Some(&*entry.insert(loads::root_of(anchor)?)),
-        });
-        let mut content = self
-            .opened
-            .take_inode(pid, mapping.inode, mapping.device)
-            .or_else(|| loads::content(&mapping, root.map(AsFd::as_fd), &mut self.delivered));
-        if let Some(content) = &content
-            && is_program(content.key.device, content.key.inode)
-        {
-            return Ok(());
-        }
-        let mut file = loads::facts(&mapping, content.as_ref());
-        // `ld.so` comes from fanotify, which does not tell the mount. It is the program's as a rule.
-        if file.mount_id == 0 && known.program_devices.contains(&mapping.device) {
-            file.mount_id = known.program_mount;
-        }
-        file.is_memfd = file.key.is_some_and(|key| self.memfds.is_memfd(key.device));
-        file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
-        let fd = content
-            .as_mut()
-            .and_then(|content| self.delivered.deliver(content));
-        let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
-        self.send_observation(Observation {
-            event: Event {
-                time: self.clock.wall(mapping.boot_ns),
-                process: ProcessKey {
-                    pid,
-                    start_ns: known.start_ns,
-                },
-                cgroup,
-                payload: Payload::LibraryLoad(Box::new(LibraryLoad {
-                    file,
-                    address_start: mapping.address_start,
-                    address_end: mapping.address_end,
-                })),
-            },
-            file: fd,
-            script: None,
-        })
-    }
-
-    fn filesystem(&self, mnt_namespace: u32, mount_id: u32) -> Text {
-        self.marks
-            .as_ref()
-            .and_then(|marks| marks.filesystem(mnt_namespace, mount_id))
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    /// Facts of a script or file without format.
-    fn facts(&self, content: &Content, mnt_namespace: u32) -> FileFacts {
-        FileFacts {
-            path: content.path.clone(),
-            key: Some(content.key),
-            link_count: content.link_count,
-            mount_id: content.mount_id,
-            filesystem: self.filesystem(mnt_namespace, content.mount_id),
-            is_memfd: self.memfds.is_memfd(content.key.device),
-            missing: content.is_overload.then_some(MissingReason::Overload),
-            ..FileFacts::default()
-        }
-    }
-
-    /// The program by way of the process, when fanotify had no mark on its mount: only while the process lives.
-    fn content_by_proc(&mut self, pid: u32, file: &FileFacts) -> Option<Content> {
-        let key = file.key?;
-        if self.delivered.contains(&key) {
-            return Some(Content::known(key, file.link_count));
-        }
-        let held = file
-            .is_memfd
-            .then(|| self.memfds.get(key.inode))
-            .flatten()
-            .and_then(|fd| self.delivered.content(fd));
-        let content = held.or_else(|| self.open_exe(pid))?;
-        // Otherwise the process has moved on to another program.
-        (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
-    }
-
-    /// Whether fanotify tells of executions on the mount that the program is on.
-    fn is_watched(&self, record: &ExecRecord) -> bool {
-        self.marks.as_ref().is_some_and(|marks| {
-            marks.is_watched(
-                record.header.mnt_namespace,
-                record.exec.file.mount_id,
-                record.header.boot_ns,
-            )
-        })
-    }
-
-    fn why_missing(&self, record: &ExecRecord, now: Instant) -> MissingReason {
-        let file = &record.exec.file;
-        if self
-            .fanotify_lost
-            .is_some_and(|lost| now.duration_since(lost) < Duration::from_secs(5))
-        {
-            MissingReason::NotificationLost
-        } else if file.is_memfd || self.is_watched(record) {
-            MissingReason::ProcessGone
-        } else {
-            MissingReason::NotWatched
-        }
-    }
-
-    fn exec_no_format(&mut self, pid: u32, mut content: Content) -> Result<(), Closed> {
-        let Some(known) = self.known(pid) else {
-            return Ok(());
-        };
-        let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
-        let fd = self.delivered.deliver(&mut content);
-        self.send_observation(Observation {
-            event: Event {
-                time: self.clock.wall(clock::boot_ns()),
-                process: ProcessKey {
-                    pid,
-                    start_ns: known.start_ns,
-                },
-                cgroup,
-                payload: Payload::ExecNoFormat {
-                    file: self.facts(&content, known.mnt_namespace),
-                },
-            },
-            file: fd,
-            script: None,
-        })
-    }
-
-    fn known(&mut self, pid: u32) -> Option<Known> {
-        let known = self.processes.get(&pid).or_else(|| self.ended.get(&pid));
-        known.copied()
-    }
-
-    fn cgroup(&mut self, id: u64, path: &Text) -> Arc<Cgroup> {
-        if let Some(known) = self.cgroups.get(&id)
-            && known.path == *path
-        {
-            return Arc::clone(known);
-        }
-        let cgroup = Arc::new(Cgroup {
-            id,
-            path: path.clone(),
-        });
-        self.cgroups.put(id, Arc::clone(&cgroup));
-        cgroup
-    }
-
-    /// Says what the kernel counted as lost since the last time.
-    fn report_losses(&mut self, undecodable: u64) -> Result<(), Closed> {
-        let mut counters = self.probes.counters();
-        counters.execs += self.missed_runs.0;
-        counters.exec_losses += self.missed_runs.0;
-        counters.process_events += self.missed_runs.1;
-        counters.process_losses += self.missed_runs.1;
-        let exec = counters
-            .exec_losses
-            .saturating_sub(self.reported.exec_losses);
-        let process = counters
-            .process_losses
-            .saturating_sub(self.reported.process_losses);
-        self.reported = counters;
-        let shared = &self.shared.counters;
-        shared.execs.store(counters.execs, Ordering::Relaxed);
-        shared
-            .exec_losses
-            .store(counters.exec_losses, Ordering::Relaxed);
-        shared
-            .process_events
-            .store(counters.process_events, Ordering::Relaxed);
-        shared
-            .process_losses
-            .store(counters.process_losses, Ordering::Relaxed);
-        add(&shared.undecodable, undecodable);
-        for (source, count) in [
-            (LossSource::ExecRing, exec),
-            (LossSource::ProcessRing, process),
-            (LossSource::Decode, undecodable),
-        ] {
-            if count > 0 {
-                self.send_loss(source, count)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn send_loss(&self, source: LossSource, count: u64) -> Result<(), Closed> {
-        self.send_observation(Observation {
-            event: Event {
-                time: self.clock.wall(clock::boot_ns()),
-                process: self.own,
-                cgroup: None,
-                payload: Payload::Loss(Loss { source, count }),
-            },
-            file: None,
-            script: None,
-        })
-    }
-
-    fn send(
-        &self,
-        header: &Header,
-        cgroup: Option<Arc<Cgroup>>,
-        payload: Payload,
-    ) -> Result<(), Closed> {
-        self.send_observation(Observation {
-            event: Event {
-                time: self.clock.wall(header.boot_ns),
-                process: header.process,
-                cgroup,
-                payload,
-            },
-            file: None,
-            script: None,
-        })
-    }
-
-    fn send_observation(&self, observation: Observation) -> Result<(), Closed> {
-        self.sender.send_waiting(observation).map_err(|_| Closed)
     }
 }
 

@@ -1,0 +1,243 @@
+//! Execs, forks and exits, and the bytes of what was executed.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use model::event::Event;
+use model::event::FileFacts;
+use model::event::Observation;
+use model::event::Payload;
+use model::event::ProcessKey;
+use model::provenance::MissingReason;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use crate::clock;
+use crate::content;
+use crate::content::Content;
+use crate::decode::ExecRecord;
+use crate::decode::Header;
+use crate::decode::Record;
+
+use super::Closed;
+use super::Known;
+use super::PENDING_MAX;
+use super::Reader;
+use super::add;
+
+impl Reader {
+    /// What cannot wait for a record's turn: new mounts, and programs that only their process leads to.
+    pub(super) fn look_ahead(&mut self, record: &Record, now: Instant) {
+        let header = record.header();
+        let pid = header.process.pid;
+        if let Some(marks) = &mut self.marks {
+            match record {
+                Record::Exit { .. } => marks.ends(pid, header.mnt_namespace),
+                _ => marks.saw(header.mnt_namespace, pid, now),
+            }
+        }
+        let Record::Exec(exec) = record else {
+            return;
+        };
+        if self.is_watched(exec) {
+            return;
+        }
+        if self.early.len() < PENDING_MAX
+            && let Some(content) = self.content_by_proc(pid, &exec.exec.file)
+        {
+            self.early.insert((pid, header.boot_ns), content);
+        }
+        if let Some(marks) = &mut self.marks
+            && !exec.exec.file.is_memfd
+        {
+            marks.used(header.mnt_namespace, exec.exec.file.mount_id, pid, now);
+        }
+    }
+
+    pub(super) fn record(&mut self, record: Record, now: Instant) -> Result<(), Closed> {
+        match record {
+            Record::Exec(record) => self.exec(*record, now),
+            Record::Fork { header, parent } => {
+                self.saw(&header, now);
+                let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
+                self.send(&header, cgroup, Payload::Fork { parent })
+            }
+            Record::Exit { header } => {
+                let pid = header.process.pid;
+                for content in self.opened.exited(pid) {
+                    self.exec_no_format(pid, content)?;
+                }
+                self.release_loads(pid)?;
+                if let Some(known) = self.processes.pop(&pid) {
+                    self.ended.put(pid, known);
+                }
+                if let Some(marks) = &mut self.marks {
+                    marks.exited(pid, header.mnt_namespace);
+                }
+                let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
+                self.send(&header, cgroup, Payload::Exit)
+            }
+            // Comes by another ring, to another reader.
+            Record::Memfd(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn saw(&mut self, header: &Header, now: Instant) {
+        self.processes.put(
+            header.process.pid,
+            Known {
+                start_ns: header.process.start_ns,
+                mnt_namespace: header.mnt_namespace,
+                cgroup_id: header.cgroup_id,
+                ..Known::default()
+            },
+        );
+        if let Some(marks) = &mut self.marks {
+            marks.saw(header.mnt_namespace, header.process.pid, now);
+        }
+    }
+
+    pub(super) fn exec(&mut self, mut record: ExecRecord, now: Instant) -> Result<(), Closed> {
+        let pid = record.header.process.pid;
+        // Whatever was opened before the exec was reported is in the queue. Read on until it is found.
+        let early = self.early.remove(&(pid, record.header.boot_ns));
+        if early.is_none() && self.is_watched(&record) {
+            while !self.opened.has(&record) && self.read_fanotify(now)? > 0 {}
+        }
+        let found = self.opened.take(&record);
+        for content in found.failed {
+            self.exec_no_format(pid, content)?;
+        }
+        let mut content = found.file.or(early);
+        if content.is_none() {
+            content = self.content_by_proc(pid, &record.exec.file);
+        }
+        self.saw(&record.header, now);
+        if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
+            known.program_inode = key.inode;
+            let by_stat = content
+                .as_ref()
+                .map_or(key.device, |content| content.key.device);
+            known.program_devices = [key.device, by_stat];
+            known.program_mount = record.exec.file.mount_id;
+        }
+        let mut file_fd = None;
+        match &mut content {
+            Some(content) => {
+                record.exec.file.key = Some(content.key);
+                file_fd = self.delivered.deliver(content);
+                if file_fd.is_none() && content.is_overload {
+                    record.exec.file.missing = Some(MissingReason::Overload);
+                }
+            }
+            None => {
+                add(&self.shared.counters.files_missing, 1);
+                record.exec.file.missing = Some(self.why_missing(&record, now));
+            }
+        }
+        let mut script_fd = None;
+        if record.interpreted {
+            record.exec.script = Some(match found.script {
+                Some(mut script) => {
+                    script_fd = self.delivered.deliver(&mut script);
+                    self.facts(&script, record.header.mnt_namespace)
+                }
+                None => FileFacts {
+                    path: record.exec.filename.clone(),
+                    missing: Some(self.why_missing(&record, now)),
+                    ..FileFacts::default()
+                },
+            });
+        }
+        let cgroup = self.cgroup(record.header.cgroup_id, &record.cgroup_path);
+        let event = Event {
+            time: self.clock.wall(record.header.boot_ns),
+            process: record.header.process,
+            cgroup: Some(cgroup),
+            payload: Payload::Exec(Box::new(record.exec)),
+        };
+        self.send_observation(Observation {
+            event,
+            file: file_fd,
+            script: script_fd,
+        })?;
+        self.release_loads(pid)
+    }
+
+    pub(super) fn open_exe(&mut self, pid: u32) -> Option<Content> {
+        let fd = rustix::fs::open(
+            format!("/proc/{pid}/exe"),
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
+            Mode::empty(),
+        )
+        .ok()?;
+        let mount_id = content::mount_id(&fd);
+        let mut content = self.delivered.content(fd)?;
+        content.mount_id = mount_id;
+        Some(content)
+    }
+
+    /// The program by way of the process, when fanotify had no mark on its mount: only while the process lives.
+    pub(super) fn content_by_proc(&mut self, pid: u32, file: &FileFacts) -> Option<Content> {
+        let key = file.key?;
+        if self.delivered.contains(&key) {
+            return Some(Content::known(key, file.link_count));
+        }
+        let held = file
+            .is_memfd
+            .then(|| self.memfds.get(key.inode))
+            .flatten()
+            .and_then(|fd| self.delivered.content(fd));
+        let content = held.or_else(|| self.open_exe(pid))?;
+        // Otherwise the process has moved on to another program.
+        (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
+    }
+
+    /// Whether fanotify tells of executions on the mount that the program is on.
+    pub(super) fn is_watched(&self, record: &ExecRecord) -> bool {
+        self.marks.as_ref().is_some_and(|marks| {
+            marks.is_watched(
+                record.header.mnt_namespace,
+                record.exec.file.mount_id,
+                record.header.boot_ns,
+            )
+        })
+    }
+
+    pub(super) fn why_missing(&self, record: &ExecRecord, now: Instant) -> MissingReason {
+        let file = &record.exec.file;
+        if self
+            .fanotify_lost
+            .is_some_and(|lost| now.duration_since(lost) < Duration::from_secs(5))
+        {
+            MissingReason::NotificationLost
+        } else if file.is_memfd || self.is_watched(record) {
+            MissingReason::ProcessGone
+        } else {
+            MissingReason::NotWatched
+        }
+    }
+
+    pub(super) fn exec_no_format(&mut self, pid: u32, mut content: Content) -> Result<(), Closed> {
+        let Some(known) = self.known(pid) else {
+            return Ok(());
+        };
+        let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
+        let fd = self.delivered.deliver(&mut content);
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(clock::boot_ns()),
+                process: ProcessKey {
+                    pid,
+                    start_ns: known.start_ns,
+                },
+                cgroup,
+                payload: Payload::ExecNoFormat {
+                    file: self.facts(&content, known.mnt_namespace),
+                },
+            },
+            file: fd,
+            script: None,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! What is known of a process, and how it is said.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::Text;
+use model::event::Cgroup;
+use model::event::Event;
+use model::event::FileFacts;
+use model::event::Loss;
+use model::event::LossSource;
+use model::event::Observation;
+use model::event::Payload;
+use model::provenance::MissingReason;
+
+use crate::clock;
+use crate::content::Content;
+use crate::decode::Header;
+
+use super::Closed;
+use super::Known;
+use super::Reader;
+use super::add;
+
+impl Reader {
+    pub(super) fn known(&mut self, pid: u32) -> Option<Known> {
+        let known = self.processes.get(&pid).or_else(|| self.ended.get(&pid));
+        known.copied()
+    }
+
+    pub(super) fn cgroup(&mut self, id: u64, path: &Text) -> Arc<Cgroup> {
+        if let Some(known) = self.cgroups.get(&id)
+            && known.path == *path
+        {
+            return Arc::clone(known);
+        }
+        let cgroup = Arc::new(Cgroup {
+            id,
+            path: path.clone(),
+        });
+        self.cgroups.put(id, Arc::clone(&cgroup));
+        cgroup
+    }
+
+    pub(super) fn filesystem(&self, mnt_namespace: u32, mount_id: u32) -> Text {
+        self.marks
+            .as_ref()
+            .and_then(|marks| marks.filesystem(mnt_namespace, mount_id))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Facts of a script or file without format.
+    pub(super) fn facts(&self, content: &Content, mnt_namespace: u32) -> FileFacts {
+        FileFacts {
+            path: content.path.clone(),
+            key: Some(content.key),
+            link_count: content.link_count,
+            mount_id: content.mount_id,
+            filesystem: self.filesystem(mnt_namespace, content.mount_id),
+            is_memfd: self.memfds.is_memfd(content.key.device),
+            missing: content.is_overload.then_some(MissingReason::Overload),
+            ..FileFacts::default()
+        }
+    }
+
+    /// Says what the kernel counted as lost since the last time.
+    pub(super) fn report_losses(&mut self, undecodable: u64) -> Result<(), Closed> {
+        let mut counters = self.probes.counters();
+        counters.execs += self.missed_runs.0;
+        counters.exec_losses += self.missed_runs.0;
+        counters.process_events += self.missed_runs.1;
+        counters.process_losses += self.missed_runs.1;
+        let exec = counters
+            .exec_losses
+            .saturating_sub(self.reported.exec_losses);
+        let process = counters
+            .process_losses
+            .saturating_sub(self.reported.process_losses);
+        self.reported = counters;
+        let shared = &self.shared.counters;
+        shared.execs.store(counters.execs, Ordering::Relaxed);
+        shared
+            .exec_losses
+            .store(counters.exec_losses, Ordering::Relaxed);
+        shared
+            .process_events
+            .store(counters.process_events, Ordering::Relaxed);
+        shared
+            .process_losses
+            .store(counters.process_losses, Ordering::Relaxed);
+        add(&shared.undecodable, undecodable);
+        for (source, count) in [
+            (LossSource::ExecRing, exec),
+            (LossSource::ProcessRing, process),
+            (LossSource::Decode, undecodable),
+        ] {
+            if count > 0 {
+                self.send_loss(source, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_loss(&self, source: LossSource, count: u64) -> Result<(), Closed> {
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(clock::boot_ns()),
+                process: self.own,
+                cgroup: None,
+                payload: Payload::Loss(Loss { source, count }),
+            },
+            file: None,
+            script: None,
+        })
+    }
+
+    pub(super) fn send(
+        &self,
+        header: &Header,
+        cgroup: Option<Arc<Cgroup>>,
+        payload: Payload,
+    ) -> Result<(), Closed> {
+        self.send_observation(Observation {
+            event: Event {
+                time: self.clock.wall(header.boot_ns),
+                process: header.process,
+                cgroup,
+                payload,
+            },
+            file: None,
+            script: None,
+        })
+    }
+
+    pub(super) fn send_observation(&self, observation: Observation) -> Result<(), Closed> {
+        self.sender.send_waiting(observation).map_err(|_| Closed)
+    }
+}
