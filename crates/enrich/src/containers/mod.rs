@@ -50,7 +50,7 @@ use self::{
 };
 
 /// Time until metadata that was not complete is looked up again.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+const RETRY_AFTER: Duration = Duration::from_millis(2);
 
 /// Processes of one container that are asked about it until its metadata is complete.
 const WITNESSES_MAX: usize = 8;
@@ -250,7 +250,9 @@ impl Containers {
         if Instant::now() < known.retry_at {
             return Some(Arc::clone(&known.container));
         }
-        known.retry_at = Instant::now() + RETRY_AFTER;
+        // Twice as long each time: soon enough for a container's first programs, late enough for a slow engine.
+        let tries = METADATA_TRIES_MAX.saturating_sub(known.tries_left).min(10);
+        known.retry_at = Instant::now() + RETRY_AFTER * (1 << tries);
         if known.engine == Some(Engine::Unknown) {
             known.tries_left -= 1;
             return None;
