@@ -352,7 +352,7 @@ mod tests {
     fn read(line: &str) -> Vec<String> {
         let mut words = line.split(' ').peekable();
         let mut process = Process {
-            cwd: Text::from("/work"),
+            cwd: Text::from("/srv"),
             ..Process::default()
         };
         while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
@@ -386,7 +386,7 @@ mod tests {
             ),
             (
                 "openssl engine dynamic -post SO_PATH:e/../e.so",
-                "/work/e.so",
+                "/srv/e.so",
             ),
             (
                 "openssl engine -pre ID:e -pre DIR_ADD:/tmp -pre LOAD dynamic",
@@ -399,7 +399,7 @@ mod tests {
             ("/usr/bin/openssl req -new -engine /tmp/e.so", "/tmp/e.so"),
             ("openssl req --engine /tmp/e.so", "/tmp/e.so"),
             ("openssl req -engine=/tmp/e.so", "/tmp/e.so"),
-            ("openssl sha256 -engine ./e.so", "/work/e.so"),
+            ("openssl sha256 -engine ./e.so", "/srv/e.so"),
             ("openssl req -keygen_engine /tmp/e.so -new", "/tmp/e.so"),
             ("openssl s_client -ssl_client_engine /tmp/e.so", "/tmp/e.so"),
             (
@@ -412,7 +412,7 @@ mod tests {
             ),
             (
                 "openssl list -provider-path m -provider legacy",
-                "/work/m/legacy.so",
+                "/srv/m/legacy.so",
             ),
             ("openssl list -provider /tmp/m/p.so", "/tmp/m/p.so"),
             ("openssl list -provider ../../../../tmp/p.so", "/tmp/p.so"),
