@@ -185,8 +185,7 @@ impl Agent {
 
     /// Stops the sensors, lets everything that was seen run to its end, and closes the run. Returns what was counted.
     pub(crate) fn stop(self) -> Result<sensor_ebpf::Counters> {
-        let counters = self.sensors.counters();
-        self.sensors.stop();
+        let counters = self.sensors.stop();
         drop(self.sender);
         join("pipeline", self.pipeline)?;
         join("recorder", self.recorder)?;
