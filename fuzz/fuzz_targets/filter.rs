@@ -6,6 +6,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Err(error) = store::filter::parse(text) {
-        assert!(error.position() <= text.len());
+        assert!(error.position <= text.len());
     }
 });

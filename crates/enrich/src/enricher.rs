@@ -90,6 +90,9 @@ pub struct Enricher {
     followers: usize,
     next_draft: u64,
     waiting: WaitingRoom,
+    /// Finished events of containers that their engine is still to describe, by the container's id, each in order.
+    undescribed: HashMap<String, Vec<EnrichedEvent>>,
+    undescribed_count: usize,
     counters: Counters,
 }
 
@@ -120,6 +123,8 @@ impl Enricher {
             followers: 0,
             next_draft: 0,
             waiting: WaitingRoom::default(),
+            undescribed: HashMap::new(),
+            undescribed_count: 0,
             counters: Counters::default(),
         }
     }
@@ -191,13 +196,30 @@ impl Enricher {
                 }
             }
         }
+        if self.containers.has_awaited() {
+            self.containers.look_again(Instant::now());
+        }
+        if !self.undescribed.is_empty() {
+            let described: Vec<String> = self
+                .undescribed
+                .iter()
+                .filter_map(|(id, events)| {
+                    let container = events.first()?.container.as_ref()?;
+                    (!self.containers.is_awaited(container)).then(|| id.clone())
+                })
+                .collect();
+            self.release(out, |held| described.contains(&held.id));
+        }
         self.counters.unknown_process += self.waiting.expire(Instant::now());
         self.processes.expire(Timestamp::from(SystemTime::now()));
     }
 
-    /// Something is being read, or waits for its process.
+    /// Something is being read, or waits for its process or for its container's description.
     pub fn has_pending(&self) -> bool {
-        !self.parked.is_empty() || !self.waiting.is_empty()
+        !self.parked.is_empty()
+            || !self.waiting.is_empty()
+            || !self.undescribed.is_empty()
+            || self.containers.has_awaited()
     }
 
     /// Asks the scanner anew for every file, also known ones: call it after the indicators have changed.
@@ -370,7 +392,7 @@ impl Enricher {
             }
             self.counters.parked_overload += 1;
         }
-        let container = Arc::clone(&entry.container);
+        let container = self.containers.latest(&entry.container);
         let Some(process) = self.processes.process(key) else {
             return;
         };
@@ -467,15 +489,56 @@ impl Enricher {
                 None => return,
             },
         };
-        out.push(EnrichedEvent {
+        let event = EnrichedEvent {
             time: draft.time,
             container: Some(draft.place.container),
             process: Some(process),
             payload,
-        });
+        };
+        self.emit(event, out);
         for follower in draft.followers {
             self.followers = self.followers.saturating_sub(1);
             self.of_known_process(follower, out, false);
+        }
+    }
+
+    /// Gives an event out, unless its container's engine is still to describe it.
+    fn emit(&mut self, event: EnrichedEvent, out: &mut Vec<EnrichedEvent>) {
+        if let Some(container) = &event.container
+            && self.containers.has_awaited()
+            && self.containers.is_awaited(container)
+        {
+            if self.undescribed_count >= OBSERVATIONS_PARKED_MAX {
+                self.counters.parked_overload += 1;
+                self.release(out, |_| true);
+            }
+            self.undescribed_count += 1;
+            let id = container.id.clone();
+            self.undescribed.entry(id).or_default().push(event);
+            return;
+        }
+        // It may have been described just now.
+        if !self.undescribed.is_empty()
+            && let Some(container) = event.container.clone()
+        {
+            self.release(out, |held| held.id == container.id);
+        }
+        out.push(event);
+    }
+
+    /// Gives out the events of those held containers.
+    fn release(&mut self, out: &mut Vec<EnrichedEvent>, of: impl Fn(&Container) -> bool) {
+        let containers = &self.containers;
+        let described = self.undescribed.extract_if(|_, events| {
+            let container = events.first().and_then(|event| event.container.as_ref());
+            container.is_none_or(|container| of(container))
+        });
+        for mut event in described.flat_map(|(_, events)| events) {
+            self.undescribed_count -= 1;
+            if let Some(container) = &mut event.container {
+                *container = containers.latest(container);
+            }
+            out.push(event);
         }
     }
 
@@ -665,12 +728,13 @@ impl Enricher {
             self.states
                 .get(&container, pid, self.containers.host_mnt_namespace());
         if let Some(NotCovered(what)) = not_covered {
-            out.push(EnrichedEvent {
+            let event = EnrichedEvent {
                 time,
                 container: Some(Arc::clone(&container)),
                 process: None,
                 payload: EnrichedPayload::NotCovered { what },
-            });
+            };
+            self.emit(event, out);
         }
         Place {
             container,

@@ -31,9 +31,20 @@ pub enum EngineProcess {
     Runc {
         /// `--root`, where the state of all its containers is.
         root: Option<PathBuf>,
+        /// `--bundle`, or its working directory when it makes a container there.
+        bundle: Option<PathBuf>,
         /// The container.
         id: String,
     },
+}
+
+impl EngineProcess {
+    /// The container that it names.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Shim { id, .. } | Self::Conmon { id, .. } | Self::Runc { id, .. } => id,
+        }
+    }
 }
 
 /// Reads `/proc/PID/cmdline`; `directory` is the process's working directory. `None` for anything but an engine's process.
@@ -83,7 +94,6 @@ fn parse_conmon(args: &[&[u8]], directory: &Path) -> Option<EngineProcess> {
 const RUNC_VALUE_OPTIONS: &[&[u8]] = &[
     b"--additional-gids",
     b"--apparmor",
-    b"--bundle",
     b"--cap",
     b"--cgroup",
     b"--cgroup-manager",
@@ -101,7 +111,6 @@ const RUNC_VALUE_OPTIONS: &[&[u8]] = &[
     b"--root",
     b"--rootless",
     b"--user",
-    b"-b",
     b"-c",
     b"-e",
     b"-g",
@@ -111,6 +120,7 @@ const RUNC_VALUE_OPTIONS: &[&[u8]] = &[
 
 fn parse_runc(args: &[&[u8]], directory: &Path) -> Option<EngineProcess> {
     let mut root = None;
+    let mut bundle = None;
     let mut command = None;
     let mut args = args.iter().copied();
     while let Some(arg) = args.next() {
@@ -118,21 +128,27 @@ fn parse_runc(args: &[&[u8]], directory: &Path) -> Option<EngineProcess> {
             root = Some(absolute(directory, value));
         } else if arg == b"--root" {
             root = Some(absolute(directory, args.next()?));
+        } else if let Some(value) = arg.strip_prefix(b"--bundle=".as_slice()) {
+            bundle = Some(absolute(directory, value));
+        } else if arg == b"--bundle" || arg == b"-b" {
+            bundle = Some(absolute(directory, args.next()?));
         } else if RUNC_VALUE_OPTIONS.contains(&arg) {
             args.next()?;
         } else if arg.starts_with(b"-") {
             // A switch, or `--name=value`.
         } else if command.is_none() {
             command = Some(arg);
-        } else if command.is_some_and(|command| {
-            [&b"run"[..], b"create", b"exec", b"restore", b"start"].contains(&command)
-        }) {
+        } else {
+            let command = command?;
+            if ![&b"run"[..], b"create", b"exec", b"restore", b"start"].contains(&command) {
+                return None;
+            }
+            let makes = [&b"run"[..], b"create", b"restore"].contains(&command);
             return Some(EngineProcess::Runc {
                 root,
+                bundle: bundle.or_else(|| makes.then(|| directory.to_owned())),
                 id: text(arg)?,
             });
-        } else {
-            return None;
         }
     }
     None
@@ -208,22 +224,30 @@ mod tests {
 
     #[test]
     fn runc_in_the_foreground() {
-        let runc = |root: Option<&str>, id: &str| {
+        let runc = |root: Option<&str>, bundle: Option<&str>| {
             Some(EngineProcess::Runc {
                 root: root.map(PathBuf::from),
-                id: id.into(),
+                bundle: bundle.map(PathBuf::from),
+                id: "c1".into(),
             })
         };
-        check("runc --root /r run --bundle /b c1", runc(Some("/r"), "c1"));
         check(
-            "runc --root=r --debug run -d -b /b c1",
-            runc(Some("/cwd/r"), "c1"),
+            "runc --root /r run --bundle /b c1",
+            runc(Some("/r"), Some("/b")),
+        );
+        check(
+            "runc --root=r --debug run -d -b b c1",
+            runc(Some("/cwd/r"), Some("/cwd/b")),
+        );
+        check(
+            "runc create --bundle=/b --pid-file /p c1",
+            runc(None, Some("/b")),
         );
         check(
             "runc exec -t -e A=B --user 1:1 c1 sh -c id",
-            runc(None, "c1"),
+            runc(None, None),
         );
-        check("/usr/sbin/runc run c1", runc(None, "c1"));
+        check("/usr/sbin/runc run c1", runc(None, Some("/cwd")));
         check("runc list", None);
         check("runc --root", None);
         check("runc init", None);

@@ -95,17 +95,20 @@ impl Finder {
                 storage_root,
                 ..
             } => {
-                // STORAGE/DRIVER-containers/ID/userdata
-                if let Some(storage) = bundle.ancestors().nth(3) {
+                if let Some(storage) = storage_of(bundle) {
                     remember(&mut self.storage_roots, storage.to_owned());
                 }
                 if let Some(storage) = storage_root {
                     remember(&mut self.storage_roots, storage.clone());
                 }
             }
-            EngineProcess::Runc { root, .. } => {
+            EngineProcess::Runc { root, bundle, .. } => {
                 if let Some(root) = root {
                     remember(&mut self.runc_roots, root.clone());
+                }
+                // Podman's and CRI-O's runc: their monitor may be known by it alone.
+                if let Some(storage) = bundle.as_deref().and_then(storage_of) {
+                    remember(&mut self.storage_roots, storage.to_owned());
                 }
             }
         }
@@ -118,19 +121,22 @@ impl Finder {
         id: &str,
         lineage: &Lineage,
     ) -> Description {
-        let process = lineage.engine.as_ref();
+        let log_path = lineage.engines.iter().find_map(|process| match process {
+            EngineProcess::Conmon { log_path, .. } => log_path.as_deref(),
+            _ => None,
+        });
         let found = match engine {
             Some(Engine::Docker) => self.docker(id),
-            Some(Engine::Podman) => self.podman(id, process),
+            Some(Engine::Podman) => self.podman(id, log_path),
             Some(Engine::Containerd) => self.containerd(id),
-            Some(Engine::Crio) => self.crio(id, process),
+            Some(Engine::Crio) => self.crio(id, log_path),
             Some(Engine::Runc) => self.runc(id),
             Some(Engine::Unknown) => None,
             None => self
                 .docker(id)
                 .or_else(|| self.containerd(id))
-                .or_else(|| self.crio(id, process))
-                .or_else(|| self.podman(id, process))
+                .or_else(|| self.crio(id, log_path))
+                .or_else(|| self.podman(id, log_path))
                 .or_else(|| self.runc(id)),
         };
         let mut found = found.unwrap_or_else(|| Description {
@@ -230,7 +236,7 @@ impl Finder {
         })
     }
 
-    fn podman(&self, id: &str, process: Option<&EngineProcess>) -> Option<Description> {
+    fn podman(&self, id: &str, log_path: Option<&Path>) -> Option<Description> {
         let (storage, driver, config, source) = self.storage_config(id)?;
         let record = self
             .files
@@ -265,13 +271,6 @@ impl Finder {
             }
             None => (BTreeMap::new(), None),
         };
-        let log_path = match process {
-            Some(EngineProcess::Conmon {
-                log_path: Some(path),
-                ..
-            }) => Some(bound::name(&path.to_string_lossy())),
-            _ => None,
-        };
         Some(Description {
             container: Container {
                 name: bound::name(&record.name.unwrap_or_default()),
@@ -282,7 +281,7 @@ impl Finder {
                 created: record.created,
                 pod,
                 settings: config.settings,
-                log_path,
+                log_path: log_path.map(|path| bound::name(&path.to_string_lossy())),
                 ..Default::default()
             },
             is_complete,
@@ -300,16 +299,12 @@ impl Finder {
         podman::look_up(&file, id).ok()?
     }
 
-    fn crio(&self, id: &str, process: Option<&EngineProcess>) -> Option<Description> {
+    fn crio(&self, id: &str, log_path: Option<&Path>) -> Option<Description> {
         let (_, _, config, source) = self.storage_config(id)?;
         let mut container = crio::container(&config)?;
-        if container.log_path.is_none()
-            && let Some(EngineProcess::Conmon {
-                log_path: Some(path),
-                ..
-            }) = process
-        {
-            container.log_path = Some(bound::name(&path.to_string_lossy()));
+        if let Some(path) = log_path {
+            let path = || bound::name(&path.to_string_lossy());
+            container.log_path.get_or_insert_with(path);
         }
         Some(Description {
             container,
@@ -422,6 +417,18 @@ impl Finder {
             })
         })
     }
+}
+
+/// The root of containers/storage that a bundle is in: STORAGE/DRIVER-containers/ID/userdata.
+fn storage_of(bundle: &Path) -> Option<&Path> {
+    let containers = bundle
+        .parent()
+        .filter(|_| bundle.ends_with("userdata"))?
+        .parent()?;
+    let name = containers.file_name()?.to_str()?;
+    containers
+        .parent()
+        .filter(|_| name.ends_with("-containers"))
 }
 
 struct Task {

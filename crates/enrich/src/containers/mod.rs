@@ -52,6 +52,12 @@ use self::{
 /// Time until metadata that was not complete is looked up again.
 const RETRY_AFTER: Duration = Duration::from_millis(2);
 
+/// How long the first events of a container wait for its engine to describe it.
+const DESCRIPTION_WAIT: Duration = Duration::from_secs(1);
+
+/// Containers whose description is awaited at one time. The events of more go on with what is known.
+const AWAITED_MAX: usize = 256;
+
 /// Processes of one container that are asked about it until its metadata is complete.
 const WITNESSES_MAX: usize = 8;
 
@@ -98,6 +104,8 @@ pub struct Containers {
     /// Answers that rest on a mount namespace, whose number is used again soon. Each holds while one of its processes lives.
     namespaces: LruCache<Key, Held>,
     known: LruCache<Arc<Identity>, Known>,
+    /// Those whose engine is still to describe them, and until when their events wait for it.
+    awaited: Vec<(Arc<Identity>, Instant)>,
 }
 
 /// Control group and mount namespace.
@@ -168,6 +176,7 @@ impl Containers {
             cgroups: LruCache::new(size(CGROUPS_MAX)),
             namespaces: LruCache::new(size(NAMESPACES_HELD_MAX)),
             known: LruCache::new(size(CONTAINERS_MAX)),
+            awaited: Vec::new(),
         }
     }
 
@@ -208,7 +217,7 @@ impl Containers {
         match remembered {
             Some(Answer::Host) => return Resolution::Host,
             Some(Answer::Container(identity)) => {
-                if let Some(container) = self.current(&identity, pid) {
+                if let Some(container) = self.current(&identity, Some(pid)) {
                     return Resolution::Container(container);
                 }
             }
@@ -221,6 +230,47 @@ impl Containers {
                 // Looking up remembers it: not reached.
                 None => Resolution::Host,
             },
+        }
+    }
+
+    /// The container as it is described by now. What was given out before stays as it was.
+    pub fn latest(&self, container: &Arc<Container>) -> Arc<Container> {
+        let by_cgroup = || Identity::Cgroup(container.cgroup.as_bytes().to_vec());
+        let known = self
+            .known
+            .peek(&Identity::Id(container.id.clone()))
+            .or_else(|| self.known.peek(&by_cgroup()));
+        match known {
+            Some(known) if is_same(&known.container, container) => Arc::clone(&known.container),
+            _ => Arc::clone(container),
+        }
+    }
+
+    /// Some container's engine is still to describe it, and it is not too late for that.
+    pub(crate) fn has_awaited(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// This container's engine is.
+    pub(crate) fn is_awaited(&self, container: &Container) -> bool {
+        self.awaited.iter().any(|(identity, _)| {
+            self.known
+                .peek(identity)
+                .is_some_and(|known| known.tries_left > 0 && is_same(&known.container, container))
+        })
+    }
+
+    /// Looks again for the descriptions that are awaited, where that is due.
+    pub(crate) fn look_again(&mut self, now: Instant) {
+        for (identity, until) in std::mem::take(&mut self.awaited) {
+            self.current(&identity, None);
+            let is_open = self
+                .known
+                .peek(&identity)
+                .is_some_and(|known| known.tries_left > 0);
+            if is_open && now < until {
+                self.awaited.push((identity, until));
+            }
         }
     }
 
@@ -237,14 +287,17 @@ impl Containers {
         None
     }
 
-    /// The container, with its metadata looked up again when that is due. `None` when it was forgotten, or when there is
-    /// still hope to find its engine.
-    fn current(&mut self, identity: &Arc<Identity>, pid: u32) -> Option<Arc<Container>> {
+    /// The container, with its metadata looked up again when that is due. `pid` is one of its processes. `None` when it was
+    /// forgotten, or when there is still hope to find its engine.
+    fn current(&mut self, identity: &Arc<Identity>, pid: Option<u32>) -> Option<Arc<Container>> {
         let known = self.known.get_mut(identity)?;
         if known.tries_left == 0 {
             return Some(Arc::clone(&known.container));
         }
-        if known.witnesses.len() < WITNESSES_MAX && !known.witnesses.contains(&pid) {
+        if let Some(pid) = pid
+            && known.witnesses.len() < WITNESSES_MAX
+            && !known.witnesses.contains(&pid)
+        {
             known.witnesses.push(pid);
         }
         if Instant::now() < known.retry_at {
@@ -253,30 +306,22 @@ impl Containers {
         // Twice as long each time: soon enough for a container's first programs, late enough for a slow engine.
         let tries = METADATA_TRIES_MAX.saturating_sub(known.tries_left).min(10);
         known.retry_at = Instant::now() + RETRY_AFTER * (1 << tries);
+        known.tries_left -= 1;
         if known.engine == Some(Engine::Unknown) {
-            known.tries_left -= 1;
             return None;
         }
-        let asked = std::iter::once(&pid).chain(&known.witnesses);
-        let lineages: Vec<Lineage> = asked
-            .map(|&pid| self.proc.lineage(pid))
-            .filter(|lineage| !lineage.inside.is_empty())
-            .collect();
-        // One stands below runc, another below the monitor that knows more: each is heard.
-        for process in lineages
-            .iter()
-            .filter_map(|lineage| lineage.engine.as_ref())
-        {
+        let asked = pid.iter().chain(&known.witnesses);
+        let lineages: Vec<Lineage> = asked.map(|&pid| self.proc.lineage(pid)).collect();
+        let mut lineage = lineages
+            .into_iter()
+            .max_by_key(|lineage| lineage.engines.len())
+            .unwrap_or_default();
+        if lineage.engines.is_empty() {
+            lineage.engines = self.proc.engine_processes_of(&known.container.id);
+        }
+        for process in &lineage.engines {
             self.finder.learn(process);
         }
-        // Nobody was left to ask: that was no try, though the engine's files may have come.
-        if !lineages.is_empty() {
-            known.tries_left -= 1;
-        }
-        let lineage = lineages
-            .into_iter()
-            .max_by_key(|lineage| lineage.engine.is_some())
-            .unwrap_or_default();
         let description = self
             .finder
             .describe(known.engine, &known.container.id, &lineage);
@@ -298,7 +343,8 @@ impl Containers {
         let path = self.proc.below_host(cgroup.path.as_bytes()).to_vec();
         if let Some(named) = cgroup::parse(&path) {
             let identity = Arc::new(Identity::Id(named.id.to_owned()));
-            if !self.known.contains(&identity) {
+            // After a restart it has another control group, and may not have been described before.
+            if self.current(&identity, Some(pid)).is_none() {
                 let lineage = self.lineage(pid);
                 self.add(&identity, named.engine, named.id, named.cgroup, &lineage);
             }
@@ -405,7 +451,7 @@ impl Containers {
 
     fn lineage(&mut self, pid: u32) -> Lineage {
         let lineage = self.proc.lineage(pid);
-        if let Some(process) = &lineage.engine {
+        for process in &lineage.engines {
             self.finder.learn(process);
         }
         lineage
@@ -445,6 +491,13 @@ impl Containers {
                 .take(WITNESSES_MAX)
                 .collect(),
         };
+        if known.tries_left > 0
+            && engine != Some(Engine::Unknown)
+            && self.awaited.len() < AWAITED_MAX
+        {
+            let until = Instant::now() + DESCRIPTION_WAIT;
+            self.awaited.push((Arc::clone(identity), until));
+        }
         self.known.put(Arc::clone(identity), known);
     }
 
@@ -465,6 +518,11 @@ impl Containers {
             self.namespaces.put(key, held);
         }
     }
+}
+
+/// The same container, described sooner or later.
+fn is_same(one: &Container, other: &Container) -> bool {
+    one.id == other.id && one.cgroup == other.cgroup
 }
 
 /// An id for a container that nobody named: the last part of its control group, or else its mount namespace with the start of

@@ -14,6 +14,9 @@ use super::{
     cgroup,
 };
 
+/// Processes of engines listened to about one container, above it or anywhere.
+const ENGINE_PROCESSES_MAX: usize = 4;
+
 /// Bytes read of one of the small files of `/proc/PID`.
 const PROC_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -33,8 +36,8 @@ pub(super) struct Proc {
 pub(super) struct Lineage {
     /// Pids and start times, the process itself first. All in its container as far as namespaces and cgroups tell.
     pub(super) inside: Vec<Member>,
-    /// What the first process outside is, when an engine's.
-    pub(super) engine: Option<EngineProcess>,
+    /// The engine's processes above them, the nearest first: runc starts a container for a monitor that knows more.
+    pub(super) engines: Vec<EngineProcess>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl Proc {
     pub(super) fn lineage(&self, pid: u32) -> Lineage {
         let mut lineage = Lineage::default();
         let mut next = pid;
+        let mut outside = 0;
         // A container can make a chain of parents as long as it likes.
         for _ in 0..LINEAGE_MAX {
             let name = next.to_string();
@@ -102,20 +106,42 @@ impl Proc {
                 break;
             };
             if next != pid && self.is_outside(&name, mnt_namespace) {
-                lineage.engine = self.engine_process(&name);
+                lineage.engines.extend(self.engine_process(&name));
+                outside += 1;
+            } else if outside == 0 {
+                lineage.inside.push(Member {
+                    pid: next,
+                    start_ticks,
+                    mnt_namespace,
+                });
+            } else {
                 break;
             }
-            lineage.inside.push(Member {
-                pid: next,
-                start_ticks,
-                mnt_namespace,
-            });
-            if parent == 0 {
+            if parent == 0 || outside == ENGINE_PROCESSES_MAX {
                 break;
             }
             next = parent;
         }
         lineage
+    }
+
+    /// Engines' processes that name the container `id`, of all that run: for a container none of whose own processes is left
+    /// to ask.
+    pub(super) fn engine_processes_of(&self, id: &str) -> Vec<EngineProcess> {
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter_map(|name| {
+                let process = self.engine_process(&name).filter(|it| it.id() == id)?;
+                let mnt_namespace = self.mnt_namespace(&name)?;
+                self.is_outside(&name, mnt_namespace).then_some(process)
+            })
+            .take(ENGINE_PROCESSES_MAX)
+            .collect()
     }
 
     /// Runs on the host: in no container's control group, and with the host's mounts or at least its root (rootless Podman has

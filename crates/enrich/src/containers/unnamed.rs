@@ -19,12 +19,14 @@ impl Finder {
     /// it, by what engines say of their containers' first processes, and by the control groups they gave.
     pub(super) fn find(&self, lineage: &Lineage, cgroup: &str) -> Option<Found> {
         // conmon runs one container. A shim may run a whole pod, and runc may have been called by something else yet.
-        if let Some(EngineProcess::Conmon { id, .. }) = &lineage.engine {
-            return Some(Found {
-                engine: None,
-                id: id.clone(),
-                cgroup_bytes: 0,
-            });
+        for process in &lineage.engines {
+            if let EngineProcess::Conmon { id, .. } = process {
+                return Some(Found {
+                    engine: None,
+                    id: id.clone(),
+                    cgroup_bytes: 0,
+                });
+            }
         }
         self.find_task(lineage, cgroup)
             .or_else(|| self.find_runc(lineage, cgroup))

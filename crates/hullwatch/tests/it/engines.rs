@@ -57,7 +57,9 @@ fn a_finding_names_container_image_digest_and_labels() {
         assert_eq!(
             categories(&found),
             ["Execution: Built in Malicious Binary Executed"],
-            "{engine}"
+            "{engine}: {} is not in {}",
+            container.name,
+            described(&state.findings(""))
         );
         let about = &found[0].finding.containers[0];
         assert_eq!(about.uri, "example.test/team/app:v1", "{engine}");
