@@ -83,7 +83,7 @@ impl Namespace {
 #[derive(Debug)]
 pub(crate) struct Marks {
     group: OwnedFd,
-    epoll: OwnedFd,
+    epolls: [OwnedFd; 2],
     host: Namespace,
     host_mnt_namespace: u32,
     /// Superblocks that the host has mounted outside of overlays: only single mounts of them are a container's.
@@ -101,14 +101,14 @@ pub(crate) struct Marks {
 pub(crate) const TOKEN_MOUNTS: u64 = 1 << 32;
 
 impl Marks {
-    /// Marks what the host sees. `epolls[0]` and following get the mount tables to wait for.
-    pub(crate) fn new(group: OwnedFd, epoll: OwnedFd) -> io::Result<Self> {
+    /// Marks what the host sees. Each of `epolls` gets the mount tables to wait for, and the first that is asked has the event.
+    pub(crate) fn new(group: OwnedFd, epolls: [OwnedFd; 2]) -> io::Result<Self> {
         let (pid, host_mnt_namespace) = host()?;
         let host = open_namespace(pid)?;
-        watch_table(&epoll, &host.table, host_mnt_namespace)?;
+        watch_table(&epolls, &host.table, host_mnt_namespace)?;
         let mut marks = Self {
             group,
-            epoll,
+            epolls,
             host,
             host_mnt_namespace,
             host_devices: HashSet::new(),
@@ -145,7 +145,7 @@ impl Marks {
             return;
         };
         if self::mnt_namespace(pid).ok() != Some(mnt_namespace)
-            || watch_table(&self.epoll, &namespace.table, mnt_namespace).is_err()
+            || watch_table(&self.epolls, &namespace.table, mnt_namespace).is_err()
         {
             return;
         }
@@ -400,14 +400,13 @@ fn open_namespace(pid: u32) -> io::Result<Namespace> {
     })
 }
 
-fn watch_table(epoll: &OwnedFd, table: &File, number: u32) -> io::Result<()> {
+fn watch_table(epolls: &[OwnedFd], table: &File, number: u32) -> io::Result<()> {
     let data = epoll::EventData::new_u64(TOKEN_MOUNTS | u64::from(number));
-    Ok(epoll::add(
-        epoll,
-        table,
-        data,
-        epoll::EventFlags::PRI | epoll::EventFlags::ERR,
-    )?)
+    let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR;
+    for epoll in epolls {
+        epoll::add(epoll, table, data, flags)?;
+    }
+    Ok(())
 }
 
 /// Opened anew each time: a table shows what is below the root that the process had when it was opened, and container

@@ -165,25 +165,18 @@ impl Reader {
         let nap = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let sleep = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let other = epoll::EventData::new_u64(TOKEN_OTHER);
-        // Edge-triggered: a ring that has data nobody must be woken for does not end a nap.
-        epoll::add(
-            &nap,
-            &probes.exec_ring,
-            other,
-            epoll::EventFlags::IN | epoll::EventFlags::ET,
-        )?;
-        epoll::add(
-            &nap,
-            &probes.process_ring,
-            other,
-            epoll::EventFlags::IN | epoll::EventFlags::ET,
-        )?;
-        epoll::add(&nap, &shared.wake, other, epoll::EventFlags::IN)?;
-        epoll::add(&sleep, &nap, other, epoll::EventFlags::IN)?;
+        // Not one within the other: asking a mount table whether it has changed takes the answer away, and an outer epoll asks.
+        for epoll in [&nap, &sleep] {
+            // Edge-triggered: a ring that has data nobody must be woken for does not end a nap.
+            let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(epoll, &probes.exec_ring, other, edge)?;
+            epoll::add(epoll, &probes.process_ring, other, edge)?;
+            epoll::add(epoll, &shared.wake, other, epoll::EventFlags::IN)?;
+        }
 
         let mut states = vec![running(Sensor::Ebpf, "execs, forks and exits are seen")];
         let marks = match sys::fanotify_init()
-            .and_then(|group| Marks::new(group, rustix::io::dup(&nap)?))
+            .and_then(|group| Marks::new(group, [rustix::io::dup(&nap)?, rustix::io::dup(&sleep)?]))
         {
             Ok(marks) => {
                 epoll::add(&sleep, marks.group(), other, epoll::EventFlags::IN)?;
@@ -313,17 +306,9 @@ impl Reader {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or_default(),
             tv_nsec: i64::from(time.subsec_nanos()),
         };
-        if is_sleep {
-            let mut events = [none(); 8];
-            let _ = epoll::wait(&self.sleep, &mut events, Some(&timeout));
-        }
-        let timeout = if is_sleep {
-            Timespec::default()
-        } else {
-            timeout
-        };
+        let epoll = if is_sleep { &self.sleep } else { &self.nap };
         let mut events = [none(); 64];
-        let count = epoll::wait(&self.nap, &mut events, Some(&timeout)).unwrap_or_default();
+        let count = epoll::wait(epoll, &mut events, Some(&timeout)).unwrap_or_default();
         for event in events.into_iter().take(count) {
             let token = event.data.u64();
             if token == TOKEN_OTHER {
