@@ -215,11 +215,12 @@ fn a_mount_that_the_container_makes_is_watched() {
     container.run(&[
         "/bin/sh",
         "-c",
-        "mkdir /m; mount -t tmpfs t /m; sleep 0.2; /stimulus/s drop 50 /m; \
+        "mkdir /m /late; mount -t tmpfs t /m; sleep 0.2; /stimulus/s drop 50 /m; \
+         /stimulus/s mount /late; /stimulus/s drop 50 /late; \
          unshare -m sh -c 'mount -t tmpfs t /mnt; sleep 0.2; /stimulus/s drop 50 /mnt; /stimulus/s drop 50 /volume'",
     ]);
     let seen = watch.wait_end(&container.cgroup());
-    for directory in ["/m/", "/mnt/", "/volume/"] {
+    for directory in ["/m/", "/late/", "/mnt/", "/volume/"] {
         let read = seen
             .iter()
             .filter(|seen| {

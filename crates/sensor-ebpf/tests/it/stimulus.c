@@ -8,6 +8,7 @@
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
  *   wait                   wait for the standard input to end
+ *   mount DIR              when nothing has happened for a while: mount a tmpfs on DIR, and wait again
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -186,6 +188,10 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "wait")) {
 		while (read(0, &byte, 1) > 0)
 			;
+	} else if (!strcmp(mode, "mount")) {
+		usleep(300000);
+		check(mount("t", argv[2], "tmpfs", 0, "") == 0, "mount");
+		usleep(300000);
 	}
 	return 0;
 }
