@@ -32,7 +32,7 @@ use model::{
 use sensor_ebpf::Sensors;
 use store::{Gap, GapKind, Outcome, Recorded, Store};
 
-use crate::{config::Config, inventory::Inventory, judge::Judge};
+use crate::{config::Config, inventory::Inventory, judge::Judge, self_test};
 
 /// Findings between pipeline and recorder, and the most that one transaction takes.
 const FINDINGS_QUEUED_MAX: usize = 256;
@@ -66,6 +66,8 @@ pub(crate) struct Parts {
     /// Set when the scanner may answer otherwise than before.
     pub(crate) indicators_changed: Arc<AtomicBool>,
     pub(crate) record: Option<PathBuf>,
+    /// Tells the self-test's events, which concern nobody else.
+    pub(crate) self_test: Arc<self_test::Mark>,
     /// Told about every finding that is new or changed, after it is durable.
     pub(crate) announce: Announce,
     /// Told once, when running containers are covered.
@@ -91,6 +93,7 @@ impl Agent {
             scanner,
             indicators_changed,
             record,
+            self_test,
             announce,
             on_watching,
         } = parts;
@@ -101,12 +104,8 @@ impl Agent {
         let (sender, observations) = channel::bounded(OBSERVATIONS_QUEUED_MAX);
         let (findings, recorded) = sync_channel(FINDINGS_QUEUED_MAX);
         if let Some(gap) = gap {
-            send(
-                &sender,
-                Sensor::Agent,
-                SensorCondition::Gap,
-                gap_detail(&gap),
-            )?;
+            let (condition, detail) = describe_gap(&gap);
+            send(&sender, Sensor::Agent, condition, detail)?;
         }
         let recorder = spawn("recorder", {
             let store = Arc::clone(&store);
@@ -130,6 +129,7 @@ impl Agent {
                     indicators_changed,
                     findings,
                     inventory,
+                    self_test,
                     recording,
                     on_watching: Some(on_watching),
                 };
@@ -178,6 +178,17 @@ impl Agent {
         Ok(self.store.heartbeat(Timestamp::from(now))?)
     }
 
+    /// A self-test has failed.
+    ///
+    /// # Errors
+    /// When the pipeline has stopped.
+    pub(crate) fn is_blind(&self, reason: &str) -> Result<()> {
+        let detail = format!(
+            "no self-test has passed since the agent started, or for ten minutes ({reason})"
+        );
+        send(&self.sender, Sensor::Agent, SensorCondition::Lost, detail)
+    }
+
     /// What the sensors say about themselves.
     pub(crate) fn sensor_states(&self) -> Vec<SensorState> {
         self.sensors.states()
@@ -201,6 +212,7 @@ struct Pipeline {
     indicators_changed: Arc<AtomicBool>,
     findings: SyncSender<FindingResult>,
     inventory: Inventory,
+    self_test: Arc<self_test::Mark>,
     recording: Option<BufWriter<File>>,
     on_watching: Option<OnWatching>,
 }
@@ -273,6 +285,12 @@ impl Pipeline {
 
     fn judge_all(&mut self, events: &mut Vec<EnrichedEvent>) -> Result<()> {
         for event in events.drain(..) {
+            if let Some(is_proof) = self.self_test.proves(&event) {
+                if is_proof {
+                    self.inventory.tested(event.time);
+                }
+                continue;
+            }
             self.inventory.saw(&event);
             if let Some(recording) = &mut self.recording {
                 recording::write_event(recording, &event).context("writing the recording")?;
@@ -319,12 +337,16 @@ fn create_recording(path: &std::path::Path) -> Result<BufWriter<File>> {
     Ok(out)
 }
 
-fn gap_detail(gap: &Gap) -> String {
-    let how = match gap.kind {
-        GapKind::Stopped => "the agent was stopped",
-        GapKind::Lost => "the agent ended without being stopped",
+fn describe_gap(gap: &Gap) -> (SensorCondition, String) {
+    let (condition, how) = match gap.kind {
+        GapKind::Stopped => (SensorCondition::Stopped, "the agent was stopped"),
+        GapKind::Lost => (
+            SensorCondition::Gap,
+            "the agent ended without being stopped",
+        ),
     };
-    format!("nothing was watched from {} to {}: {how}", gap.from, gap.to)
+    let detail = format!("nothing was watched from {} to {}: {how}", gap.from, gap.to);
+    (condition, detail)
 }
 
 fn send(

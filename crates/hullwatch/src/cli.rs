@@ -38,6 +38,17 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Tell what this host can do and what each missing thing costs
     Doctor(DoctorArgs),
+    /// What a watcher starts to see whether it sees
+    #[command(hide = true)]
+    SelfTest(SelfTestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelfTestArgs {
+    /// Empty directory to mount over
+    pub(crate) directory: PathBuf,
+    /// Argument that tells the test's program from others
+    pub(crate) token: String,
 }
 
 #[derive(Clone, Debug, Args)]

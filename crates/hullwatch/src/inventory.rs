@@ -9,6 +9,7 @@ use std::{
 
 use lru::LruCache;
 use model::{
+    Timestamp,
     enriched::{EnrichedEvent, EnrichedPayload},
     limits::CONTAINERS_MAX,
 };
@@ -71,6 +72,14 @@ impl Inventory {
         }
         if !self.changed.contains(&container.id) {
             self.changed.insert(container.id.clone());
+        }
+    }
+
+    /// A self-test has passed: it stands for every container that the same sensors watch.
+    pub(crate) fn tested(&mut self, time: Timestamp) {
+        for (id, state) in &mut self.seen {
+            state.last_test = Some(time);
+            self.changed.insert(id.clone());
         }
     }
 

@@ -11,6 +11,7 @@ mod indicators;
 mod inventory;
 mod judge;
 mod print;
+mod self_test;
 mod signals;
 mod simulate;
 

@@ -39,8 +39,11 @@ pub(crate) fn stderr() -> impl Write {
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| {
+            let of_io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            of_io.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind())
+        })
+        .any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error and its causes, once.

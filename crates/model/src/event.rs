@@ -298,4 +298,6 @@ pub enum SensorCondition {
     Lost,
     /// It did not see for a while, and does again.
     Gap,
+    /// The same, since somebody stopped it in order.
+    Stopped,
 }

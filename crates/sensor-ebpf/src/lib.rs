@@ -5,7 +5,7 @@
 //!
 //! Invariants: one thread reads everything, so that what belongs together is in hand together; nothing here waits for
 //! or changes the watched processes; what cannot be seen is a [`model::SensorState`], a [`model::Loss`] or a
-//! [`model::MissingReason`], never silence. Unsafe code is in `sys.rs` only.
+//! [`model::MissingReason`], never silence. Unsafe code is in `sys.rs`, and one call of it in `self_test.rs`.
 
 mod bpf;
 mod clock;
@@ -18,6 +18,7 @@ mod opened;
 mod probe;
 mod reader;
 mod running;
+mod self_test;
 mod sys;
 
 use std::{
@@ -39,6 +40,7 @@ use model::{
 };
 pub use probe::{Capability, probe};
 use rustix::event::EventfdFlags;
+pub use self_test::run_in_overlay;
 
 /// Settings of the sensor.
 #[derive(Clone, Debug)]

@@ -6,8 +6,9 @@
 //!
 //! ## Evidence
 //! The sensor's own report: which sensor (eBPF, fanotify, perf, or the agent as a whole), whether it is lost or was blind for
-//! a while, and why. After a crash, a restart or a freeze of the agent the gap is measured from its last heartbeat. A detector
-//! that fails and is switched off is reported here as well.
+//! a while, and why. After a crash, a restart or a freeze of the agent the gap is measured from its last heartbeat; when it was
+//! stopped in order, the severity is low. A detector that fails and is switched off is reported here as well. At start and
+//! every ten minutes the agent runs a harmless program in an overlay of its own; when it does not see that one, it says so.
 //!
 //! ## Blind spots and false positives
 //! An agent that is killed cannot report at that moment; the gap is reported when it runs again. A server that collects
@@ -75,6 +76,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
         SensorCondition::Running => return,
         SensorCondition::Lost => ("LOST", "does not see"),
         SensorCondition::Gap => ("GAP", "did not see for a while"),
+        SensorCondition::Stopped => ("STOPPED", "was stopped for a while"),
     };
     let sensor = match state.sensor {
         Sensor::Ebpf => "eBPF sensor (programs that start)",
@@ -99,7 +101,8 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
             },
         ],
         files: Vec::new(),
-        severity: None,
+        // An update or a restart, most of the time; what ran meanwhile was not watched all the same.
+        severity: (state.condition == SensorCondition::Stopped).then_some(Severity::Low),
         properties: vec![
             ("Sensor", name_of(&state.sensor).into()),
             ("Sensor_Condition", kind.into()),

@@ -24,5 +24,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
         Command::Intel(command) => intel::run(&command),
         Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::SelfTest(args) => crate::self_test::run(&args),
     }
 }

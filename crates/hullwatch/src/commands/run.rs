@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     indicators::Indicators,
     print,
+    self_test::{self, SelfTest},
     signals::Signals,
     simulate::watcher,
 };
@@ -56,12 +57,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     let mut pruned: Option<Instant> = None;
     let format = args.format;
     let known = indicators.len();
+    let mark = self_test::Mark::new()?;
     let mut agent = Agent::start(agent::Parts {
         config,
         store: Arc::clone(&store),
         scanner: Box::new(indicators.scanner()),
         indicators_changed: indicators.changed(),
         record: args.record.clone(),
+        self_test: Arc::clone(&mark),
         announce: Box::new(move |result| announce(format, result)),
         on_watching: Box::new(move |containers| report_watching(containers, known)),
     })?;
@@ -69,6 +72,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         report_sensor(&state);
     }
 
+    let mut self_test = SelfTest::new(mark, state_dir);
     let deadline = args.duration.map(|duration| Instant::now() + duration);
     let result = loop {
         let left = deadline.map_or(agent::HEARTBEAT, |deadline| {
@@ -78,7 +82,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
             break Ok(());
         }
         indicators.reload_if_changed();
-        if let Err(error) = agent.beat() {
+        if let Err(error) = beat(&mut agent, &mut self_test) {
             break Err(error);
         }
         if pruned.is_none_or(|pruned| pruned.elapsed() > PRUNE_INTERVAL) {
@@ -90,6 +94,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
             }
         }
     };
+    drop(self_test);
     // A thread that failed says why when it is joined: that error is the cause, the other one only noticed.
     let counters = agent.stop()?;
     report_counters(&counters);
@@ -98,6 +103,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     }
     notifier.stop();
     result.map(|()| EXIT_DONE)
+}
+
+fn beat(agent: &mut Agent, self_test: &mut SelfTest) -> Result<()> {
+    if let Some(reason) = self_test.turn(Instant::now()) {
+        agent.is_blind(&reason)?;
+    }
+    agent.beat()
 }
 
 /// An unsafe address is a mistake to be mended; a taken one must not keep anybody from watching.

@@ -3,9 +3,9 @@
 use std::fs;
 
 use model::finding::FindingResult;
-use testkit::command::wait_for;
+use testkit::{Engine, Image, Run, command::wait_for, engines::Runc};
 
-use crate::watcher::{Options, Watcher, described, hullwatch, stderr};
+use crate::watcher::{Options, Watcher, described, findings, hullwatch, stderr};
 
 #[test]
 fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
@@ -64,4 +64,42 @@ fn two_watchers_do_not_share_a_directory() {
         stderr(&output)
     );
     watcher.stop();
+}
+
+#[test]
+fn a_watcher_proves_that_it_sees_and_says_when_it_cannot() {
+    let image = Image::busybox("example.test/tested:v1");
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let watcher = Watcher::start();
+    let container = engine.run(&Run::new("hw-e2e-tested", &image));
+    let store = store::Store::open_read_only(watcher.state_dir()).unwrap();
+    wait_for("a self-test to pass", || {
+        let containers = store.containers().unwrap();
+        let is_tested = |state: &store::ContainerState| {
+            state.name == container.name && state.last_test.is_some()
+        };
+        containers.iter().any(is_tested).then_some(())
+    });
+    let state = watcher.stop();
+    let blind = "category=\"Sensor Lost\" AND source_properties.Sensor_Condition=\"LOST\"";
+    assert!(state.findings(blind).is_empty());
+
+    // The directory that it would mount over is none.
+    let directory = state.path().join("self-test");
+    fs::remove_dir(&directory).unwrap();
+    fs::write(&directory, "").unwrap();
+    let watcher = Watcher::start_on(state, &Options::default());
+    let found = wait_for("the finding that no self-test passed", || {
+        findings(watcher.state_dir(), blind).pop()
+    });
+    assert!(
+        found.finding.description.contains("self-test"),
+        "{}",
+        described(&[found])
+    );
+    // Nobody is told of the program that it runs for itself.
+    let state = watcher.stop();
+    let own = state.findings("findingClass=\"THREAT\"");
+    assert!(own.is_empty(), "{}", described(&own));
 }

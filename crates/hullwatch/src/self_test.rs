@@ -1,0 +1,181 @@
+//! Proves at start and now and then that the agent sees: runs a harmless program whose hash the built-in list names in an
+//! overlay of its own, and waits for its event to come out of the pipeline with container, hash and match.
+
+use std::{
+    fs,
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use model::enriched::{EnrichedEvent, EnrichedPayload};
+
+use crate::{EXIT_DONE, cli::SelfTestArgs};
+
+/// Time between two tests.
+const INTERVAL: Duration = Duration::from_secs(600);
+
+/// How long a test may take before it counts as failed.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Tests in a row that fail before it is said. On a starved machine one alone says little.
+const TRIES: u32 = 2;
+
+/// Bytes kept of what the test's process says when it fails.
+const REASON_BYTES_MAX: u64 = 1024;
+
+/// Tells the test's own events from all others, by an argument that nobody else knows.
+pub(crate) struct Mark {
+    token: String,
+    is_seen: AtomicBool,
+}
+
+impl Mark {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the kernel gives no random numbers.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let mut token = [0; 16];
+        getrandom::fill(&mut token).map_err(|error| anyhow!("getting random numbers: {error}"))?;
+        Ok(Arc::new(Self {
+            token: format!("{:032x}", u128::from_ne_bytes(token)),
+            is_seen: AtomicBool::new(false),
+        }))
+    }
+
+    /// For an event of the test, whether it proves that the agent sees. `None` for all others.
+    pub(crate) fn proves(&self, event: &EnrichedEvent) -> Option<bool> {
+        let process = event.process.as_ref()?;
+        if process.args.get(1)?.as_bytes() != self.token.as_bytes() {
+            return None;
+        }
+        let is_proof = matches!(event.payload, EnrichedPayload::Exec)
+            && process
+                .binary
+                .as_ref()
+                .is_some_and(|binary| !binary.matches.is_empty());
+        if is_proof {
+            self.is_seen.store(true, Ordering::Relaxed);
+        }
+        Some(is_proof)
+    }
+
+    fn take_seen(&self) -> bool {
+        self.is_seen.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Runs the tests.
+pub(crate) struct SelfTest {
+    mark: Arc<Mark>,
+    directory: PathBuf,
+    running: Option<(Child, Instant)>,
+    next: Instant,
+    failures: u32,
+}
+
+impl SelfTest {
+    /// The first test begins with the next [`Self::turn`].
+    pub(crate) fn new(mark: Arc<Mark>, state_dir: &Path) -> Self {
+        Self {
+            mark,
+            directory: state_dir.join("self-test"),
+            running: None,
+            next: Instant::now(),
+            failures: 0,
+        }
+    }
+
+    /// Begins a test when it is time. Gives the reason when the agent turns out not to see. To be called every few seconds.
+    pub(crate) fn turn(&mut self, now: Instant) -> Option<String> {
+        let Some((child, since)) = &mut self.running else {
+            if now < self.next {
+                return None;
+            }
+            return match self.begin() {
+                Ok(child) => {
+                    self.running = Some((child, now));
+                    None
+                }
+                Err(error) => self.failed(now, &error.to_string()),
+            };
+        };
+        if self.mark.take_seen() {
+            self.end();
+            self.failures = 0;
+            self.next = now + INTERVAL;
+            return None;
+        }
+        let has_failed = matches!(child.try_wait(), Ok(Some(status)) if !status.success());
+        if !has_failed && now.duration_since(*since) < WAIT_MAX {
+            return None;
+        }
+        let reason = self.end();
+        self.failed(now, &reason)
+    }
+
+    fn failed(&mut self, now: Instant, reason: &str) -> Option<String> {
+        self.failures += 1;
+        if self.failures < TRIES {
+            return None;
+        }
+        self.failures = 0;
+        self.next = now + INTERVAL;
+        Some(match reason {
+            "" => "a program was run for it, but no event with its hash came".to_owned(),
+            reason => reason.to_owned(),
+        })
+    }
+
+    fn begin(&self) -> io::Result<Child> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)?;
+        Command::new("/proc/self/exe")
+            .arg("self-test")
+            .arg(&self.directory)
+            .arg(&self.mark.token)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+    }
+
+    /// Ends the test's process, and gives what it complained about.
+    fn end(&mut self) -> String {
+        let Some((mut child, _)) = self.running.take() else {
+            return String::new();
+        };
+        // It may have ended by itself.
+        let _ = child.kill();
+        let mut reason = Vec::new();
+        if let Some(stderr) = child.stderr.take() {
+            let _ = stderr.take(REASON_BYTES_MAX).read_to_end(&mut reason);
+        }
+        let _ = child.wait();
+        String::from_utf8_lossy(&reason).trim().to_owned()
+    }
+}
+
+impl Drop for SelfTest {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// `hullwatch self-test DIRECTORY TOKEN`: what the test's own process does.
+pub(crate) fn run(args: &SelfTestArgs) -> Result<u8> {
+    let program = detect::samples::BUILT_IN_PROGRAM.bytes();
+    sensor_ebpf::run_in_overlay(&args.directory, &program, &args.token)
+        .context("running a program in an overlay")?;
+    Ok(EXIT_DONE)
+}

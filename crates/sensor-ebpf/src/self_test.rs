@@ -1,0 +1,74 @@
+//! Runs a program the way an engine does, in an overlay and a mount namespace of its own: for the agent to see whether it sees.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    process::{chdir, chroot},
+    thread::{UnshareFlags, unshare_unsafe},
+};
+
+/// Pauses between the runs: the first ones may come before the new mounts are watched.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
+
+/// Mounts over `directory`, in a mount namespace that this process enters for good, and runs `program` (a static one) there
+/// several times with `argument`. For a process that was started for this alone and has one thread.
+///
+/// # Errors
+/// When a mount is refused (it takes CAP_SYS_ADMIN and overlayfs), or the program does not run.
+pub fn run_in_overlay(directory: &Path, program: &[u8], argument: &str) -> io::Result<()> {
+    // SAFETY: only the mount namespace is unshared. Descriptors, which the function is unsafe for, stay as they are.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    // What is mounted from here on stays in this namespace, and goes with it.
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
+    mount(
+        "hullwatch",
+        directory,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"size=1m,mode=0700",
+    )?;
+    // Relative paths in the options: a directory may have commas and colons in its name.
+    chdir(directory)?;
+    for name in ["image", "upper", "work", "root"] {
+        fs::create_dir(name)?;
+    }
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open("image/self-test")?
+        .write_all(program)?;
+    mount(
+        "hullwatch",
+        "root",
+        "overlay",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"lowerdir=image,upperdir=upper,workdir=work",
+    )?;
+    chroot("root")?;
+    chdir("/")?;
+    for pause in PAUSES {
+        let status = Command::new("/self-test").arg(argument).status()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("the program ended with {status}")));
+        }
+        std::thread::sleep(pause);
+    }
+    Ok(())
+}
