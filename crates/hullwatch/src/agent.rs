@@ -139,6 +139,11 @@ impl Agent {
         let sensors =
             sensor_ebpf::start(sensor_config, sender.clone()).context("starting the sensors")?;
         let _ = ignorer.set(sensors.ignorer());
+        for state in sensors.states() {
+            if state.condition != SensorCondition::Running {
+                send(&sender, state.sensor, state.condition, state.detail)?;
+            }
+        }
         // Behind everything that the start-up scan sent: when the pipeline gets here, running containers are covered.
         send(
             &sender,

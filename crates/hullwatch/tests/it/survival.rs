@@ -5,7 +5,7 @@ use std::fs;
 use model::finding::FindingResult;
 use testkit::{Engine, Image, Run, command::wait_for, engines::Runc};
 
-use crate::watcher::{Options, Watcher, described, findings, hullwatch, stderr};
+use crate::watcher::{Options, Watcher, categories, described, findings, hullwatch, stderr};
 
 #[test]
 fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
@@ -102,4 +102,35 @@ fn a_watcher_proves_that_it_sees_and_says_when_it_cannot() {
     let state = watcher.stop();
     let own = state.findings("findingClass=\"THREAT\"");
     assert!(own.is_empty(), "{}", described(&own));
+}
+
+#[test]
+fn a_sensor_that_the_host_refuses_is_a_finding_and_the_rest_works() {
+    let watcher = Watcher::start_with(&Options {
+        // fanotify's marks on whole filesystems take it.
+        without: Some("sys_admin"),
+        config: "[detection.detectors.added_binary_executed]\nenabled = true\n",
+        ..Options::default()
+    });
+    let image = Image::busybox("example.test/half-blind:v1");
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let container = engine.run(&Run::new("hw-e2e-half-blind", &image));
+    let script = "cp /bin/busybox /tmp/sleep; /tmp/sleep 0.2";
+    assert!(
+        engine
+            .exec(&container, &["/bin/sh", "-c", script])
+            .status
+            .success()
+    );
+    let state = watcher.stop();
+    let lost = state.findings("source_properties.Sensor=\"fanotify\"");
+    assert_eq!(categories(&lost), ["Sensor Lost"]);
+    let found = state.findings_of(&container.name);
+    assert_eq!(
+        categories(&found),
+        ["Added Binary Executed"],
+        "{}",
+        described(&found)
+    );
 }

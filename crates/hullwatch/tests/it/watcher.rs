@@ -27,6 +27,8 @@ pub(crate) struct Options<'a> {
     pub(crate) intel: &'a str,
     /// More arguments.
     pub(crate) arguments: &'a [&'a str],
+    /// A capability that it does not get, as `setpriv` names it.
+    pub(crate) without: Option<&'a str>,
 }
 
 /// Killed when dropped, if it was not stopped.
@@ -54,7 +56,16 @@ impl Watcher {
         let intel = state.path().join("test-list");
         fs::write(&config, options.config).unwrap();
         fs::write(&intel, options.intel).unwrap();
-        let mut child = Command::new(HULLWATCH)
+        let mut command = match options.without {
+            Some(capability) => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--bounding-set=-{capability}"));
+                command.arg(HULLWATCH);
+                command
+            }
+            None => Command::new(HULLWATCH),
+        };
+        let mut child = command
             .args(["run", "--format", "json", "--state-dir"])
             .arg(state.path())
             .arg("--config")
