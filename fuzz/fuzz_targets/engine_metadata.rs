@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-use enrich::containers::{argv, cgroup, containerd, docker, log, oci, podman};
+use enrich::containers::{argv, cgroup, containerd, docker, libpod, log, oci, podman};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = cgroup::parse(bytes);
@@ -18,7 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = docker::parse_repo_digest(bytes, "example.test/app:v1", "sha256:0");
     let _ = podman::parse_containers(bytes, "0");
     let _ = podman::parse_image_digest(bytes, "0");
-    let _ = podman::look_up(&bytes, "0");
+    let _ = libpod::look_up_bolt(&bytes, "0");
+    let (database, wal) = bytes.split_at(bytes.len() / 2);
+    let _ = libpod::look_up_sqlite(database.to_vec(), wal, "0");
     let _ = containerd::look_up(&bytes, "default", "ct1", Some("0"));
     for format in [log::Format::Json, log::Format::Cri, log::Format::Plain] {
         let _ = log::parse_tail(bytes, false, format, usize::MAX);

@@ -52,7 +52,8 @@ pub const LOG_LINES_MAX: usize = 50;
 /// Bytes of one such line.
 pub const LOG_LINE_BYTES_MAX: usize = 2048;
 
-/// Bytes of one engine metadata file (config.json, containers.json, state.json). Larger ones are refused.
+/// Bytes of one engine metadata file (config.json, containers.json, state.json, Podman's db.sql and its log). Larger ones are
+/// refused.
 pub const METADATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Bytes of one line of a recording. An enriched exec with full argv and environment is well below it.

@@ -15,7 +15,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, read
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
-    size: u64,
+    pub(super) size: u64,
     mtime: (i64, u64),
     ctime: (i64, u64),
 }

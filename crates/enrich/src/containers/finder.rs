@@ -15,6 +15,7 @@ use super::{
     argv::EngineProcess,
     bound, containerd, crio, docker,
     files::{HostFiles, Stamp},
+    libpod::NotYet,
     log::{self, Format},
     oci, podman,
     process::Lineage,
@@ -246,8 +247,11 @@ impl Finder {
             )
             .ok()
             .and_then(|(bytes, _)| podman::parse_containers(&bytes, id).ok()?);
-        let database = self.podman_database(&storage, id);
-        let is_complete = record.is_some() && database.is_some();
+        let (database, is_settled) = match self.libpod_configs(&storage, id) {
+            Ok(database) => (database, true),
+            Err(NotYet) => (None, false),
+        };
+        let is_complete = record.is_some() && is_settled;
         let record = record.unwrap_or_default();
         let images = storage.join(format!("{driver}-images"));
         let digest = self
@@ -287,16 +291,6 @@ impl Finder {
             is_complete,
             source: Some(source),
         })
-    }
-
-    /// Podman before version 5. Later ones keep labels and pods in SQLite (`db.sql`), which is not read.
-    fn podman_database(
-        &self,
-        storage: &Path,
-        id: &str,
-    ) -> Option<(podman::DatabaseConfig, Option<podman::DatabasePod>)> {
-        let file = self.files.open(storage, "libpod/bolt_state.db").ok()?;
-        podman::look_up(&file, id).ok()?
     }
 
     fn crio(&self, id: &str, log_path: Option<&Path>) -> Option<Description> {

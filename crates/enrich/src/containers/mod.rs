@@ -14,10 +14,12 @@ mod crio;
 pub mod docker;
 mod files;
 mod finder;
+pub mod libpod;
 pub mod log;
 pub mod oci;
 pub mod podman;
 mod process;
+pub mod sqlite;
 mod unnamed;
 
 use std::{

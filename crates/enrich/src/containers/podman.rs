@@ -1,11 +1,9 @@
-//! Podman's files: the container and image lists of containers/storage, and the configuration in libpod's database.
-
-use std::collections::BTreeMap;
+//! Podman's files: the container and image lists of containers/storage.
 
 use model::Timestamp;
 use serde::Deserialize;
 
-use super::{bolt, bound::or_default};
+use super::bound::or_default;
 
 /// One container of `DRIVER-containers/containers.json`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,61 +71,4 @@ pub fn parse_image_digest(
         .into_iter()
         .find(|entry| entry.id == image_id && !entry.digest.is_empty())
         .map(|entry| entry.digest))
-}
-
-/// What matters of a container's configuration in libpod's database.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct DatabaseConfig {
-    /// Labels of the container and its image.
-    #[serde(deserialize_with = "or_default")]
-    pub labels: BTreeMap<String, String>,
-    /// Id of its pod, empty when it has none.
-    pub pod: String,
-}
-
-/// What matters of a pod's configuration in libpod's database.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct DatabasePod {
-    /// Name.
-    pub name: String,
-    /// Labels.
-    #[serde(deserialize_with = "or_default")]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A container's configuration and its pod's, from `bolt_state.db`. `None` when it is not there.
-///
-/// # Errors
-/// When the database cannot be read.
-pub fn look_up(
-    source: &dyn bolt::Source,
-    id: &str,
-) -> Result<Option<(DatabaseConfig, Option<DatabasePod>)>, bolt::Error> {
-    bolt::read(source, |database| {
-        let Some(json) = config_of(database, b"ctr", id)? else {
-            return Ok(None);
-        };
-        let Ok(config) = serde_json::from_slice::<DatabaseConfig>(&json) else {
-            return Ok(None);
-        };
-        let pod = match config.pod.as_str() {
-            "" => None,
-            pod => config_of(database, b"pod", pod)?
-                .and_then(|json| serde_json::from_slice(&json).ok()),
-        };
-        Ok(Some((config, pod)))
-    })
-}
-
-fn config_of(
-    database: &bolt::Database<'_>,
-    kind: &[u8],
-    id: &str,
-) -> Result<Option<Vec<u8>>, bolt::Error> {
-    match database.bucket(&[kind, id.as_bytes()])? {
-        Some(bucket) => database.get(&bucket, b"config"),
-        None => Ok(None),
-    }
 }

@@ -11,11 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use enrich::containers::{Config, Containers, Resolution, bolt, containerd, podman};
+use enrich::containers::{Config, Containers, Resolution, bolt, containerd, libpod};
 use model::{Text, enriched, event::Cgroup};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/containers");
-const PODMAN: &str = "37e405510cd38bee749422cb37ac5518ce6b105d335f38d40a745270139dc7b3";
+pub(crate) const PODMAN: &str = "37e405510cd38bee749422cb37ac5518ce6b105d335f38d40a745270139dc7b3";
 const DOCKER: &str = "c2d4e53cee95e825b80845db039581d5c583fc56f855a03ffd6b6af8c2b0c3bb";
 const SANDBOX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const FRONT: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -23,11 +23,11 @@ const CRIO: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
 const HOST: u32 = 100;
 
 /// A host's root directory.
-struct Host(tempfile::TempDir);
+pub(crate) struct Host(tempfile::TempDir);
 
 impl Host {
     /// With the files of these engines.
-    fn with(engines: &[&str]) -> Self {
+    pub(crate) fn with(engines: &[&str]) -> Self {
         let host = Self(tempfile::tempdir().unwrap());
         for engine in engines {
             copy(&Path::new(DATA).join(engine), host.0.path());
@@ -36,7 +36,7 @@ impl Host {
         host
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
@@ -69,7 +69,7 @@ impl Host {
         symlink(root, directory.join("root")).unwrap();
     }
 
-    fn containers(&self) -> Containers {
+    pub(crate) fn containers(&self) -> Containers {
         Containers::new(Config {
             host_root: self.0.path().to_owned(),
             ..Config::default()
@@ -99,7 +99,11 @@ fn resolve(containers: &mut Containers, cgroup: &str, pid: u32, mnt: u32) -> Res
     containers.resolve(&cgroup, pid, mnt)
 }
 
-fn container(containers: &mut Containers, cgroup: &str, pid: u32) -> Arc<enriched::Container> {
+pub(crate) fn container(
+    containers: &mut Containers,
+    cgroup: &str,
+    pid: u32,
+) -> Arc<enriched::Container> {
     match resolve(containers, cgroup, pid, 200) {
         Resolution::Container(container) => container,
         Resolution::Host => panic!("{cgroup}"),
@@ -428,12 +432,12 @@ fn any_damage_to_a_database_is_survived() {
     ))
     .unwrap();
     assert!(
-        podman::look_up(&podman_database.as_slice(), PODMAN)
+        libpod::look_up_bolt(&podman_database.as_slice(), PODMAN)
             .unwrap()
             .is_some()
     );
     assert!(
-        podman::look_up(&podman_database.as_slice(), DOCKER)
+        libpod::look_up_bolt(&podman_database.as_slice(), DOCKER)
             .unwrap()
             .is_none()
     );

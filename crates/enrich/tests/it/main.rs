@@ -11,4 +11,5 @@ mod layers;
 mod matrix;
 mod overlay;
 mod pipeline;
+mod podman_sqlite;
 mod scripts;
