@@ -177,16 +177,33 @@ fn container(finding: &Finding) -> Value {
     let Some(container) = finding.containers.first() else {
         return Value::Null;
     };
+    // What an engine or an orchestrator says of a container need not have the form that OCSF asks for; left out then.
+    let digest = bare_digest(&container.image_id);
+    let pod = property(finding, "Pod_Uid");
     json!({
         "uid": property(finding, "Container_Id"),
         "name": container.name,
         "image": { "uid": if container.image_id.is_empty() { &container.uri } else { &container.image_id }, "name": container.uri },
-        "hash": (!container.image_id.is_empty())
-            .then(|| json!({ "algorithm_id": 3, "algorithm": "SHA-256", "value": bare_digest(&container.image_id) })),
+        "hash": is_hex(digest, 64)
+            .then(|| json!({ "algorithm_id": 3, "algorithm": "SHA-256", "value": digest })),
         "runtime": property(finding, "Container_Engine"),
         "orchestrator": if property(finding, "Pod_Name").is_empty() { "" } else { "Kubernetes" },
-        "pod_uuid": property(finding, "Pod_Uid"),
+        "pod_uuid": is_uuid(pod).then_some(pod),
     })
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` in hexadecimal digits: OCSF's `uuid_t`.
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    parts.len() == 5
+        && parts
+            .iter()
+            .zip([8, 4, 4, 4, 12])
+            .all(|(part, digits)| is_hex(part, digits))
 }
 
 /// The host profile's `device`: the machine that the container runs on.

@@ -153,6 +153,27 @@ fn ocsf_says_what_became_of_the_finding() {
 }
 
 #[test]
+fn ocsf_leaves_out_what_has_not_its_form() {
+    let container = |image: &str, pod: &str| {
+        let mut result = full();
+        result.finding.containers[0].image_id = image.to_owned();
+        let properties = &mut result.finding.source_properties;
+        properties.insert("Pod_Uid".to_owned(), pod.into());
+        json_of(Format::Ocsf, &result)["evidences"][0]["container"].take()
+    };
+    let digest = "cd".repeat(32);
+    let pod = "0d6f8a52-7a6f-4bb1-9a35-8f6f5e2c1b3a";
+    let good = container(&format!("sha256:{digest}"), pod);
+    assert_eq!(good["hash"]["value"], digest);
+    assert_eq!(good["pod_uuid"], pod);
+    for (image, pod) in [("sha256:<b>", "<b>"), ("sha256:cdcd", "0d6f8a52"), ("", "")] {
+        let bad = container(image, pod);
+        assert_eq!(bad.get("hash"), None, "{image}");
+        assert_eq!(bad.get("pod_uuid"), None, "{pod}");
+    }
+}
+
+#[test]
 fn ecs_keeps_hash_and_image_apart() {
     let message = json_of(Format::Ecs, &full());
     assert_eq!(message["process"]["hash"]["sha256"], "ab".repeat(32));
