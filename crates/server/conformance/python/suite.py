@@ -6,6 +6,8 @@ admin's token.
 
 import itertools
 import os
+import re
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -25,6 +27,7 @@ from google.protobuf.json_format import MessageToDict
 
 ADDRESS = os.environ["HULLWATCH_ADDRESS"]
 TOKEN = os.environ["HULLWATCH_TOKEN"]
+README = Path(__file__).parents[4] / "README.md"
 ORGANIZATION = "organizations/1"
 GLOBAL = f"{ORGANIZATION}/locations/global"
 Finding = scc.Finding
@@ -299,6 +302,20 @@ def schema_is_googles(_):
     assert "severity" in MessageToDict(Finding.pb(Finding(severity=1)))
 
 
+def readme_works(client):
+    """The lines of the README, as they stand but for the server's address, in a Python of their own."""
+    at = Fixture(client, "readme")
+    client.create_finding(parent=at.parent, finding_id="seen", finding=Finding(category="Seen by the README"))
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1 and len(blocks[0].splitlines()) == 5 and blocks[0].count('"127.0.0.1:7070"') == 1, blocks
+    lines = blocks[0].replace("127.0.0.1:7070", ADDRESS)
+    environment = {**os.environ, "TOKEN": TOKEN}
+    command = [sys.executable, "-W", "ignore::FutureWarning", "-c", lines]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'Seen by the README'" in done.stdout, done.stdout
+
+
 CHECKS = [
     creates,
     lists_filters_and_pages,
@@ -321,7 +338,7 @@ CHECKS = [
 def main():
     passed = failed = 0
     runs = [(f"{kind} {check.__name__}", check, make) for kind, make in (("rest", rest), ("grpc", over_grpc)) for check in CHECKS]
-    runs.append(("schema_is_googles", schema_is_googles, rest))
+    runs += [(check.__name__, check, rest) for check in (readme_works, schema_is_googles)]
     for name, check, make in runs:
         name = name.replace("_", " ")
         try:
