@@ -7,14 +7,16 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Seconds that each fuzz target runs.
 SECONDS ?= 60
 
-.PHONY: help run demo test bench fuzz build rust
+.PHONY: help run demo test conformance browser bench fuzz build rust
 
 help:
-	@echo 'make run      install what is missing, build, and watch every container on this machine (ARGS="..." for options)'
-	@echo 'make demo     watch while every simulation is performed, and show the findings'
-	@echo 'make test     install what is missing, and run all tests, those in real containers too'
-	@echo 'make bench    measure, and print one table'
-	@echo 'make fuzz     run every fuzz target for SECONDS=60 each'
+	@echo 'make run         install what is missing, build, and watch every container on this machine (ARGS="..." for options)'
+	@echo 'make demo        watch while every simulation is performed, and show the findings'
+	@echo 'make test        install what is missing, and run all tests, those in real containers too'
+	@echo 'make conformance run the clients of Google and schemathesis against the API, and check what is sent on'
+	@echo 'make browser     drive the review page in headless Chromium; leaves pictures in e2e/browser/artifacts'
+	@echo 'make bench       measure, and print one table'
+	@echo 'make fuzz        run every fuzz target for SECONDS=60 each'
 
 run: build
 	$(SUDO) $(HULLWATCH) run $(ARGS)
@@ -26,6 +28,14 @@ demo: build
 test: rust
 	@scripts/install build test
 	@scripts/test
+
+conformance: rust
+	@scripts/install build clients
+	@crates/server/conformance/run $(ARGS)
+
+browser: rust
+	@scripts/install build clients
+	@scripts/browser
 
 bench: rust
 	@scripts/install build test

@@ -138,6 +138,6 @@ export class Runner {
       }
     }
     console.log(`${passed} passed, ${failed} failed`);
-    return failed === 0;
+    return failed === 0 && passed > 0;
   }
 }
