@@ -60,9 +60,11 @@ pub(super) fn of(finding: &Finding) -> Vec<Setting> {
         vec![text(settings, "securityLabel")],
         false,
     );
-    let namespaces = texts(settings.get("hostNamespaces"));
-    let shares = !namespaces.is_empty();
-    add("Namespaces of the host", namespaces, shares);
+    add(
+        "Namespaces of the host",
+        texts(settings.get("hostNamespaces")),
+        speaks(&["shares the host"]),
+    );
     add(
         "Capabilities",
         texts(settings.get("capabilities")),
