@@ -89,6 +89,11 @@ pub fn build(
     FindingResult { finding, resource }
 }
 
+/// The last part of the name that [`build`] would give the finding: the same for the same fact.
+pub fn id(detection: &Detection, naming: &Naming) -> String {
+    finding_id(detection, &naming.resource(&detection.event).name)
+}
+
 /// 32 hex digits from what makes the fact the same fact. Each part is preceded by its length, so that no two lists of parts
 /// read alike.
 fn finding_id(detection: &Detection, resource: &str) -> String {

@@ -252,6 +252,7 @@ impl Pipeline {
             }
             self.enricher.poll(&mut events);
             self.judge_all(&mut events)?;
+            self.send_repeats(Some(Timestamp::from(SystemTime::now())));
             self.inventory.write(false)?;
             if idle && let Some(recording) = &mut self.recording {
                 recording.flush().context("writing the recording")?;
@@ -263,6 +264,7 @@ impl Pipeline {
             self.enricher.poll(&mut events);
             self.judge_all(&mut events)?;
         }
+        self.send_repeats(None);
         self.inventory.write(true)?;
         if let Some(recording) = &mut self.recording {
             recording.flush().context("writing the recording")?;
@@ -308,6 +310,15 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// What happened again and was only counted.
+    fn send_repeats(&mut self, now: Option<Timestamp>) {
+        let containers = self.enricher.container_lookup();
+        let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
+        for finding in self.judge.repeats(now, log_tail) {
+            let _ = self.findings.send(finding);
+        }
     }
 }
 

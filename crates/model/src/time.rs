@@ -19,6 +19,11 @@ impl Timestamp {
     pub fn plus_ns(self, nanoseconds: u64) -> Self {
         Self(self.0.saturating_add(nanoseconds))
     }
+
+    /// Time between two, whichever came first.
+    pub fn abs_diff(self, other: Self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.abs_diff(other.0))
+    }
 }
 
 impl From<std::time::SystemTime> for Timestamp {

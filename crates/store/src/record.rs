@@ -55,7 +55,7 @@ pub enum Outcome {
 impl Store {
     /// Stores findings in one transaction: all of them are on disk when it returns, or none. A finding that is there
     /// already is folded: evidence of the newer event, later `eventTime`, count. What users set (state, mute, marks,
-    /// external systems) stays.
+    /// external systems) stays. A finding that stands for several times says so in its source property [`OCCURRENCES`].
     pub fn record(&self, batch: &[FindingResult]) -> Result<Vec<Recorded>, Error> {
         let now = Timestamp::from(SystemTime::now());
         self.database.write(|db| {
@@ -76,6 +76,8 @@ fn record_one(
     now: Timestamp,
 ) -> Result<Recorded, Error> {
     let name = FindingName::parse(&seen.finding.name)?;
+    let times = seen.finding.source_properties.get(OCCURRENCES);
+    let times = times.and_then(Value::as_i64).unwrap_or(1).max(1);
     let Some(old) = index.load(&name)? else {
         let mut result = seen.clone();
         let finding = &mut result.finding;
@@ -84,6 +86,12 @@ fn record_one(
         properties.insert(OCCURRENCES.to_owned(), Value::from(1));
         properties.insert(FIRST_SEEN.to_owned(), Value::from(first.to_string()));
         let stored = change::insert(index, &name, result, now)?;
+        if times > 1 {
+            let mut rest = seen.clone();
+            let properties = &mut rest.finding.source_properties;
+            properties.insert(OCCURRENCES.to_owned(), Value::from(times - 1));
+            record_one(index, &rest, now)?;
+        }
         return Ok(Recorded {
             name: name.to_string(),
             outcome: Outcome::New,
@@ -91,7 +99,7 @@ fn record_one(
         });
     };
     let mut new = old.next();
-    new.occurrences += 1;
+    new.occurrences = new.occurrences.saturating_add(times);
     fold(&mut new, seen, now);
     let count = new.occurrences.unsigned_abs();
     let stored = change::replace(index, &old, new, now)?;

@@ -3,9 +3,16 @@
 use std::{fs::File, io::BufReader};
 
 use anyhow::{Context, Result};
+use model::finding::FindingResult;
 use store::{Outcome, Store};
 
-use crate::{EXIT_DONE, cli::ReplayArgs, config::Config, judge::Judge, print};
+use crate::{
+    EXIT_DONE,
+    cli::{ReplayArgs, RunFormat},
+    config::Config,
+    judge::Judge,
+    print,
+};
 
 /// Some lines of the recording could not be read; the findings of the others were printed.
 const EXIT_IN_PART: u8 = 1;
@@ -31,14 +38,22 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8> {
             }
         };
         for result in judge.findings(&event, |_| Vec::new()) {
-            let outcome = store.record(std::slice::from_ref(&result))?;
-            if outcome
-                .iter()
-                .any(|recorded| !matches!(recorded.outcome, Outcome::Repeat { .. }))
-            {
-                super::run::announce(args.format, &result)?;
-            }
+            keep(&store, &result, args.format)?;
         }
     }
+    for result in judge.repeats(None, |_| Vec::new()) {
+        keep(&store, &result, args.format)?;
+    }
     Ok(code)
+}
+
+fn keep(store: &Store, result: &FindingResult, format: RunFormat) -> Result<()> {
+    let recorded = store.record(std::slice::from_ref(result))?;
+    if recorded
+        .iter()
+        .any(|recorded| !matches!(recorded.outcome, Outcome::Repeat { .. }))
+    {
+        super::run::announce(format, result)?;
+    }
+    Ok(())
 }

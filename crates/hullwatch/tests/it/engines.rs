@@ -4,7 +4,7 @@ use std::fs;
 
 use model::finding::{FindingResult, Label};
 use sha2::{Digest, Sha256};
-use testkit::{Image, Run, engines};
+use testkit::{Engine, Image, Run, engines, engines::Runc};
 
 use crate::watcher::{Options, Watcher, categories, described};
 
@@ -141,4 +141,36 @@ fn an_ordinary_container_raises_nothing() {
         let found = state.findings_of(&container.name);
         assert!(found.is_empty(), "{engine}: {}", described(&found));
     }
+}
+
+#[test]
+fn a_program_run_again_and_again_is_one_finding_that_counts() {
+    const TIMES: u64 = 500;
+    let known = marked_busybox("run again and again");
+    let image = Image::busybox("example.test/repeats:v1").file("/opt/true", 0o755, &known);
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let watcher = Watcher::start_with(&Options {
+        intel: &sha256(&known),
+        ..Options::default()
+    });
+    let container = engine.run(&Run::new("hw-e2e-repeats", &image));
+    let script = format!("i=0; while [ $i -lt {TIMES} ]; do /opt/true; i=$((i+1)); done");
+    assert!(
+        engine
+            .exec(&container, &["/bin/sh", "-c", &script])
+            .status
+            .success()
+    );
+    let state = watcher.stop();
+    let found = state.findings_of(&container.name);
+    assert_eq!(found.len(), 1, "{}", described(&state.findings("")));
+    assert_eq!(
+        found[0].finding.source_properties[store::OCCURRENCES],
+        TIMES,
+        "{}",
+        described(&found)
+    );
+    let lines = fs::read_to_string(state.announced()).unwrap();
+    assert_eq!(lines.lines().count(), 1, "{lines}");
 }

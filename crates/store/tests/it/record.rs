@@ -29,6 +29,19 @@ fn a_repeat_folds_into_the_finding() {
 }
 
 #[test]
+fn a_finding_may_stand_for_several_times() {
+    let (_folder, store) = store();
+    let mut several = finding(1);
+    let properties = &mut several.finding.source_properties;
+    properties.insert(OCCURRENCES.to_owned(), 40.into());
+    let outcomes = store.record(&[several.clone(), several]).unwrap();
+    assert_eq!(outcomes[0].outcome, Outcome::New);
+    assert_eq!(outcomes[1].outcome, Outcome::Repeat { count: 80 });
+    let stored = store.get(&name(1)).unwrap().finding;
+    assert_eq!(stored.source_properties[OCCURRENCES], 80);
+}
+
+#[test]
 fn a_late_event_counts_but_does_not_replace_the_evidence() {
     let (_folder, store) = store();
     store.record(&[finding(9)]).unwrap();
