@@ -78,7 +78,33 @@ impl Config {
                 report_env_values: self.detection.report_env_values,
                 ..enrich::containers::Config::default()
             },
+            same_content_for_all_added: ["added_binary_executed", "added_library_loaded"]
+                .into_iter()
+                .any(|drift| self.is_enabled(drift)),
             ..enrich::Config::default()
+        }
+    }
+
+    fn is_enabled(&self, detector: &str) -> bool {
+        detect::find(detector).is_some_and(|spec| self.detection.is_enabled(spec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_of_added_files_are_looked_for_when_drift_is_reported() {
+        let wants_origin = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            config.enrich().same_content_for_all_added
+        };
+        assert!(!wants_origin(""));
+        for detector in ["added_binary_executed", "added_library_loaded"] {
+            let section = format!("[detection.detectors.{detector}]\n");
+            assert!(wants_origin(&format!("{section}enabled = true")));
+            assert!(!wants_origin(&format!("{section}enabled = false")));
         }
     }
 }
