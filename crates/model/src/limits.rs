@@ -78,6 +78,9 @@ pub const ENGINE_ROOTS_MAX: usize = 32;
 /// Times that the metadata of a new container is looked up again, when its engine has not written all of it yet.
 pub const METADATA_TRIES_MAX: u8 = 10;
 
+/// Times that a container is asked about anew in a new control group, as after a restart, when its engine never wrote all of it.
+pub const METADATA_LIVES_MAX: u8 = 16;
+
 /// Words of a container's command kept in its settings.
 pub const COMMAND_WORDS_MAX: usize = 256;
 

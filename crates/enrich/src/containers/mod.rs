@@ -37,7 +37,9 @@ use model::{
     Text,
     enriched::{Container, Engine},
     event::Cgroup,
-    limits::{CGROUPS_MAX, CONTAINERS_MAX, METADATA_TRIES_MAX, NAMESPACES_HELD_MAX},
+    limits::{
+        CGROUPS_MAX, CONTAINERS_MAX, METADATA_LIVES_MAX, METADATA_TRIES_MAX, NAMESPACES_HELD_MAX,
+    },
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -140,8 +142,8 @@ enum Identity {
     Cgroup(Vec<u8>),
     /// Nobody named it: the outermost process in its mount namespace, by pid and start.
     Process(u32, u64),
-    /// Likewise, and the process is gone.
-    Namespace(u32),
+    /// Likewise, and the process was gone. The namespace's number alone may be another container's by now.
+    Gone(Key),
 }
 
 #[derive(Debug)]
@@ -150,6 +152,10 @@ struct Known {
     source: Option<(PathBuf, Stamp)>,
     /// Look-ups left, 0 when the metadata is complete.
     tries_left: u8,
+    /// They were used up in vain.
+    is_given_up: bool,
+    /// Times that it may be asked about anew: a container makes control groups as it likes.
+    lives_left: u8,
     retry_at: Instant,
     /// What to look up again.
     engine: Option<Engine>,
@@ -309,6 +315,7 @@ impl Containers {
         let tries = METADATA_TRIES_MAX.saturating_sub(known.tries_left).min(10);
         known.retry_at = Instant::now() + RETRY_AFTER * (1 << tries);
         known.tries_left -= 1;
+        known.is_given_up = known.tries_left == 0;
         if known.engine == Some(Engine::Unknown) {
             return None;
         }
@@ -337,8 +344,16 @@ impl Containers {
         }
         if description.is_complete {
             known.tries_left = 0;
+            known.is_given_up = false;
         }
         Some(Arc::clone(&known.container))
+    }
+
+    /// Seen in a control group for the first time, and described in vain before: it may have been started again.
+    fn is_worth_asking(&self, identity: &Identity) -> bool {
+        self.known.peek(identity).is_some_and(|known| {
+            known.is_given_up && known.lives_left > 0 && known.engine != Some(Engine::Unknown)
+        })
     }
 
     fn look_up(&mut self, key: Key, cgroup: &Cgroup, pid: u32) -> Answer {
@@ -346,7 +361,7 @@ impl Containers {
         if let Some(named) = cgroup::parse(&path) {
             let identity = Arc::new(Identity::Id(named.id.to_owned()));
             // After a restart it has another control group, and may not have been described before.
-            if self.current(&identity, Some(pid)).is_none() {
+            if self.current(&identity, Some(pid)).is_none() || self.is_worth_asking(&identity) {
                 let lineage = self.lineage(pid);
                 self.add(&identity, named.engine, named.id, named.cgroup, &lineage);
             }
@@ -374,8 +389,8 @@ impl Containers {
             return Answer::Host;
         }
         match outermost {
-            Some(outermost) => self.look_up_unnamed(key, &path, &lineage, outermost),
-            None => self.look_up_gone(&path, mnt_namespace),
+            Some(outermost) => self.look_up_unnamed(key, &path, &lineage, Some(outermost)),
+            None => self.look_up_gone(key, &path),
         }
     }
 
@@ -385,17 +400,20 @@ impl Containers {
         key: Key,
         path: &[u8],
         lineage: &Lineage,
-        outermost: Member,
+        outermost: Option<Member>,
     ) -> Answer {
         let text = std::str::from_utf8(path).unwrap_or_default();
         let found = self.finder.find(lineage, text).unwrap_or_else(|| Found {
             engine: Some(Engine::Unknown),
-            id: unnamed_id(path, outermost.mnt_namespace, outermost.start_ticks),
+            id: unnamed_id(path, key.mnt_namespace, outermost),
             cgroup_bytes: 0,
         });
         let own_cgroup = path.get(..found.cgroup_bytes).unwrap_or_default();
         let identity = Arc::new(if found.engine == Some(Engine::Unknown) {
-            Identity::Process(outermost.pid, outermost.start_ticks)
+            match outermost {
+                Some(outermost) => Identity::Process(outermost.pid, outermost.start_ticks),
+                None => Identity::Gone(key),
+            }
         } else if own_cgroup.is_empty() || cgroup::is_random_id(&found.id) {
             Identity::Id(found.id.clone())
         } else {
@@ -410,7 +428,7 @@ impl Containers {
                     })
         });
         let has_own_cgroup = !own_cgroup.is_empty();
-        if !is_same {
+        if !is_same || self.is_worth_asking(&identity) {
             let cgroup = if has_own_cgroup { own_cgroup } else { path };
             self.add(&identity, found.engine, &found.id, cgroup, lineage);
         }
@@ -418,14 +436,15 @@ impl Containers {
         if has_own_cgroup {
             self.cgroups.put(key, answer.clone());
         } else {
-            self.hold(key, &answer, Some(outermost));
+            self.hold(key, &answer, outermost);
         }
         answer
     }
 
-    /// A process that has ended: the container that its control group is in, or whose mount namespace it had. Not
-    /// remembered.
-    fn look_up_gone(&mut self, path: &[u8], mnt_namespace: u32) -> Answer {
+    /// A process that has ended: the container that its control group is in, or whose mount namespace it had, or what can still
+    /// be found of it.
+    fn look_up_gone(&mut self, key: Key, path: &[u8]) -> Answer {
+        let mnt_namespace = key.mnt_namespace;
         let mut prefix = path;
         while prefix.len() > 1 {
             let identity = Identity::Cgroup(prefix.to_vec());
@@ -442,13 +461,24 @@ impl Containers {
         if let Some((_, held)) = held {
             return held.answer.clone();
         }
-        let identity = Arc::new(Identity::Namespace(mnt_namespace));
-        if !self.known.contains(&identity) {
-            let engine = Some(Engine::Unknown);
-            let id = unnamed_id(path, mnt_namespace, 0);
-            self.add(&identity, engine, &id, path, &Lineage::default());
+        let identity = Arc::new(Identity::Gone(key));
+        if self.current(&identity, None).is_some() {
+            return Answer::Container(identity);
         }
-        Answer::Container(identity)
+        // Its engine may still be there, to clean up. Most name the control group after the container.
+        let name = path.rsplit(|&byte| byte == b'/').next();
+        let name = name.and_then(|name| std::str::from_utf8(name).ok());
+        let engines = name
+            .filter(|name| !name.is_empty())
+            .map(|name| self.proc.engine_processes_of(name));
+        let lineage = Lineage {
+            inside: Vec::new(),
+            engines: engines.unwrap_or_default(),
+        };
+        for process in &lineage.engines {
+            self.finder.learn(process);
+        }
+        self.look_up_unnamed(key, path, &lineage, None)
     }
 
     fn lineage(&mut self, pid: u32) -> Lineage {
@@ -480,10 +510,16 @@ impl Containers {
             _ if description.is_complete => 0,
             _ => METADATA_TRIES_MAX,
         };
+        let lives_left = match self.known.peek(identity) {
+            Some(known) if known.is_given_up => known.lives_left.saturating_sub(1),
+            _ => METADATA_LIVES_MAX,
+        };
         let known = Known {
             container,
             source: description.source,
             tries_left,
+            is_given_up: false,
+            lives_left,
             retry_at: Instant::now() + RETRY_AFTER,
             engine,
             witnesses: lineage
@@ -529,9 +565,12 @@ fn is_same(one: &Container, other: &Container) -> bool {
 
 /// An id for a container that nobody named: the last part of its control group, or else its mount namespace with the start of
 /// its first process, since the namespace's number is used again.
-fn unnamed_id(cgroup: &[u8], mnt_namespace: u32, start_ticks: u64) -> String {
+fn unnamed_id(cgroup: &[u8], mnt_namespace: u32, first: Option<Member>) -> String {
     match cgroup.rsplit(|&byte| byte == b'/').next() {
-        None | Some(b"") => format!("mnt-{mnt_namespace}-{start_ticks}"),
+        None | Some(b"") => {
+            let start_ticks = first.map_or(0, |first| first.start_ticks);
+            format!("mnt-{mnt_namespace}-{start_ticks}")
+        }
         Some(last) => Text::from(last).to_json_string(),
     }
 }

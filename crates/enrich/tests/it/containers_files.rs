@@ -348,6 +348,56 @@ fn metadata_that_comes_late_is_found_later() {
 }
 
 #[test]
+fn a_container_that_is_started_again_is_asked_about_again() {
+    let host = Host::with(&[]);
+    let mut containers = host.containers();
+    let mut name = |id: u64| {
+        let cgroup = Cgroup {
+            id,
+            path: Text::from(format!("/docker/{DOCKER}").as_str()),
+        };
+        match containers.resolve(&cgroup, 8, 200) {
+            Resolution::Container(container) => container.name.clone(),
+            Resolution::Host => panic!(),
+        }
+    };
+    // Ten tries, each after twice the time, are used up in two seconds.
+    let start = std::time::Instant::now();
+    testkit::command::wait_for("the tries to be used up", || {
+        assert_eq!(name(1), DOCKER);
+        (start.elapsed().as_secs() >= 3).then_some(())
+    });
+    copy(&Path::new(DATA).join("docker"), host.0.path());
+    assert_eq!(name(1), DOCKER, "it is not asked about for ever");
+    assert_eq!(name(2), "web");
+    assert_eq!(name(1), "web");
+}
+
+#[test]
+fn containers_that_are_gone_are_told_apart_though_their_namespaces_had_the_same_number() {
+    let host = Host::with(&[]);
+    let mut containers = host.containers();
+    // No process has that number.
+    let gone = 0x7fff_fff0;
+    let first = container(&mut containers, "/first", gone);
+    let second = container(&mut containers, "/second", gone);
+    assert_eq!(
+        (first.name.as_str(), second.name.as_str()),
+        ("first", "second")
+    );
+    assert_eq!(container(&mut containers, "/first", gone).name, "first");
+}
+
+#[test]
+fn a_container_that_is_gone_is_found_by_its_control_group_while_its_engine_remembers_it() {
+    let host = Host::with(&["containerd"]);
+    let mut containers = host.containers();
+    let found = container(&mut containers, "/default/ct1", 0x7fff_fff0);
+    assert_eq!(found.engine, enriched::Engine::Containerd);
+    assert_eq!(found.image, "example.test/app:v1");
+}
+
+#[test]
 fn a_container_cannot_speak_for_an_engine() {
     let host = Host::with(&["podman"]);
     // Inside the container something calls itself conmon, and names another bundle.
