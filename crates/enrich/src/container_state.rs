@@ -13,9 +13,14 @@ use model::{
     provenance::UnknownReason,
 };
 
+use rustix::fs::{Mode, OFlags, fstat};
+
 use crate::{
     proc,
-    provenance::{Image, Mount, MountTable, RootFs, read_mounts, strip_prefix},
+    provenance::{
+        Image, Mount, MountTable, RootFs, on_host, open_below, overlay_on_host, read_mounts,
+        strip_prefix,
+    },
     weighted::WeightedCache,
 };
 
@@ -33,7 +38,7 @@ const LINEAGE_MAX: usize = 64;
 struct ContainerState {
     /// Names it, with this root, for as long as it is remembered.
     number: u64,
-    /// The mount that `root` was read from.
+    /// The mount that `root` was read from, when that was seen in the container itself.
     mount: Option<Mount>,
     root: Arc<RootFs>,
 }
@@ -88,18 +93,19 @@ impl ContainerStates {
         }
     }
 
-    /// The number and root of a container, found with the help of `pid`, one of its processes.
+    /// The number and root of a container, found with the help of `pid`, one of its processes; when that is gone, of a file
+    /// that it had open, and whether that is still open here.
     pub(crate) fn get(
         &mut self,
         container: &Container,
         pid: u32,
         host_mnt_namespace: u32,
+        seen: (&FileFacts, bool),
     ) -> (u64, Arc<RootFs>, Option<NotCovered>) {
-        if let Some(state) = self.states.get(&container.id) {
-            let is_known = !matches!(state.root.image, Image::None(UnknownReason::ContainerGone));
-            if is_known {
-                return (state.number, Arc::clone(&state.root), None);
-            }
+        if let Some(state) = self.states.get(&container.id)
+            && state.mount.is_some()
+        {
+            return (state.number, Arc::clone(&state.root), None);
         }
         let first = first_process(pid, host_mnt_namespace);
         // Engines run themselves in the container's namespaces before they change its root: too early to know its image.
@@ -110,9 +116,19 @@ impl ContainerStates {
         let mounts = read_mounts(first)
             .filter(is_inside)
             .or_else(|| read_mounts(pid).filter(is_inside));
-        let root = match &mounts {
-            Some(mounts) => RootFs::new(mounts, &self.host_root),
-            None => RootFs::unknown(UnknownReason::ContainerGone),
+        let root = match mounts.as_ref().and_then(MountTable::root) {
+            Some(root) => RootFs::new(root, &self.host_root),
+            None => {
+                if let Some(state) = self.states.get(&container.id)
+                    && !matches!(state.root.image, Image::None(_))
+                {
+                    return (state.number, Arc::clone(&state.root), None);
+                }
+                match self.overlay_of(seen) {
+                    Some(overlay) => RootFs::new(&overlay, &self.host_root),
+                    None => RootFs::unknown(UnknownReason::ContainerGone),
+                }
+            }
         };
         let not_covered = matches!(root.image, Image::None(UnknownReason::NoImage)).then(|| {
             NotCovered(format!(
@@ -130,6 +146,26 @@ impl ContainerStates {
         };
         self.states.put(container.id.clone(), state, 0);
         (self.next, root, not_covered)
+    }
+
+    /// The engine's own mount of a container's root: an overlay with the device number of a file that ran in it.
+    ///
+    /// The number is used again once the overlay is unmounted everywhere. An open file keeps that from happening; without one
+    /// the overlay must show that very file at its path.
+    fn overlay_of(&self, (facts, is_open): (&FileFacts, bool)) -> Option<Mount> {
+        let key = facts.key?;
+        let is_hosts = self.host_mount.as_ref().map(|mount| mount.device) == Some(key.device);
+        if is_hosts || facts.is_memfd {
+            return None;
+        }
+        let mount = overlay_on_host(key.device)?;
+        if is_open {
+            return Some(mount);
+        }
+        let on_host = on_host(&mount.mount_point, &self.host_root);
+        let root = rustix::fs::open(on_host, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let file = open_below(&root, facts.path.as_bytes())?;
+        (proc::key_of(&fstat(&file).ok()?) == key).then_some(mount)
     }
 
     /// The mounts of a namespace of a container, in which the file's mount can be found if at all. Read again from `pid`

@@ -4,6 +4,7 @@
 //! parked, and with it the later events of the same process; all others pass.
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -276,7 +277,8 @@ impl Enricher {
             let host = self.containers.host_mnt_namespace();
             self.states.check(&container, key.pid, mnt_namespace, host);
         }
-        let place = self.place(container, key.pid, mnt_namespace, time, out);
+        let seen = (&exec.file, file.is_some());
+        let place = self.place(container, key.pid, mnt_namespace, time, seen, out);
         self.next_draft += 1;
         let number = self.next_draft;
         let (main_facts, script_facts) = (std::mem::take(&mut exec.file), exec.script.take());
@@ -396,7 +398,14 @@ impl Enricher {
         let Some(process) = self.processes.process(key) else {
             return;
         };
-        let place = self.place(container, key.pid, process.namespaces.mnt, time, out);
+        let facts = match &observation.event.payload {
+            Payload::LibraryLoad(load) => &load.file,
+            Payload::ExecNoFormat { file } => file,
+            _ => return,
+        };
+        let seen = (facts, observation.file.is_some());
+        let mnt_namespace = process.namespaces.mnt;
+        let place = self.place(container, key.pid, mnt_namespace, time, seen, out);
         self.next_draft += 1;
         let number = self.next_draft;
         let draft = match observation.event.payload {
@@ -595,6 +604,7 @@ impl Enricher {
         fd: Option<OwnedFd>,
         fallback: Fallback,
     ) -> Slot {
+        let links_seen = facts.link_count;
         let path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
         let id = facts.key.map(|key| FileId {
             container: place.number,
@@ -631,7 +641,9 @@ impl Enricher {
             mounts,
             facts,
             path_used,
+            links_seen,
             bytes,
+            verdict: OnceCell::new(),
         };
         let wanted = Wanted {
             draft,
@@ -722,11 +734,11 @@ impl Enricher {
         pid: u32,
         mnt_namespace: u32,
         time: Timestamp,
+        seen: (&FileFacts, bool),
         out: &mut Vec<EnrichedEvent>,
     ) -> Place {
-        let (number, root, not_covered) =
-            self.states
-                .get(&container, pid, self.containers.host_mnt_namespace());
+        let host = self.containers.host_mnt_namespace();
+        let (number, root, not_covered) = self.states.get(&container, pid, host, seen);
         if let Some(NotCovered(what)) = not_covered {
             let event = EnrichedEvent {
                 time,

@@ -46,7 +46,7 @@ pub(crate) fn complete_facts(pid: u32, facts: &mut FileFacts, fd: &OwnedFd) {
     }
     if let Ok(stat) = fstat(fd) {
         facts.key.get_or_insert(proc::key_of(&stat));
-        facts.link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
+        facts.link_count = proc::link_count(&stat);
     }
     if facts.is_memfd {
         return;

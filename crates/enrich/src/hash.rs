@@ -26,7 +26,7 @@ use sha2::Digest as _;
 use crate::{
     elf,
     file_kind::{Interpreter, Sniffer},
-    proc::{is_regular, key_of},
+    proc::{is_regular, key_of, link_count},
     weighted::WeightedCache,
 };
 
@@ -68,6 +68,7 @@ pub enum Progress {
 pub struct Reading {
     fd: OwnedFd,
     key: FileKey,
+    link_count: u32,
     is_settled: bool,
     hasher: sha2::Sha256,
     sniffer: Option<Sniffer>,
@@ -92,6 +93,7 @@ impl Reading {
         let key = key_of(&stat);
         Ok(Self {
             key,
+            link_count: link_count(&stat),
             is_settled: is_settled(&key),
             fd,
             hasher: sha2::Sha256::new(),
@@ -106,6 +108,11 @@ impl Reading {
     /// Identity of the file, as of the beginning of the current pass.
     pub fn key(&self) -> FileKey {
         self.key
+    }
+
+    /// Number of names of the file, as of the last look at it.
+    pub fn link_count(&self) -> u32 {
+        self.link_count
     }
 
     /// Reads about `budget` bytes more.
@@ -166,6 +173,7 @@ impl Reading {
             return Some(Err(MissingReason::ReadFailed));
         };
         let key = key_of(&stat);
+        self.link_count = link_count(&stat);
         self.reads += 1;
         if key == self.key && key.size == self.offset || self.previous == Some(digest) {
             let (kind, interpreter) = self

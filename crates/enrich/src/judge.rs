@@ -4,6 +4,7 @@
 //! thread of its own, does the rest of the same work.
 
 use std::{
+    cell::OnceCell,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -20,7 +21,8 @@ use crate::{
     file_kind::Interpreter,
     hash::{Block, Cache, Content, Progress, Reading, read_whole},
     provenance::{
-        ContentIndex, Image, ImageFile, Location, MountTable, RootFs, Verdict, compare, judge,
+        ContentIndex, Image, ImageFile, Location, MountTable, Original, RootFs, Verdict, compare,
+        judge,
     },
 };
 
@@ -38,10 +40,51 @@ pub(crate) struct Request {
     /// With `path` and `mount_id` as far as they could be made out.
     pub(crate) facts: FileFacts,
     pub(crate) path_used: Option<Text>,
+    /// Names that the file had when its key was taken; the facts have those of now.
+    pub(crate) links_seen: u32,
     pub(crate) bytes: Bytes,
+    /// What the image ships there.
+    pub(crate) verdict: OnceCell<Verdict>,
 }
 
 impl Request {
+    /// Looked up when it is first asked for, before the bytes are read: an engine deletes a container's own layers soon after
+    /// it has ended.
+    fn verdict(&self) -> &Verdict {
+        self.verdict.get_or_init(|| {
+            let facts = &self.facts;
+            let Some(root) = &self.root else {
+                let reason = UnknownReason::NotInContainer;
+                return Verdict::Final(Provenance::Unknown(reason), Evidence::default());
+            };
+            let mounts = self.mounts.as_deref();
+            let location = Location {
+                path: facts.path.as_bytes(),
+                is_path_truncated: facts.path_truncated,
+                mount: mounts.and_then(|mounts| match facts.mount_id {
+                    0 => mounts.of_path(facts.path.as_bytes()),
+                    id => mounts.by_id(id),
+                }),
+                device: facts.key.map(|key| key.device),
+                filesystem: facts.filesystem.as_bytes(),
+                is_memfd: facts.is_memfd,
+                is_unnamed: facts.key.is_some() && facts.link_count == 0,
+            };
+            judge(root, &location)
+        })
+    }
+
+    /// The file is still as the kernel saw it at exec, as far as its metadata can tell. ctime alone also changes when a name is
+    /// added or taken away, which programs that are dropped, run and deleted do; whoever writes to one, puts its mtime back
+    /// and deletes it goes unnoticed.
+    fn is_as_seen(&self, reading: &Reading) -> bool {
+        let now = reading.key();
+        self.facts.key.is_none_or(|seen| {
+            (seen.size, seen.mtime_ns) == (now.size, now.mtime_ns)
+                && (seen.ctime_ns == now.ctime_ns || self.links_seen != reading.link_count())
+        })
+    }
+
     fn content(&self) -> Option<&Content> {
         match &self.bytes {
             Bytes::Known(content) => Some(content),
@@ -104,17 +147,27 @@ impl Judge {
         mut request: Request,
         block: &mut Block,
     ) -> Result<Judged, Box<Request>> {
+        request.verdict();
         if let Bytes::Descriptor(fd) = request.bytes {
-            request.bytes = self.begin(fd);
+            request.bytes = match Reading::new(fd) {
+                Err(reason) => Bytes::Missing(reason),
+                Ok(reading) => Bytes::Reading(Box::new(reading)),
+            };
         }
         if let Bytes::Reading(reading) = &mut request.bytes {
-            if reading.key().size > HASH_INLINE_BYTES_MAX {
+            let size = reading.key().size;
+            if let Some(content) = self.cache.get(&reading.key()) {
+                self.end(&mut request, Ok(content));
+            } else if size > self.hash_bytes_max {
+                request.bytes = Bytes::Missing(MissingReason::TooLarge);
+            } else if size > HASH_INLINE_BYTES_MAX {
                 return Err(Box::new(request));
-            }
-            match reading.advance(HASH_INLINE_BYTES_MAX, block) {
-                // It grew meanwhile.
-                Progress::More => return Err(Box::new(request)),
-                Progress::Done(result) => self.end(&mut request, result),
+            } else {
+                match reading.advance(HASH_INLINE_BYTES_MAX, block) {
+                    // It grew meanwhile.
+                    Progress::More => return Err(Box::new(request)),
+                    Progress::Done(result) => self.end(&mut request, result),
+                }
             }
         }
         self.complete(&request, Pace::Fast, block)
@@ -156,28 +209,13 @@ impl Judge {
         self.file(&request, content, matches, verdict)
     }
 
-    fn begin(&self, fd: OwnedFd) -> Bytes {
-        match Reading::new(fd) {
-            Err(reason) => Bytes::Missing(reason),
-            Ok(reading) => match self.cache.get(&reading.key()) {
-                Some(content) => Bytes::Known(content),
-                None if reading.key().size > self.hash_bytes_max => {
-                    Bytes::Missing(MissingReason::TooLarge)
-                }
-                None => Bytes::Reading(Box::new(reading)),
-            },
-        }
-    }
-
-    /// Remembers what was read. When size or mtime are not those that the kernel saw at exec, the bytes may not be those
-    /// that ran: they count only if threat intelligence knows them.
+    /// Remembers what was read. When the file has changed since the kernel saw it, the bytes may not be those that ran: they
+    /// count only if threat intelligence knows them.
     fn end(&self, request: &mut Request, result: Result<Arc<Content>, MissingReason>) {
         let Bytes::Reading(reading) = &request.bytes else {
             return;
         };
-        let is_as_seen = request.facts.key.is_none_or(|seen| {
-            (seen.size, seen.mtime_ns) == (reading.key().size, reading.key().mtime_ns)
-        });
+        let is_as_seen = request.is_as_seen(reading);
         request.bytes = match result {
             Err(reason) => Bytes::Missing(reason),
             Ok(content) => {
@@ -190,7 +228,7 @@ impl Judge {
                 if is_as_seen || !self.matches(&content.sha256).is_empty() {
                     Bytes::Known(content)
                 } else {
-                    Bytes::Missing(MissingReason::ChangedWhileReading)
+                    Bytes::Missing(MissingReason::ChangedSince)
                 }
             }
         };
@@ -222,50 +260,38 @@ impl Judge {
         pace: Pace,
         block: &mut Block,
     ) -> Option<(Provenance, Evidence)> {
-        let facts = &request.facts;
-        let Some(root) = &request.root else {
-            let reason = UnknownReason::NotInContainer;
-            return Some((Provenance::Unknown(reason), Evidence::default()));
+        let (original, mut evidence) = match request.verdict() {
+            Verdict::Final(provenance, evidence) => return Some((*provenance, evidence.clone())),
+            Verdict::CompareWith(original, evidence) => (original, evidence.clone()),
         };
-        let mounts = request.mounts.as_deref();
-        let location = Location {
-            path: facts.path.as_bytes(),
-            is_path_truncated: facts.path_truncated,
-            mount: mounts.and_then(|mounts| match facts.mount_id {
-                0 => mounts.of_path(facts.path.as_bytes()),
-                id => mounts.by_id(id),
-            }),
-            device: facts.key.map(|key| key.device),
-            filesystem: facts.filesystem.as_bytes(),
-            is_memfd: facts.is_memfd,
-            is_unnamed: facts.key.is_some() && facts.link_count == 0,
-        };
-        match judge(root, &location, content) {
-            Verdict::Final(provenance, evidence) => Some((provenance, evidence)),
-            Verdict::CompareWith(image_file, evidence) => {
-                let Some(image_content) = self.image_content(image_file, pace, block)? else {
+        let sha256 = match original {
+            Original::Digest(sha256) => *sha256,
+            Original::File(file) => match self.image_content(file, pace, block)? {
+                Some(content) => content.sha256,
+                None => {
                     let reason = UnknownReason::ImageUnreadable;
                     return Some((Provenance::Unknown(reason), evidence));
-                };
-                match compare(content, image_content.sha256, evidence) {
-                    Verdict::Final(provenance, evidence) => Some((provenance, evidence)),
-                    Verdict::CompareWith(..) => None,
                 }
-            }
-        }
+            },
+        };
+        evidence.image_sha256 = Some(sha256);
+        Some((compare(content, sha256), evidence))
     }
 
     /// `None` when it is too large for the fast pace, `Some(None)` when it cannot be read.
     fn image_content(
         &self,
-        file: ImageFile,
+        file: &ImageFile,
         pace: Pace,
         block: &mut Block,
     ) -> Option<Option<Arc<Content>>> {
+        let Ok(fd) = file.fd.try_clone() else {
+            return Some(None);
+        };
         if pace == Pace::Slow {
-            return Some(read_whole(file.fd, &self.cache, block).ok());
+            return Some(read_whole(fd, &self.cache, block).ok());
         }
-        let Ok(mut reading) = Reading::new(file.fd) else {
+        let Ok(mut reading) = Reading::new(fd) else {
             return Some(None);
         };
         if let Some(content) = self.cache.get(&reading.key()) {

@@ -25,6 +25,11 @@ pub(crate) fn key_of(stat: &Stat) -> FileKey {
     }
 }
 
+/// Number of names, from `fstat`.
+pub(crate) fn link_count(stat: &Stat) -> u32 {
+    u32::try_from(stat.st_nlink).unwrap_or(u32::MAX)
+}
+
 fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
     seconds
         .saturating_mul(1_000_000_000)

@@ -85,6 +85,8 @@ pub enum MissingReason {
     ReadFailed,
     /// The file changed while it was read.
     ChangedWhileReading,
+    /// The file was changed after it was executed or loaded, before its bytes could be read.
+    ChangedSince,
     /// The file is larger than the configured limit.
     TooLarge,
     /// It is on a mount that the sensor could not watch.
@@ -104,6 +106,9 @@ impl MissingReason {
             Self::Overload => "too many files were waiting to be hashed",
             Self::ReadFailed => "the file could not be read",
             Self::ChangedWhileReading => "the file changed while it was being read",
+            Self::ChangedSince => {
+                "the file was changed after it was used, before its bytes could be read"
+            }
             Self::TooLarge => "the file is larger than the configured limit",
             Self::NotWatched => "the file is on a mount that could not be watched",
         }

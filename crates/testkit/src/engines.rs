@@ -32,6 +32,9 @@ pub trait Engine {
     /// Starts a container and returns when its first process runs.
     fn run(&mut self, run: &Run) -> Container;
 
+    /// Runs a container to its end, removes it (but not its bundle, with runc), and returns what came of it.
+    fn run_to_end(&mut self, run: &Run) -> Output;
+
     /// Runs a command in a container, waits for it, and returns what came of it.
     fn exec(&self, container: &Container, command: &[&str]) -> Output;
 

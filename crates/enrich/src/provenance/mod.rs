@@ -29,6 +29,7 @@ pub use manifest::Manifest;
 pub(crate) use mount_table::strip_prefix;
 pub use mount_table::{Mount, MountTable, OverlayOptions};
 pub use root_fs::{Image, RootFs, Shipped, open_below, read_mounts};
+pub(crate) use root_fs::{on_host, overlay_on_host};
 
 use crate::hash::Content;
 
@@ -51,17 +52,26 @@ pub struct Location<'a> {
     pub is_unnamed: bool,
 }
 
-/// What is known before the image's file is read.
+/// What is known before any bytes are read.
 #[derive(Debug)]
 pub enum Verdict {
     /// All that there is to know.
     Final(Provenance, Evidence),
-    /// The image ships this file at that path: its bytes decide.
-    CompareWith(ImageFile, Evidence),
+    /// The image ships a file at that path: the bytes decide.
+    CompareWith(Original, Evidence),
 }
 
-/// Judges a file as far as that is possible without reading the image's copy.
-pub fn judge(root: &RootFs, location: &Location<'_>, content: Option<&Content>) -> Verdict {
+/// What the image ships.
+#[derive(Debug)]
+pub enum Original {
+    /// A file that can be read.
+    File(ImageFile),
+    /// A digest.
+    Digest(Sha256),
+}
+
+/// Judges a file as far as that is possible without its bytes and those of the image's copy.
+pub fn judge(root: &RootFs, location: &Location<'_>) -> Verdict {
     let mut evidence = Evidence {
         unnamed: location.is_unnamed,
         ..Evidence::default()
@@ -85,25 +95,23 @@ pub fn judge(root: &RootFs, location: &Location<'_>, content: Option<&Content>) 
         Ok(Shipped::Nothing) => Verdict::Final(Provenance::Added, evidence),
         Ok(Shipped::Digest(sha256, list)) => {
             evidence.image_layer = Some(Text::from(list.to_string_lossy().into_owned()));
-            compare(content, sha256, evidence)
+            Verdict::CompareWith(Original::Digest(sha256), evidence)
         }
         Ok(Shipped::File(file)) => {
             evidence.image_layer = Some(Text::from(file.layer.to_string_lossy().into_owned()));
-            Verdict::CompareWith(file, evidence)
+            Verdict::CompareWith(Original::File(file), evidence)
         }
         Err(reason) => Verdict::Final(Provenance::Unknown(reason), evidence),
     }
 }
 
 /// Judges by the digest of the image's file.
-pub fn compare(content: Option<&Content>, image_sha256: Sha256, mut evidence: Evidence) -> Verdict {
-    evidence.image_sha256 = Some(image_sha256);
-    let provenance = match content {
+pub(crate) fn compare(content: Option<&Content>, image_sha256: Sha256) -> Provenance {
+    match content {
         Some(content) if content.sha256 == image_sha256 => Provenance::BuiltIn,
         Some(_) => Provenance::Modified,
         None => Provenance::Unknown(UnknownReason::NoContent),
-    };
-    Verdict::Final(provenance, evidence)
+    }
 }
 
 /// Words for the mount a file is on, when that is not the image's path on the container's root filesystem.

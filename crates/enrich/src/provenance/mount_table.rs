@@ -35,15 +35,12 @@ pub struct MountTable {
 impl MountTable {
     /// Reads the text of a `mountinfo` file. Lines that make no sense are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mut lines = text
-            .split(|&byte| byte == b'\n')
-            .filter_map(parse_line)
-            .map(|mut mount| {
-                if mount.mount_point != b"/" {
-                    mount.options = Vec::new();
-                }
-                mount
-            });
+        let mut lines = mounts(text).map(|mut mount| {
+            if mount.mount_point != b"/" {
+                mount.options = Vec::new();
+            }
+            mount
+        });
         let mounts: Vec<Mount> = lines.by_ref().take(MOUNTS_PER_NAMESPACE_MAX).collect();
         Self {
             mounts,
@@ -94,6 +91,11 @@ pub(crate) fn strip_prefix<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]
     let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
     let rest = path.strip_prefix(prefix)?;
     (rest.is_empty() || rest.first() == Some(&b'/')).then_some(rest)
+}
+
+/// The mounts of a `mountinfo` file, in its order.
+pub(crate) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
+    text.split(|&byte| byte == b'\n').filter_map(parse_line)
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {

@@ -1,11 +1,12 @@
 //! Where a container's image is on the host: found once per container, from the mounts of its first process.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::Read,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::OsStringExt,
+        unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
 };
@@ -16,7 +17,7 @@ use super::{
     copy::ImageCopy,
     image::{ImageFile, Layers, Unreadable},
     manifest::Manifest,
-    mount_table::{MountTable, OverlayOptions},
+    mount_table::{Mount, MountTable, OverlayOptions, mounts},
 };
 
 /// A container's root filesystem and the image below it.
@@ -67,12 +68,9 @@ pub fn read_mounts(pid: u32) -> Option<MountTable> {
 }
 
 impl RootFs {
-    /// Finds the image below the root of `mounts`, the namespace of a container's first process. Paths of layers are
-    /// looked up below `host_root`, `/` when the agent runs in the host's mount namespace.
-    pub fn new(mounts: &MountTable, host_root: &Path) -> Self {
-        let Some(root) = mounts.root() else {
-            return Self::unknown(UnknownReason::ContainerGone);
-        };
+    /// Finds the image below `root`, the root mount of a container's first process. Paths of layers are looked up below
+    /// `host_root`, `/` when the agent runs in the host's mount namespace.
+    pub fn new(root: &Mount, host_root: &Path) -> Self {
         let image = if root.filesystem == b"overlay" {
             overlay_layers(&root.options, host_root)
         } else {
@@ -122,8 +120,8 @@ fn overlay_layers(options: &[u8], host_root: &Path) -> Image {
     let options = OverlayOptions::parse(options);
     let base = layer_base(&options);
     let on_host = |directory: &Vec<u8>| {
-        let path = base.join(std::ffi::OsString::from_vec(directory.clone()));
-        host_root.join(path.strip_prefix("/").unwrap_or(&path))
+        let path = base.join(OsStr::from_bytes(directory));
+        on_host(path.as_os_str().as_bytes(), host_root)
     };
     let lower: Vec<PathBuf> = options.lower.iter().map(on_host).collect();
     let data_only: Vec<PathBuf> = options.data_only.iter().map(on_host).collect();
@@ -131,6 +129,24 @@ fn overlay_layers(options: &[u8], host_root: &Path) -> Image {
         Ok(layers) => Image::Layers(layers),
         Err(_) => Image::None(UnknownReason::NoImage),
     }
+}
+
+/// An absolute path of the host, as this process sees it.
+pub(crate) fn on_host(path: &[u8], host_root: &Path) -> PathBuf {
+    host_root.join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)))
+}
+
+/// Where the host has the overlay of that device number mounted, as a whole.
+pub(crate) fn overlay_on_host(device: u64) -> Option<Mount> {
+    let mut text = Vec::new();
+    let table = File::open("/proc/self/mountinfo").ok()?;
+    table
+        .take(MOUNTINFO_BYTES_MAX)
+        .read_to_end(&mut text)
+        .ok()?;
+    mounts(&text).find(|mount| {
+        mount.device == device && mount.filesystem == b"overlay" && mount.root == b"/"
+    })
 }
 
 /// The directory that relative layers start from. Engines with many layers mount from their storage directory, since the

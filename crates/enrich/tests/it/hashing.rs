@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::{fd::OwnedFd, unix::fs::FileExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,9 +17,15 @@ use enrich::{
     Interpreter,
     hash::{Block, Cache, Progress, Reading, read_whole},
 };
-use model::enriched::FileKind;
+use model::{
+    enriched::{Content, FileKind},
+    provenance::{MissingReason, Provenance, UnknownReason},
+};
 
-use crate::matrix::digest;
+use crate::{
+    matrix::digest,
+    overlay::{Container, Pipeline, facts},
+};
 
 fn read(path: &std::path::Path, cache: &Cache) -> Arc<enrich::hash::Content> {
     let fd: OwnedFd = File::open(path).unwrap().into();
@@ -141,4 +150,79 @@ fn programs_are_known_by_what_they_are() {
     };
     assert_eq!(copy_of(&mapped("/ld-")).0, FileKind::DynamicLoader);
     assert_eq!(copy_of(&mapped("/libc.so")).0, FileKind::SharedObject);
+}
+
+/// Writes other bytes of the same number into a file of the container and puts its mtime back.
+fn overwrite(container: &Container, path: &str, bytes: &[u8]) {
+    let path = format!("/proc/{}/root{path}", container.pid());
+    let before = fs::metadata(&path).unwrap();
+    testkit::command::wait_for("the filesystem's clock to tick", || {
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.set_modified(before.modified().unwrap()).unwrap();
+        let after = file.metadata().unwrap();
+        assert_eq!(after.len(), before.len());
+        let ctime = |of: &fs::Metadata| (of.ctime(), of.ctime_nsec());
+        (ctime(&after) != ctime(&before)).then_some(())
+    });
+}
+
+#[test]
+fn bytes_that_were_put_in_place_of_those_that_ran_do_not_count() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let changed = Content::Missing {
+        reason: MissingReason::ChangedSince,
+    };
+
+    // A program of the image is patched, runs, and is put right again.
+    container.sh("printf 'a patched progra' > /usr/bin/tool; printf m >> /usr/bin/tool");
+    let fd = container.open("/usr/bin/tool");
+    let seen = facts(&fd, "/usr/bin/tool");
+    overwrite(&container, "/usr/bin/tool", b"the first program");
+    let tool = pipeline.exec(&container, seen, Some(fd));
+    assert_eq!(tool.content, changed);
+    assert_eq!(
+        tool.provenance,
+        Provenance::Unknown(UnknownReason::NoContent)
+    );
+    // The same file as it is now has been read meanwhile. It is another one.
+    let fd = container.open("/usr/bin/tool");
+    let tool = pipeline.exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+    assert_eq!(tool.provenance, Provenance::BuiltIn);
+
+    // Of one that is too large to be read at once, likewise.
+    container.sh("printf large > /opt/large");
+    let large = format!("/proc/{}/root/opt/large", container.pid());
+    let large = File::options().write(true).open(large).unwrap();
+    large.set_len(4 * 1024 * 1024).unwrap();
+    let fd = container.open("/opt/large");
+    let seen = facts(&fd, "/opt/large");
+    overwrite(&container, "/opt/large", b"innocent");
+    let large = pipeline.exec(&container, seen.clone(), Some(fd));
+    assert_eq!(
+        (&large.content, large.provenance),
+        (&changed, Provenance::Added)
+    );
+    // When what it was known by then is asked for again, that is no different.
+    let fd = container.open("/opt/large");
+    let large = pipeline.exec(&container, seen, Some(fd));
+    assert_eq!(large.content, changed);
+
+    // What indicators know is reported all the same.
+    container.sh("printf 'unknown' > /opt/known");
+    let fd = container.open("/opt/known");
+    let seen = facts(&fd, "/opt/known");
+    overwrite(&container, "/opt/known", b"malware");
+    pipeline.known.0.lock().unwrap().push(digest(b"malware"));
+    let known = pipeline.exec(&container, seen, Some(fd));
+    assert_eq!(known.sha256(), Some(digest(b"malware")));
+
+    // Taking its name away changes no bytes.
+    container.sh("printf 'vanishing' > /opt/gone");
+    let fd = container.open("/opt/gone");
+    let seen = facts(&fd, "/opt/gone");
+    container.sh("rm /opt/gone");
+    let gone = pipeline.exec(&container, seen, Some(fd));
+    assert_eq!(gone.sha256(), Some(digest(b"vanishing")));
 }

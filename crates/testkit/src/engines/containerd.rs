@@ -108,37 +108,17 @@ impl Engine for Containerd {
         let mut ctr = self.ctr();
         ctr.args(["run", "--detach"])
             .arg(format!("--log-uri=file://{}", self.log_path(&run.name)));
-        for (name, value) in &run.env {
-            ctr.arg(format!("--env={name}={value}"));
-        }
-        for (name, value) in &run.labels {
-            ctr.arg(format!("--label={name}={value}"));
-        }
-        for volume in &run.volumes {
-            let mode = if volume.writable { "rw" } else { "ro" };
-            ctr.arg(format!(
-                "--mount=type=bind,src={},dst={},options=rbind:{mode}",
-                volume.source.display(),
-                volume.destination
-            ));
-        }
-        for path in &run.tmpfs {
-            ctr.arg(format!(
-                "--mount=type=tmpfs,src=tmpfs,dst={path},options=mode=1777"
-            ));
-        }
-        if run.read_only_root {
-            ctr.arg("--read-only");
-        }
-        if run.host_pid {
-            ctr.arg("--with-ns=pid:/proc/1/ns/pid");
-        }
-        ctr.args(&run.options);
-        ctr.args([&run.image.reference, &run.name])
-            .args(&run.command);
+        add_options(&mut ctr, run);
         command::run(&mut ctr);
         self.runs.push(run.clone());
         self.inspect(&run.name)
+    }
+
+    fn run_to_end(&mut self, run: &Run) -> Output {
+        let mut ctr = self.ctr();
+        ctr.args(["run", "--rm"]);
+        add_options(&mut ctr, run);
+        command::output(&mut ctr)
     }
 
     fn exec(&self, container: &Container, command: &[&str]) -> Output {
@@ -178,4 +158,36 @@ impl Drop for Containerd {
             command::output(self.ctr().args(["task", "rm", "--force", &run.name]));
         }
     }
+}
+
+/// What stands between `ctr run` and the end of the line.
+fn add_options(ctr: &mut Command, run: &Run) {
+    for (name, value) in &run.env {
+        ctr.arg(format!("--env={name}={value}"));
+    }
+    for (name, value) in &run.labels {
+        ctr.arg(format!("--label={name}={value}"));
+    }
+    for volume in &run.volumes {
+        let mode = if volume.writable { "rw" } else { "ro" };
+        ctr.arg(format!(
+            "--mount=type=bind,src={},dst={},options=rbind:{mode}",
+            volume.source.display(),
+            volume.destination
+        ));
+    }
+    for path in &run.tmpfs {
+        ctr.arg(format!(
+            "--mount=type=tmpfs,src=tmpfs,dst={path},options=mode=1777"
+        ));
+    }
+    if run.read_only_root {
+        ctr.arg("--read-only");
+    }
+    if run.host_pid {
+        ctr.arg("--with-ns=pid:/proc/1/ns/pid");
+    }
+    ctr.args(&run.options);
+    ctr.args([&run.image.reference, &run.name])
+        .args(&run.command);
 }

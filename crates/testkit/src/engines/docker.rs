@@ -102,6 +102,14 @@ impl Engine for Docker {
         self.inspect(&run.name)
     }
 
+    fn run_to_end(&mut self, run: &Run) -> Output {
+        command::output(
+            self.docker()
+                .args(["run", "--rm"])
+                .args(run.docker_options()),
+        )
+    }
+
     fn exec(&self, container: &Container, command: &[&str]) -> Output {
         command::output(self.docker().args(["exec", &container.id]).args(command))
     }

@@ -96,6 +96,14 @@ impl Engine for Podman {
         self.inspect(&run.name)
     }
 
+    fn run_to_end(&mut self, run: &Run) -> Output {
+        command::output(
+            self.podman()
+                .args(["run", "--rm", "--pull=never", "--log-driver=k8s-file"])
+                .args(run.docker_options()),
+        )
+    }
+
     fn exec(&self, container: &Container, command: &[&str]) -> Output {
         command::output(self.podman().args(["exec", &container.id]).args(command))
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -48,6 +48,36 @@ impl Runc {
         let mut runc = Command::new("runc");
         runc.arg("--root").arg(self.directory.join("state"));
         runc
+    }
+
+    /// Makes the bundle of a container, with its root mounted.
+    fn prepare(&self, run: &Run) -> PathBuf {
+        let bundle = self.directory.join(&run.name);
+        let lower = run.image.unpack_layers(&bundle.join("layers"));
+        for name in ["rootfs", "upper", "work"] {
+            fs::create_dir_all(bundle.join(name)).expect("creating the bundle");
+        }
+        let lower: Vec<String> = lower
+            .iter()
+            .map(|layer| layer.display().to_string())
+            .collect();
+        let options = format!(
+            "lowerdir={},upperdir={1}/upper,workdir={1}/work",
+            lower.join(":"),
+            bundle.display()
+        );
+        let options = std::ffi::CString::new(options).expect("no NUL in a path");
+        mount(
+            "overlay",
+            bundle.join("rootfs"),
+            "overlay",
+            MountFlags::empty(),
+            &*options,
+        )
+        .expect("mounting an overlay needs root");
+        fs::write(bundle.join("config.json"), config(run).to_string())
+            .expect("writing the configuration");
+        bundle
     }
 
     fn spawn(&mut self, id: &str) -> Container {
@@ -108,32 +138,18 @@ impl Engine for Runc {
     fn load(&mut self, _image: &Image) {}
 
     fn run(&mut self, run: &Run) -> Container {
-        let bundle = self.directory.join(&run.name);
-        let lower = run.image.unpack_layers(&bundle.join("layers"));
-        for name in ["rootfs", "upper", "work"] {
-            fs::create_dir_all(bundle.join(name)).expect("creating the bundle");
-        }
-        let lower: Vec<String> = lower
-            .iter()
-            .map(|layer| layer.display().to_string())
-            .collect();
-        let options = format!(
-            "lowerdir={},upperdir={1}/upper,workdir={1}/work",
-            lower.join(":"),
-            bundle.display()
-        );
-        let options = std::ffi::CString::new(options).expect("no NUL in a path");
-        mount(
-            "overlay",
-            bundle.join("rootfs"),
-            "overlay",
-            MountFlags::empty(),
-            &*options,
-        )
-        .expect("mounting an overlay needs root");
-        fs::write(bundle.join("config.json"), config(run).to_string())
-            .expect("writing the configuration");
+        self.prepare(run);
         self.spawn(&run.name)
+    }
+
+    fn run_to_end(&mut self, run: &Run) -> Output {
+        let bundle = self.prepare(run);
+        command::output(
+            self.runc()
+                .args(["run", "--bundle"])
+                .arg(&bundle)
+                .arg(&run.name),
+        )
     }
 
     fn exec(&self, container: &Container, command: &[&str]) -> Output {
