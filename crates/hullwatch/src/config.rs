@@ -108,3 +108,23 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_of_the_documentation_are_read() {
+        let configuration = include_str!("../../../docs/configuration.md");
+        let notifications = include_str!("../../../docs/notifications.md");
+        let mut sinks = 0;
+        for page in [configuration, notifications] {
+            let example = page.split("```toml\n").nth(1).unwrap();
+            let example = example.split("```").next().unwrap();
+            let config: Config = toml::from_str(example).unwrap();
+            config.detection.check().unwrap();
+            sinks += config.sinks.len();
+        }
+        assert_eq!(sinks, 5);
+    }
+}

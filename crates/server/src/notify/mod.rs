@@ -21,8 +21,9 @@ pub use worker::{Notifier, start};
 pub type Config = BTreeMap<String, SinkConfig>;
 
 /// One sink.
+// No `deny_unknown_fields`: serde would count the keys of the flattened target as unknown. The target gets every key that
+// is none of these, and denies.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SinkConfig {
     /// Which findings it gets, in the filter language; all that are not muted unless given. Beside them it gets what
     /// notification configs send whose `pubsubTopic` ends in `/topics/NAME`.
@@ -42,7 +43,7 @@ fn not_muted() -> String {
 
 /// Where a sink's messages go.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Target {
     /// A POST to a URL. A status of 2xx means that it arrived.
     Webhook {
@@ -59,7 +60,8 @@ pub enum Target {
         path: PathBuf,
     },
     /// A line each on standard output.
-    Stdout,
+    // With braces: serde lets a variant without them have any key.
+    Stdout {},
     /// RFC 5424.
     Syslog {
         /// `udp://HOST:PORT`, `tcp://HOST:PORT` or `unix:///dev/log`.

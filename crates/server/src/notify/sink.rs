@@ -52,7 +52,7 @@ impl Sink {
                 ca_file,
             } => webhook(url, secret_file.as_deref(), ca_file.as_deref())?,
             Target::File { path } => Channel::File { path: path.clone() },
-            Target::Stdout => Channel::Stdout,
+            Target::Stdout {} => Channel::Stdout,
             Target::Syslog { address } => Channel::Syslog(Syslog::new(address)?),
         };
         Ok(Self {
