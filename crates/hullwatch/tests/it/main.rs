@@ -10,6 +10,7 @@ mod cli;
 mod engines;
 mod hostile;
 mod provenance;
+mod serve;
 mod short_lived;
 mod simulations;
 mod stimuli;
