@@ -107,11 +107,6 @@ mod tests {
             assert!(!wants_origin(&format!("{section}enabled = false")));
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn the_examples_of_the_documentation_are_read() {
