@@ -1,0 +1,247 @@
+//! From an observation to a draft of its event: which process and container it is about, which files are to be judged.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+
+use model::{
+    Timestamp,
+    enriched::{EnrichedEvent, Process},
+    event::{Cgroup, Exec, LibraryLoad, Observation, Payload, ProcessKey},
+    limits::OBSERVATIONS_PARKED_MAX,
+};
+
+use super::Enricher;
+use crate::{
+    containers::Resolution,
+    draft::{Draft, Kind, Part, Slot, unfinished},
+    file_facts::Fallback,
+    file_kind::Interpreter,
+    process_table::{Program, keep_env},
+    script::{open_script, script_argument},
+};
+
+impl Enricher {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn exec(
+        &mut self,
+        time: Timestamp,
+        key: ProcessKey,
+        cgroup: Option<Arc<Cgroup>>,
+        mut exec: Exec,
+        file: Option<OwnedFd>,
+        script: Option<OwnedFd>,
+        out: &mut Vec<EnrichedEvent>,
+    ) {
+        let mnt_namespace = exec.namespaces.mnt;
+        let container = match &cgroup {
+            Some(cgroup) => match self.containers.resolve(cgroup, key.pid, mnt_namespace) {
+                Resolution::Container(container) => container,
+                Resolution::Host => {
+                    if mnt_namespace == self.containers.host_mnt_namespace() {
+                        (self.ignore)(cgroup.id, mnt_namespace);
+                    }
+                    self.processes.forget(key);
+                    return;
+                }
+            },
+            None => match self.processes.get(key) {
+                Some(entry) => Arc::clone(&entry.container),
+                None => return,
+            },
+        };
+        // Started from outside: by the engine, after a restart perhaps, on a root that was mounted anew.
+        let is_entry = !self.processes.contains(key) && !self.processes.contains(exec.parent);
+        if is_entry {
+            let host = self.containers.host_mnt_namespace();
+            self.states.check(&container, key.pid, mnt_namespace, host);
+        }
+        let seen = (&exec.file, file.is_some());
+        let place = self.place(container, key.pid, mnt_namespace, time, seen, out);
+        self.next_draft += 1;
+        let number = self.next_draft;
+        let (main_facts, script_facts) = (std::mem::take(&mut exec.file), exec.script.take());
+        let used = std::mem::take(&mut exec.filename);
+        // What was asked for is the script, when there is one.
+        let (main_used, script_used) = match script_facts {
+            Some(_) => (None, Some(used)),
+            None => (Some(used), None),
+        };
+        let main = self.file(
+            number,
+            Part::Main,
+            &place,
+            main_facts.clone(),
+            main_used,
+            file,
+            Fallback::Exe,
+        );
+        let script = script_facts.map(|facts| {
+            self.file(
+                number,
+                Part::Script,
+                &place,
+                facts,
+                script_used,
+                script,
+                Fallback::None,
+            )
+        });
+        let parent = self.processes.parent(key).unwrap_or(exec.parent);
+        let process = Process {
+            key,
+            pid_in_namespace: exec.pid_in_namespace,
+            name: exec.comm,
+            binary: match &main {
+                Slot::Ready(judged) => Some(Arc::clone(&judged.file)),
+                Slot::Waiting => Some(Arc::new(unfinished(main_facts))),
+            },
+            script: None,
+            args: exec.args,
+            args_truncated: exec.args_truncated,
+            env: keep_env(exec.env),
+            env_truncated: exec.env_truncated,
+            cwd: exec.cwd,
+            credentials: exec.credentials,
+            namespaces: exec.namespaces,
+            stdio: exec.stdio,
+            ancestors: self.processes.ancestors(parent, &place.container),
+            exec_time: (!exec.already_running).then_some(time),
+            cgroup,
+        };
+        // The interpreter may have to be read first, and the script may be gone by then.
+        let candidate = match (&main, &script) {
+            (Slot::Waiting, None) => script_argument(Interpreter::Shell, &process.args)
+                .map(|argument| (argument.clone(), open_script(&process, argument))),
+            _ => None,
+        };
+        let program = Program::new(Arc::new(process), Some(number));
+        self.processes.exec(
+            key,
+            &place.container,
+            Arc::clone(&program),
+            exec.parent,
+            time,
+        );
+        let draft = Draft {
+            time,
+            place,
+            kind: Kind::Exec {
+                program,
+                candidate,
+                is_script_settled: script.is_some(),
+            },
+            main: Some(main),
+            script,
+            followers: Vec::new(),
+        };
+        self.go_on(number, draft, out);
+        self.replay_waiting(key.pid, out);
+    }
+
+    /// Library loads and scripts without a known format: their process must be known.
+    pub(super) fn of_known_process(
+        &mut self,
+        mut observation: Observation,
+        out: &mut Vec<EnrichedEvent>,
+        may_wait: bool,
+    ) {
+        let time = observation.event.time;
+        let Some(key) = self.processes.find(observation.event.process, time) else {
+            if may_wait {
+                let dropped = self.waiting.push(observation, Instant::now());
+                self.counters.unknown_process += dropped;
+                self.counters.unknown_process_overflow += dropped;
+            } else {
+                self.counters.unknown_process += 1;
+            }
+            return;
+        };
+        observation.event.process = key;
+        let Some(entry) = self.processes.get(key) else {
+            return;
+        };
+        if let Some(draft) = entry
+            .program
+            .parked()
+            .and_then(|number| self.parked.get_mut(&number))
+        {
+            if self.followers < OBSERVATIONS_PARKED_MAX {
+                self.followers += 1;
+                draft.followers.push(observation);
+                return;
+            }
+            self.counters.parked_overload += 1;
+        }
+        let container = self.containers.latest(&entry.container);
+        let Some(process) = self.processes.process(key) else {
+            return;
+        };
+        let facts = match &observation.event.payload {
+            Payload::LibraryLoad(load) => &load.file,
+            Payload::ExecNoFormat { file } => file,
+            _ => return,
+        };
+        let seen = (facts, observation.file.is_some());
+        let mnt_namespace = process.namespaces.mnt;
+        let place = self.place(container, key.pid, mnt_namespace, time, seen, out);
+        self.next_draft += 1;
+        let number = self.next_draft;
+        let draft = match observation.event.payload {
+            Payload::LibraryLoad(load) => {
+                let LibraryLoad {
+                    file,
+                    address_start,
+                    address_end,
+                } = *load;
+                let fallback = Fallback::Mapping(address_start, address_end);
+                Draft {
+                    main: Some(self.file(
+                        number,
+                        Part::Main,
+                        &place,
+                        file,
+                        None,
+                        observation.file,
+                        fallback,
+                    )),
+                    time,
+                    place,
+                    kind: Kind::LibraryLoad { process },
+                    script: None,
+                    followers: Vec::new(),
+                }
+            }
+            Payload::ExecNoFormat { file } => {
+                let slot = self.file(
+                    number,
+                    Part::Script,
+                    &place,
+                    file,
+                    None,
+                    observation.file,
+                    Fallback::None,
+                );
+                // From now on this process runs the script, whether or not it is a fork of the shell.
+                let program = Program::new(process, Some(number));
+                self.processes
+                    .exec(key, &place.container, Arc::clone(&program), key, time);
+                Draft {
+                    main: None,
+                    script: Some(slot),
+                    time,
+                    place,
+                    kind: Kind::ScriptRun { program },
+                    followers: Vec::new(),
+                }
+            }
+            _ => return,
+        };
+        self.go_on(number, draft, out);
+    }
+
+    /// The process has been announced.
+    pub(super) fn replay_waiting(&mut self, pid: u32, out: &mut Vec<EnrichedEvent>) {
+        for observation in self.waiting.take(pid) {
+            self.of_known_process(observation, out, false);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Has the files of drafts judged: at once where that is quick, by the thread for large files otherwise.
+
+use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc};
+
+use model::{
+    Text,
+    enriched::EnrichedEvent,
+    event::FileFacts,
+    limits::OBSERVATIONS_PARKED_MAX,
+    provenance::{MissingReason, Provenance, UnknownReason},
+};
+
+use super::Enricher;
+use crate::{
+    draft::{FileId, Part, Place, Slot, Wanted},
+    file_facts::{Fallback, complete_facts},
+    judge::{Bytes, Judged, Request},
+};
+
+impl Enricher {
+    /// Takes in the files that were judged meanwhile.
+    pub(super) fn take_judged(&mut self, out: &mut Vec<EnrichedEvent>) {
+        while let Some((ticket, judged)) = self.slow.take_done() {
+            let Some(wanted) = self.tickets.remove(&ticket) else {
+                continue;
+            };
+            let key = wanted.id.as_ref().map(|id| id.key);
+            self.remember(wanted.id.as_ref(), &judged);
+            self.fill(&wanted, judged, out);
+            let others = key.and_then(|key| self.reading.remove(&key));
+            for (wanted, mut request) in others.into_iter().flatten() {
+                if let Some(content) = key.and_then(|key| self.judge.cache.get_unsettled(&key)) {
+                    request.bytes = Bytes::Known(content);
+                }
+                if let Slot::Ready(judged) = self.judge_or_queue(wanted.clone(), *request) {
+                    self.fill(&wanted, judged, out);
+                }
+            }
+        }
+    }
+
+    /// One more file of a parked draft is known.
+    fn fill(&mut self, wanted: &Wanted, judged: Judged, out: &mut Vec<EnrichedEvent>) {
+        if let Some(mut draft) = self.parked.remove(&wanted.draft) {
+            *draft.slot(wanted.part) = Some(Slot::Ready(judged));
+            self.go_on(wanted.draft, draft, out);
+        }
+    }
+
+    /// Judges a file now, or has it judged for a draft.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn file(
+        &mut self,
+        draft: u64,
+        part: Part,
+        place: &Place,
+        mut facts: FileFacts,
+        used: Option<Text>,
+        fd: Option<OwnedFd>,
+        fallback: Fallback,
+    ) -> Slot {
+        let links_seen = facts.link_count;
+        let path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
+        let id = facts.key.map(|key| FileId {
+            container: place.number,
+            key,
+            mount_id: facts.mount_id,
+            mnt_namespace: place.mnt_namespace,
+            is_unnamed: facts.link_count == 0,
+            path: facts.path.clone(),
+            path_used: path_used.clone(),
+        });
+        if let Some(judged) = id.as_ref().and_then(|id| self.files.get(id)) {
+            return Slot::Ready(judged.clone());
+        }
+        let known = facts.key.and_then(|key| self.judge.cache.get(&key));
+        let bytes = match (known, fd) {
+            (Some(content), fd) => {
+                fd.inspect(|fd| complete_facts(place.pid, &mut facts, fd));
+                Bytes::Known(content)
+            }
+            (None, Some(fd)) => {
+                complete_facts(place.pid, &mut facts, &fd);
+                Bytes::Descriptor(fd)
+            }
+            (None, None) if facts.key.is_some_and(|key| self.reading.contains_key(&key)) => {
+                Bytes::Missing(facts.missing.unwrap_or(MissingReason::ProcessGone))
+            }
+            (None, None) => self.bytes_without_descriptor(place.pid, &mut facts, fallback),
+        };
+        let mounts = self
+            .states
+            .mounts(place.number, place.mnt_namespace, place.pid, &facts);
+        let request = Request {
+            root: Some(Arc::clone(&place.root)),
+            mounts,
+            facts,
+            path_used,
+            links_seen,
+            bytes,
+            verdict: OnceCell::new(),
+        };
+        let wanted = Wanted {
+            draft,
+            part,
+            container: place.number,
+            id,
+        };
+        if matches!(request.bytes, Bytes::Missing(_))
+            && let Some(key) = request.facts.key
+            && let Some(others) = self.reading.get_mut(&key)
+            && self.parked.len() < OBSERVATIONS_PARKED_MAX
+        {
+            others.push((wanted, Box::new(request)));
+            return Slot::Waiting;
+        }
+        self.judge_or_queue(wanted, request)
+    }
+
+    fn judge_or_queue(&mut self, wanted: Wanted, request: Request) -> Slot {
+        let request = match self.judge.fast(request, &mut self.block) {
+            Ok(judged) => {
+                self.remember(wanted.id.as_ref(), &judged);
+                return Slot::Ready(judged);
+            }
+            Err(request) => request,
+        };
+        let is_room = self.parked.len() < OBSERVATIONS_PARKED_MAX;
+        let submitted = if is_room {
+            self.slow.submit(wanted.container, request)
+        } else {
+            Err(request)
+        };
+        match submitted {
+            Ok(ticket) => {
+                if let Some(id) = &wanted.id {
+                    self.reading.entry(id.key).or_default();
+                }
+                self.tickets.insert(ticket, wanted);
+                Slot::Waiting
+            }
+            Err(request) => {
+                self.counters.hash_overload += 1;
+                Slot::Ready(self.judge.overloaded(*request, &mut self.block))
+            }
+        }
+    }
+
+    /// The sensor holds this content for known, or could not open it: what can still be had.
+    fn bytes_without_descriptor(
+        &self,
+        pid: u32,
+        facts: &mut FileFacts,
+        fallback: Fallback,
+    ) -> Bytes {
+        if let Some(content) = facts
+            .key
+            .and_then(|key| self.judge.cache.get_unsettled(&key))
+        {
+            return Bytes::Known(content);
+        }
+        match fallback.open(pid, facts) {
+            Some(fd) => {
+                complete_facts(pid, facts, &fd);
+                Bytes::Descriptor(fd)
+            }
+            None => Bytes::Missing(facts.missing.unwrap_or(MissingReason::ProcessGone)),
+        }
+    }
+
+    /// Keeps a judgement that will be the same next time.
+    fn remember(&mut self, id: Option<&FileId>, judged: &Judged) {
+        let Some(id) = id.filter(|id| self.judge.cache.get(&id.key).is_some()) else {
+            return;
+        };
+        let is_lasting = match judged.file.provenance {
+            Provenance::BuiltIn | Provenance::Modified | Provenance::Added => true,
+            Provenance::Unknown(reason) => reason == UnknownReason::NoImage,
+        };
+        if is_lasting && judged.file.sha256().is_some() {
+            let bytes = id.weight(&judged.file);
+            self.files.put(id.clone(), judged.clone(), bytes);
+        }
+    }
+}
