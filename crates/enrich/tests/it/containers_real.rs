@@ -115,8 +115,10 @@ fn check(mut engine: Box<dyn Engine>, expect: enriched::Engine) -> Arc<enriched:
     }
 
     // Its other processes, and a second look, give the very same container.
-    let others = proc::pids_in_mnt_namespace(proc::namespace(running.pid, "mnt"));
-    assert!(others.len() > 1, "the shell and what it started");
+    let others = testkit::command::wait_for("the shell to start something", || {
+        let pids = proc::pids_in_mnt_namespace(proc::namespace(running.pid, "mnt"));
+        (pids.len() > 1).then_some(pids)
+    });
     for pid in others {
         assert!(Arc::ptr_eq(&container(&mut containers, pid), &found));
     }
