@@ -9,9 +9,9 @@ use enrich::provenance::{MountTable, OverlayOptions};
 fuzz_target!(|bytes: &[u8]| {
     let table = MountTable::parse(bytes);
     for mount in &table.mounts {
-        let _ = OverlayOptions::parse(&mount.options);
+        let _ = OverlayOptions::parse(mount.super_options.as_bytes());
     }
     let _ = table.of_path(bytes);
     let _ = OverlayOptions::parse(bytes);
-    assert!(sensor_ebpf::decode::mountinfo(bytes).count() <= bytes.len());
+    assert!(model::mountinfo::mountinfo(bytes).count() <= bytes.len());
 });

@@ -10,6 +10,7 @@ use model::{
     enriched::Container,
     event::FileFacts,
     limits::{CONTAINERS_MAX, MOUNT_TABLES_BYTES_MAX},
+    mountinfo::Mount,
     provenance::UnknownReason,
 };
 
@@ -18,8 +19,7 @@ use rustix::fs::{Mode, OFlags, fstat};
 use crate::{
     proc,
     provenance::{
-        Image, Mount, MountTable, RootFs, on_host, open_below, overlay_on_host, read_mounts,
-        strip_prefix,
+        Image, MountTable, RootFs, on_host, open_below, overlay_on_host, read_mounts, strip_prefix,
     },
     weighted::WeightedCache,
 };
@@ -162,7 +162,7 @@ impl ContainerStates {
         if is_open {
             return Some(mount);
         }
-        let on_host = on_host(&mount.mount_point, &self.host_root);
+        let on_host = on_host(mount.mountpoint.as_bytes(), &self.host_root);
         let root = rustix::fs::open(on_host, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let file = open_below(&root, facts.path.as_bytes())?;
         (proc::key_of(&fstat(&file).ok()?) == key).then_some(mount)
@@ -217,9 +217,9 @@ fn is_found(mounts: &MountTable, facts: &FileFacts) -> bool {
 /// the mount.
 fn is_consistent(mount: &Mount, facts: &FileFacts) -> bool {
     let name = facts.filesystem.as_bytes();
-    (name.is_empty() || name == mount.filesystem)
-        && strip_prefix(facts.path.as_bytes(), &mount.mount_point).is_some()
-        && (matches!(&*mount.filesystem, b"overlay" | b"btrfs")
+    (name.is_empty() || facts.filesystem == mount.filesystem)
+        && strip_prefix(facts.path.as_bytes(), mount.mountpoint.as_bytes()).is_some()
+        && (matches!(mount.filesystem.as_bytes(), b"overlay" | b"btrfs")
             || facts.key.is_none_or(|key| key.device == mount.device))
 }
 

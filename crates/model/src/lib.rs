@@ -14,6 +14,7 @@ pub mod enriched;
 pub mod event;
 pub mod finding;
 pub mod limits;
+pub mod mountinfo;
 pub mod provenance;
 pub mod recording;
 pub mod text;

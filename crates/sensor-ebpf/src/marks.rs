@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Text, limits};
+use model::{
+    Text, limits,
+    mountinfo::{Mount, mountinfo},
+};
 use rustix::{
     event::epoll,
     fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags},
@@ -17,7 +20,6 @@ use rustix::{
 
 use crate::{
     clock::{self, boot_ns},
-    decode::{Mount, mountinfo},
     sys::{self, Scope},
 };
 

@@ -12,12 +12,13 @@ use model::{
     Text,
     event::{Cgroup, Credentials, Exec, FileFacts, Namespaces, ProcessKey, Stdio},
     limits,
+    mountinfo::mountinfo,
 };
 use rustix::fs::FileType;
 
 use crate::{
     bpf,
-    decode::{self, Mapping, mountinfo},
+    decode::{self, Mapping},
     marks::mnt_namespace,
 };
 

@@ -13,16 +13,12 @@ use std::{
 
 use model::{
     limits::{MANIFEST_BYTES_MAX, METADATA_BYTES_MAX},
+    mountinfo::{Mount, mountinfo},
     provenance::UnknownReason,
 };
 use serde::Deserialize;
 
-use super::{
-    image::Layers,
-    manifest::Manifest,
-    mount_table::{Mount, MountTable, strip_prefix},
-    root_fs::Image,
-};
+use super::{image::Layers, manifest::Manifest, mount_table::strip_prefix, root_fs::Image};
 
 /// See the module.
 pub(super) struct ImageCopy;
@@ -39,21 +35,12 @@ impl ImageCopy {
 /// The directory on the host that is bound as root: some mount of the host shows the same filesystem.
 fn host_directory(mount: &Mount, host_root: &Path) -> Option<PathBuf> {
     let text = fs::read("/proc/self/mountinfo").ok()?;
-    let table = MountTable::parse(&text);
-    let candidates = table
-        .mounts
-        .iter()
-        .filter(|other| other.device == mount.device);
+    let candidates = mountinfo(&text).filter(|other| other.device == mount.device);
     candidates
         .filter_map(|other| {
-            let inside = strip_prefix(&mount.root, &other.root)?;
-            let on_host = [
-                other
-                    .mount_point
-                    .strip_suffix(b"/")
-                    .unwrap_or(&other.mount_point),
-                inside,
-            ];
+            let inside = strip_prefix(mount.root.as_bytes(), other.root.as_bytes())?;
+            let mountpoint = other.mountpoint.as_bytes();
+            let on_host = [mountpoint.strip_suffix(b"/").unwrap_or(mountpoint), inside];
             let path = PathBuf::from(OsString::from_vec(on_host.concat()));
             Some(host_root.join(path.strip_prefix("/").unwrap_or(&path)))
         })

@@ -20,6 +20,7 @@ mod root_fs;
 
 use model::{
     Text,
+    mountinfo::Mount,
     provenance::{Evidence, Provenance, Sha256, UnknownReason},
 };
 
@@ -27,7 +28,7 @@ pub use content_index::ContentIndex;
 pub use image::{ImageFile, Layers, Unreadable};
 pub use manifest::Manifest;
 pub(crate) use mount_table::strip_prefix;
-pub use mount_table::{Mount, MountTable, OverlayOptions};
+pub use mount_table::{MountTable, OverlayOptions};
 pub use root_fs::{Image, RootFs, Shipped, open_below, read_mounts};
 pub(crate) use root_fs::{on_host, overlay_on_host};
 
@@ -128,24 +129,24 @@ fn other_mount(root: &RootFs, location: &Location<'_>) -> Option<Text> {
             Text::from([name, b" (mount not found)"].concat().as_slice())
         });
     };
-    let rest = mount_table::strip_prefix(location.path, &mount.mount_point);
-    if mount.device == root.device && mount.filesystem == root.filesystem.as_bytes() {
+    let rest = mount_table::strip_prefix(location.path, mount.mountpoint.as_bytes());
+    if mount.device == root.device && mount.filesystem == root.filesystem {
         // The root itself, or some directory of it bound somewhere. The file is where the image has it when its path
         // within the filesystem is the path it was reached by.
-        let inside = mount_table::strip_prefix(&mount.root, &root.root);
+        let inside = mount_table::strip_prefix(mount.root.as_bytes(), &root.root);
         if let (Some(inside), Some(rest)) = (inside, rest)
             && [inside.strip_suffix(b"/").unwrap_or(inside), rest].concat() == location.path
         {
             return None;
         }
     }
-    let mut words = mount.filesystem.clone();
-    if mount.root != b"/" {
+    let mut words = mount.filesystem.0.clone();
+    if mount.root.as_bytes() != b"/" {
         words.extend_from_slice(b" (");
-        words.extend_from_slice(&mount.root);
+        words.extend_from_slice(mount.root.as_bytes());
         words.extend_from_slice(b")");
     }
     words.extend_from_slice(b" on ");
-    words.extend_from_slice(&mount.mount_point);
+    words.extend_from_slice(mount.mountpoint.as_bytes());
     Some(Text(words))
 }

@@ -1,32 +1,15 @@
-//! The mounts of a mount namespace, from `/proc/PID/mountinfo`.
-//!
-//! Pure: text in, table out. The text is the container's, in part: mount points, sources and options are chosen by who
-//! mounted. Format: proc_pid_mountinfo(5); escapes are those of the kernel's `seq_escape`.
+//! The mounts of a mount namespace, and what the options of an overlay say. Pure: text in, table out.
 
-use model::limits::MOUNTS_PER_NAMESPACE_MAX;
-use rustix::fs::makedev;
-
-/// One line of `mountinfo`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mount {
-    /// `mount.mnt_id`. Reused by the kernel after an unmount.
-    pub id: u32,
-    /// `st_dev` of files on it (not of every file on btrfs, and not on an overlay over several filesystems).
-    pub device: u64,
-    /// The directory of the filesystem that is mounted: `/` unless it is a bind mount.
-    pub root: Vec<u8>,
-    /// Where, seen from the root of the process whose table it is.
-    pub mount_point: Vec<u8>,
-    /// Kind of filesystem, e.g. `overlay`.
-    pub filesystem: Vec<u8>,
-    /// Options of the filesystem, still escaped. Kept for the root mount only.
-    pub options: Vec<u8>,
-}
+use model::{
+    Text,
+    limits::MOUNTS_PER_NAMESPACE_MAX,
+    mountinfo::{Mount, mountinfo, unescape},
+};
 
 /// All mounts of a namespace, in the kernel's order: a later one at the same place covers an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountTable {
-    /// The mounts.
+    /// The mounts. Options are kept of the root mount alone.
     pub mounts: Vec<Mount>,
     /// There were more than [`MOUNTS_PER_NAMESPACE_MAX`].
     pub is_truncated: bool,
@@ -35,9 +18,9 @@ pub struct MountTable {
 impl MountTable {
     /// Reads the text of a `mountinfo` file. Lines that make no sense are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mut lines = mounts(text).map(|mut mount| {
-            if mount.mount_point != b"/" {
-                mount.options = Vec::new();
+        let mut lines = mountinfo(text).map(|mut mount| {
+            if mount.mountpoint.as_bytes() != b"/" {
+                mount.super_options = Text::default();
             }
             mount
         });
@@ -55,7 +38,9 @@ impl MountTable {
 
     /// The root of the namespace: the last one mounted there.
     pub fn root(&self) -> Option<&Mount> {
-        self.mounts.iter().rfind(|mount| mount.mount_point == b"/")
+        self.mounts
+            .iter()
+            .rfind(|mount| mount.mountpoint.as_bytes() == b"/")
     }
 
     /// The mount that a path, free of symlinks, is on.
@@ -63,8 +48,8 @@ impl MountTable {
         let mut best: Option<&Mount> = None;
         for mount in &self.mounts {
             let is_longer =
-                best.is_none_or(|best| best.mount_point.len() <= mount.mount_point.len());
-            if is_longer && strip_prefix(path, &mount.mount_point).is_some() {
+                best.is_none_or(|best| best.mountpoint.0.len() <= mount.mountpoint.0.len());
+            if is_longer && strip_prefix(path, mount.mountpoint.as_bytes()).is_some() {
                 best = Some(mount);
             }
         }
@@ -74,10 +59,10 @@ impl MountTable {
     /// Bytes that it holds, about.
     pub(crate) fn weight(&self) -> usize {
         let texts = |mount: &Mount| {
-            mount.root.len()
-                + mount.mount_point.len()
-                + mount.filesystem.len()
-                + mount.options.len()
+            mount.root.0.len()
+                + mount.mountpoint.0.len()
+                + mount.filesystem.0.len()
+                + mount.super_options.0.len()
         };
         self.mounts
             .iter()
@@ -91,57 +76,6 @@ pub(crate) fn strip_prefix<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]
     let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
     let rest = path.strip_prefix(prefix)?;
     (rest.is_empty() || rest.first() == Some(&b'/')).then_some(rest)
-}
-
-/// The mounts of a `mountinfo` file, in its order.
-pub(crate) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
-    text.split(|&byte| byte == b'\n').filter_map(parse_line)
-}
-
-fn parse_line(line: &[u8]) -> Option<Mount> {
-    // 36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/root rw,errors=continue
-    let mut fields = line.split(|&byte| byte == b' ');
-    let id = number(fields.next()?)?;
-    let _parent = fields.next()?;
-    let mut device = fields.next()?.splitn(2, |&byte| byte == b':');
-    let device = makedev(number(device.next()?)?, number(device.next()?)?);
-    let root = unescape(fields.next()?);
-    let mount_point = unescape(fields.next()?);
-    fields.find(|field| *field == b"-")?;
-    let filesystem = fields.next()?.to_vec();
-    let _source = fields.next()?;
-    Some(Mount {
-        id,
-        device,
-        root,
-        mount_point,
-        filesystem,
-        options: fields.next().unwrap_or_default().to_vec(),
-    })
-}
-
-fn number(digits: &[u8]) -> Option<u32> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Undoes the kernel's `\ooo`.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = match tail {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if first == b'\\' => {
-                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
-            }
-            _ => None,
-        };
-        out.push(octal.unwrap_or(first));
-        rest = match octal {
-            Some(_) => tail.get(3..).unwrap_or_default(),
-            None => tail,
-        };
-    }
-    out
 }
 
 /// What the options of an overlay mount say about its layers.
@@ -229,7 +163,7 @@ mod tests {
         assert_eq!(id(b"/tmp/x"), 23);
         assert_eq!(id(b"/tmpfile"), 20);
         assert_eq!(id(b"/tmp/in side/x"), 22);
-        assert_eq!(table.by_id(22).unwrap().root, b"/data/a");
+        assert_eq!(table.by_id(22).unwrap().root, Text::from("/data/a"));
         assert_eq!(table.root().unwrap().id, 20);
     }
 
@@ -257,12 +191,5 @@ mod tests {
         assert_eq!(composefs.lower, [b"/meta"]);
         assert_eq!(composefs.data_only, [b"/objects"]);
         assert!(composefs.is_userxattr && composefs.upper.is_none());
-    }
-
-    #[test]
-    fn broken_escapes_stay_as_they_are() {
-        assert_eq!(unescape(br"a\04"), br"a\04");
-        assert_eq!(unescape(br"\999\"), br"\999\");
-        assert_eq!(unescape(br"\134040"), br"\040");
     }
 }

@@ -11,13 +11,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{Text, limits::MOUNTINFO_BYTES_MAX, provenance::UnknownReason};
+use model::{
+    Text,
+    limits::MOUNTINFO_BYTES_MAX,
+    mountinfo::{Mount, mountinfo},
+    provenance::UnknownReason,
+};
 
 use super::{
     copy::ImageCopy,
     image::{ImageFile, Layers, Unreadable},
     manifest::Manifest,
-    mount_table::{Mount, MountTable, OverlayOptions, mounts},
+    mount_table::{MountTable, OverlayOptions},
 };
 
 /// A container's root filesystem and the image below it.
@@ -71,15 +76,15 @@ impl RootFs {
     /// Finds the image below `root`, the root mount of a container's first process. Paths of layers are looked up below
     /// `host_root`, `/` when the agent runs in the host's mount namespace.
     pub fn new(root: &Mount, host_root: &Path) -> Self {
-        let image = if root.filesystem == b"overlay" {
-            overlay_layers(&root.options, host_root)
+        let image = if root.filesystem.as_bytes() == b"overlay" {
+            overlay_layers(root.super_options.as_bytes(), host_root)
         } else {
             ImageCopy::find(root, host_root)
         };
         Self {
             device: root.device,
-            root: root.root.clone(),
-            filesystem: Text(root.filesystem.clone()),
+            root: root.root.0.clone(),
+            filesystem: root.filesystem.clone(),
             image,
         }
     }
@@ -144,8 +149,10 @@ pub(crate) fn overlay_on_host(device: u64) -> Option<Mount> {
         .take(MOUNTINFO_BYTES_MAX)
         .read_to_end(&mut text)
         .ok()?;
-    mounts(&text).find(|mount| {
-        mount.device == device && mount.filesystem == b"overlay" && mount.root == b"/"
+    mountinfo(&text).find(|mount| {
+        mount.device == device
+            && mount.filesystem.as_bytes() == b"overlay"
+            && mount.root.as_bytes() == b"/"
     })
 }
 

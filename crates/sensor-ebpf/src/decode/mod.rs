@@ -1,15 +1,13 @@
-//! Bytes from the kernel to values: ring-buffer records, fanotify events, perf records and `/proc` mount tables.
+//! Bytes from the kernel to values: ring-buffer records, fanotify events and perf records.
 //!
 //! Pure and bounded: no I/O, no panic on any input, nothing kept that is larger than its limit in [`model::limits`].
 
 mod fanotify;
 mod fields;
-mod mountinfo;
 mod perf;
 mod record;
 
 pub use fanotify::{FanotifyEvent, fanotify_events};
-pub use mountinfo::{Mount, mountinfo};
 pub use perf::{Mapping, PerfRecord, perf_record};
 pub use record::{ExecRecord, Header, MemfdRecord, Record, record};
 pub(crate) use record::{arguments, environment};

@@ -9,8 +9,7 @@ use model::{
 };
 
 use super::{
-    Error, FanotifyEvent, Mapping, PerfRecord, Record, fanotify_events, mountinfo, perf_record,
-    record,
+    Error, FanotifyEvent, Mapping, PerfRecord, Record, fanotify_events, perf_record, record,
 };
 
 const EXEC: &[u8] = include_bytes!("../../testdata/exec.bin");
@@ -268,29 +267,4 @@ fn fanotify_events_are_read_until_the_buffer_ends() {
             is_overflow: true
         })
     );
-}
-
-#[test]
-fn mount_tables_are_read_with_their_escapes() {
-    let table = br"71 43 0:39 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l,upperdir=/u
-72 71 0:40 /sub\040dir /a\134b\011 rw,noexec - tmpfs tmp\040fs rw,size=1k
-73 71 259:300 / /x rw - ext4 /dev/nvme0n1p300 rw,noexec
-not a mount
-74 71 0:41 / /broken
-";
-    let mounts: Vec<_> = mountinfo(table).collect();
-    assert_eq!(mounts.len(), 3);
-    assert_eq!((mounts[0].id, mounts[0].device), (71, 39));
-    assert_eq!(mounts[0].filesystem, Text::from("overlay"));
-    assert_eq!(mounts[1].root, Text::from("/sub dir"));
-    assert_eq!(mounts[1].mountpoint, Text::from("/a\\b\t"));
-    assert_eq!(
-        mounts
-            .iter()
-            .map(|mount| mount.is_noexec)
-            .collect::<Vec<_>>(),
-        [false, true, true]
-    );
-    // makedev(259, 300), as in st_dev.
-    assert_eq!(mounts[2].device, 0x11_032c);
 }
