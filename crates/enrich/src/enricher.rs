@@ -8,7 +8,7 @@ mod files;
 mod finish;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -198,6 +198,11 @@ impl Enricher {
     /// All containers remembered, ended ones too.
     pub fn containers(&self) -> impl Iterator<Item = Arc<Container>> {
         self.containers.iter()
+    }
+
+    /// Ids of the containers in which something runs, as far as it was seen.
+    pub fn running(&self) -> HashSet<&str> {
+        self.processes.containers()
     }
 
     /// The look-up of containers, for the last lines of their logs.

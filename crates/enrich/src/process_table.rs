@@ -5,7 +5,7 @@
 //! first, then those not heard of for the longest time.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -165,6 +165,14 @@ impl ProcessTable {
     }
 
     /// Forgets a process that has left its container.
+    /// Ids of the containers that have a process.
+    pub(crate) fn containers(&self) -> HashSet<&str> {
+        let running = self.entries.iter().filter(|(_, entry)| !entry.has_exited);
+        running
+            .map(|(_, entry)| entry.container.id.as_str())
+            .collect()
+    }
+
     pub(crate) fn forget(&mut self, key: ProcessKey) {
         self.remove(key);
     }

@@ -253,7 +253,7 @@ impl Pipeline {
             self.enricher.poll(&mut events);
             self.judge_all(&mut events)?;
             self.send_repeats(Some(Timestamp::from(SystemTime::now())));
-            self.inventory.write(false)?;
+            self.inventory.write(false, || self.enricher.running())?;
             if idle && let Some(recording) = &mut self.recording {
                 recording.flush().context("writing the recording")?;
             }
@@ -265,7 +265,7 @@ impl Pipeline {
             self.judge_all(&mut events)?;
         }
         self.send_repeats(None);
-        self.inventory.write(true)?;
+        self.inventory.write(true, || self.enricher.running())?;
         if let Some(recording) = &mut self.recording {
             recording.flush().context("writing the recording")?;
         }

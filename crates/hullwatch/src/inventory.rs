@@ -1,10 +1,10 @@
 //! Which containers were seen, and what of them is not: the Coverage page's source.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     num::NonZeroUsize,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lru::LruCache;
@@ -24,6 +24,8 @@ pub(crate) struct Inventory {
     seen: LruCache<String, ContainerState>,
     changed: BTreeSet<String>,
     written: Instant,
+    /// What the store holds of the run before has been gone through.
+    has_met_earlier: bool,
 }
 
 impl Inventory {
@@ -34,6 +36,7 @@ impl Inventory {
             seen: LruCache::new(containers_max),
             changed: BTreeSet::new(),
             written: Instant::now(),
+            has_met_earlier: false,
         }
     }
 
@@ -61,6 +64,7 @@ impl Inventory {
             return;
         };
         state.last_event = Some(event.time);
+        state.ended = None;
         // The engine's files may have been complete only after the first event.
         if state.name != container.name || state.image != container.image {
             state.name.clone_from(&container.name);
@@ -83,17 +87,45 @@ impl Inventory {
         }
     }
 
-    /// Writes what has changed, when it is time or when `is_last`.
-    pub(crate) fn write(&mut self, is_last: bool) -> Result<(), store::Error> {
-        if self.changed.is_empty() || (!is_last && self.written.elapsed() < WRITE_INTERVAL) {
+    /// Writes what has changed, when it is time or when `is_last`. Containers of which `running` names none have ended.
+    pub(crate) fn write<'a>(
+        &mut self,
+        is_last: bool,
+        running: impl FnOnce() -> HashSet<&'a str>,
+    ) -> Result<(), store::Error> {
+        if !is_last && self.written.elapsed() < WRITE_INTERVAL {
             return Ok(());
         }
         self.written = Instant::now();
+        self.note_ends(&running())?;
+        if self.changed.is_empty() {
+            return Ok(());
+        }
         let changed = std::mem::take(&mut self.changed);
         let states: Vec<_> = changed
             .iter()
             .filter_map(|id| self.seen.peek(id).cloned())
             .collect();
         self.store.record_containers(&states)
+    }
+
+    fn note_ends(&mut self, running: &HashSet<&str>) -> Result<(), store::Error> {
+        let now = Timestamp::from(SystemTime::now());
+        for (id, state) in &mut self.seen {
+            if state.ended.is_none() && !running.contains(id.as_str()) {
+                state.ended = Some(now);
+                self.changed.insert(id.clone());
+            }
+        }
+        // Those of the run before that were gone when this one began.
+        if !std::mem::replace(&mut self.has_met_earlier, true) {
+            let mut earlier = self.store.containers()?;
+            earlier.retain(|state| state.ended.is_none() && !self.seen.contains(&state.id));
+            for state in &mut earlier {
+                state.ended = Some(now);
+            }
+            self.store.record_containers(&earlier)?;
+        }
+        Ok(())
     }
 }

@@ -126,6 +126,14 @@ impl Enricher {
             Err(request) => request,
         };
         let is_room = self.parked.len() < OBSERVATIONS_PARKED_MAX;
+        // The same bytes are being read, or compared with the image's: a program that is run many times asks once.
+        if is_room
+            && let Some(id) = &wanted.id
+            && let Some(others) = self.reading.get_mut(&id.key)
+        {
+            others.push((wanted, request));
+            return Slot::Waiting;
+        }
         let submitted = if is_room {
             self.slow.submit(wanted.container, request)
         } else {

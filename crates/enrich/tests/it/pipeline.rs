@@ -322,3 +322,22 @@ fn indicators_that_arrive_later_apply_to_known_files() {
     pipeline.enricher.forget_matches();
     assert_eq!(run(&mut pipeline).matches.len(), 1);
 }
+
+#[test]
+fn a_large_program_that_is_run_many_times_is_compared_once() {
+    let large = "head -c 3000000 /dev/zero > layer0/usr/bin/large; chmod 755 layer0/usr/bin/large";
+    let container = Container::start(large, &[]);
+    let mut pipeline = Pipeline::new();
+    for start_ns in 1..=500 {
+        let fd = container.open("/usr/bin/large");
+        let mut observation = exec(&container, facts(&fd, "/usr/bin/large"), Some(fd));
+        observation.event.process.start_ns = start_ns;
+        pipeline.observe(observation);
+    }
+    let events = pipeline.settle();
+    assert_eq!(events.len(), 500);
+    for event in &events {
+        let binary = event.process.as_ref().unwrap().binary.clone().unwrap();
+        assert_eq!(binary.provenance, Provenance::BuiltIn, "{binary:?}");
+    }
+}

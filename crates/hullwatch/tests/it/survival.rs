@@ -81,6 +81,13 @@ fn a_watcher_proves_that_it_sees_and_says_when_it_cannot() {
         };
         containers.iter().any(is_tested).then_some(())
     });
+    engine.remove(&container);
+    wait_for("the container to have ended", || {
+        let containers = store.containers().unwrap();
+        let has_ended =
+            |state: &store::ContainerState| state.name == container.name && state.ended.is_some();
+        containers.iter().any(has_ended).then_some(())
+    });
     let state = watcher.stop();
     let blind = "category=\"Sensor Lost\" AND source_properties.Sensor_Condition=\"LOST\"";
     assert!(state.findings(blind).is_empty());
