@@ -1,18 +1,18 @@
 //! Counting what is selected: totals and groups.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
-use crate::fields::{column_of_enum, column_of_term, enumerations};
+use crate::chunk::{self, Batch, Cache};
+use crate::column::{Bits, Terms};
+use crate::fields::{column_of_enum, enumerations};
 use crate::filter::field_path;
-use crate::index::SPANS;
 use crate::page::Token;
 use crate::query::page_size;
-use crate::select::{Selection, collect};
-use crate::sql::Sql;
-use crate::tally::{Countable, Piece, pieces};
-use crate::terms::{FACETS, GROUPED, SINGLE, grouped_number};
+use crate::select::Selection;
+use crate::terms::{GROUPED, column_number};
 use crate::{Error, Store};
 
 /// Fields in one grouping.
@@ -59,17 +59,16 @@ impl Store {
         let keys = group_keys(&query.group_by)?;
         let identity = [query.parent.as_str(), &query.filter, &query.group_by];
         let token = Token::read(&query.page_token, &identity)?;
-        let mut groups = self.database.read(|db| {
-            let selection = Selection::new(db, &query.parent, &query.filter)?;
-            groups(db, &selection, &keys)
-        })?;
-        groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let total = groups.len();
         let skip = token.map_or(0, |token| {
             usize::try_from(token.position.0).unwrap_or_default()
         });
-        let size = page_size(query.page_size) as usize;
-        let end = skip.saturating_add(size);
+        let end = skip.saturating_add(page_size(query.page_size) as usize);
+        let (total, groups) = self.database.read(|db| {
+            let selection = Selection::new(db, &query.parent, &query.filter)?;
+            let selected = selected(db, self.database.cache(), &selection)?;
+            let counts = count(db, &selected, &keys)?;
+            Ok((counts.len(), largest(db, counts, &keys, end)?))
+        })?;
         let next_page_token = if end < total {
             Token::new(&identity, Vec::new(), (end as i64, 0), total as i64).to_string()
         } else {
@@ -78,14 +77,13 @@ impl Store {
         let results = groups
             .into_iter()
             .skip(skip)
-            .take(size)
             .map(|(values, count)| Group {
                 properties: keys
                     .iter()
                     .map(|key| key.named.clone())
                     .zip(values)
                     .collect(),
-                count: count.unsigned_abs(),
+                count,
             })
             .collect();
         Ok(Groups {
@@ -104,82 +102,51 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Vec<(String, u64)>>, Error> {
         self.database.read(|db| {
-            let selection = Selection::new(db, parent, filter)?;
+            let selected = selected(
+                db,
+                self.database.cache(),
+                &Selection::new(db, parent, filter)?,
+            )?;
             let facet = |field: &&str| {
-                let mut groups = groups(db, &selection, &group_keys(field)?)?;
-                groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-                let value = |(mut values, count): (Vec<String>, i64)| {
-                    (values.pop().unwrap_or_default(), count.unsigned_abs())
+                let keys = group_keys(field)?;
+                let counts = count(db, &selected, &keys)?;
+                let groups = largest(db, counts, &keys, limit as usize)?;
+                let value = |(mut values, count): (Vec<String>, u64)| {
+                    (values.pop().unwrap_or_default(), count)
                 };
-                Ok(groups.into_iter().take(limit as usize).map(value).collect())
+                Ok(groups.into_iter().map(value).collect())
             };
             fields.iter().map(facet).collect()
         })
     }
 }
 
-impl Selection {
-    /// Counts tell how many findings are selected, without looking at them.
-    pub(crate) fn is_counted(&self) -> bool {
-        Countable::of(self).is_some()
-    }
-
-    /// How many findings are selected.
-    pub(crate) fn count(&self, db: &Connection) -> Result<i64, Error> {
-        let Some(countable) = Countable::of(self) else {
-            return self.count_rows(db);
-        };
-        let mut total = 0;
-        let shortest = Countable::shortest(countable.field());
-        for piece in pieces(countable.range, shortest..=SPANS[0]) {
-            total += match piece {
-                Piece::Spans { span, from, to } => {
-                    let mut sql = Sql::default();
-                    sql.push("SELECT coalesce(sum(c.n), 0) FROM tally c WHERE ");
-                    push_spans(&mut sql, &countable, countable.terms(), span, from, to);
-                    collect(db, &sql, |row| row.get::<_, i64>(0))?
-                        .into_iter()
-                        .sum::<i64>()
-                }
-                Piece::Rows { from, to } => self.during(from, to).count_rows(db)?,
-            };
+/// The batches with findings that are selected, and these.
+pub(crate) fn selected(
+    db: &Connection,
+    cache: &Arc<Cache>,
+    selection: &Selection,
+) -> Result<Vec<(Batch, Bits)>, Error> {
+    let mut selected = Vec::new();
+    for batch in chunk::load(db, Some(cache))? {
+        let bits = selection.of(db, &batch)?;
+        if !bits.is_empty() {
+            selected.push((batch, bits));
         }
-        Ok(total)
     }
-}
-
-/// Rows of `tally` of these terms, in this range, that fulfil the rest.
-pub(crate) fn push_spans(
-    sql: &mut Sql,
-    countable: &Countable,
-    terms: &[i64],
-    span: usize,
-    from: i64,
-    to: i64,
-) {
-    sql.push("c.term_id IN ").bind_list(terms);
-    push_span_range(sql, countable, span, from, to);
-}
-
-fn push_span_range(sql: &mut Sql, countable: &Countable, span: usize, from: i64, to: i64) {
-    sql.push(&format!(" AND c.span = {span} AND c.start >= "))
-        .bind(from);
-    sql.push(" AND c.start < ").bind(to);
-    sql.push(" AND ").condition(&countable.cells, "c");
+    Ok(selected)
 }
 
 /// One field of a grouping.
 struct GroupKey {
     named: String,
+    column: u8,
     by: GroupBy,
 }
 
 enum GroupBy {
-    Enum {
-        column: &'static str,
-        names: &'static [&'static str],
-    },
-    Term(String),
+    Enum(&'static [&'static str]),
+    Term,
 }
 
 fn group_keys(text: &str) -> Result<Vec<GroupKey>, Error> {
@@ -200,8 +167,8 @@ fn group_keys(text: &str) -> Result<Vec<GroupKey>, Error> {
 fn group_key(named: &str) -> Result<GroupKey, Error> {
     let path = field_path(named).map_err(|error| Error::invalid("group_by", error.message))?;
     let known = enumerations().find(|(field, _)| *field == path);
-    let by = if let (Some((_, names)), Some(column)) = (known, column_of_enum(&path)) {
-        GroupBy::Enum { column, names }
+    let (column, by) = if let (Some((_, names)), Some(column)) = (known, column_of_enum(&path)) {
+        (column_number(column), GroupBy::Enum(names))
     } else {
         let path = crate::fields::find(&path).map_or(path, |found| found.path);
         if !GROUPED.contains(&path.as_str()) {
@@ -216,186 +183,186 @@ fn group_key(named: &str) -> Result<GroupKey, Error> {
                 ),
             ));
         }
-        GroupBy::Term(path)
+        (column_number(&path), GroupBy::Term)
     };
     Ok(GroupKey {
         named: named.to_owned(),
+        column,
         by,
     })
 }
 
-type Counts = Vec<(Vec<String>, i64)>;
+/// Findings by the numbers of their values, one of each field; 0 where they have none.
+type Counts = HashMap<Vec<u32>, i64>;
 
-fn groups(db: &Connection, selection: &Selection, keys: &[GroupKey]) -> Result<Counts, Error> {
-    let Some(countable) = Countable::of(selection).filter(|countable| is_tallied(countable, keys))
-    else {
-        return group_rows(db, selection, keys);
-    };
-    let mut counts = BTreeMap::new();
-    let mut add = |found: Counts| {
-        for (values, n) in found {
-            *counts.entry(values).or_insert(0) += n;
-        }
-    };
-    let shortest = Countable::shortest(group_facet(keys).or(countable.field()));
-    for piece in pieces(countable.range, shortest..=SPANS[0]) {
-        match piece {
-            Piece::Spans { span, from, to } => {
-                add(group_spans(db, &countable, keys, (span, from, to))?)
-            }
-            Piece::Rows { from, to } => add(group_rows(db, &selection.during(from, to), keys)?),
-        }
-    }
-    Ok(counts.into_iter().filter(|(_, n)| *n > 0).collect())
-}
+/// Cells of the table in which the findings of one batch are counted, where they have one value of each field. More are
+/// counted one by one.
+const CELLS_MAX: usize = 65_536;
 
-/// Counts know one facet beside the enumerations and the parent.
-fn is_tallied(countable: &Countable, keys: &[GroupKey]) -> bool {
-    let mut fields: Vec<&str> = countable
-        .facet
-        .iter()
-        .map(|(field, _)| field.as_str())
-        .collect();
-    for key in keys {
-        if let GroupBy::Term(field) = &key.by
-            && field != "parent"
-            && !fields.contains(&field.as_str())
-        {
-            fields.push(field);
-        }
-    }
-    // A finding with a container that was asked for may have another one, which is a group too.
-    let has_other_values = countable.facet.is_some()
-        && fields.iter().any(|field| !SINGLE.contains(field))
-        && keys
+/// Values that are counted in a table, of 32 MiB at most. Those with higher numbers are counted one by one.
+const IDS_MAX: usize = 4 * 1024 * 1024;
+
+fn count(db: &Connection, selected: &[(Batch, Bits)], keys: &[GroupKey]) -> Result<Counts, Error> {
+    let mut counts = Counts::new();
+    // Of one field, by number of the value: there can be as many groups in each batch as findings.
+    let mut by_id: Vec<i64> = Vec::new();
+    let mut table = Vec::new();
+    for (batch, bits) in selected {
+        let bytes = keys
             .iter()
-            .any(|key| matches!(&key.by, GroupBy::Term(field) if field != "parent"));
-    match fields.as_slice() {
-        [] => true,
-        [field] => FACETS.contains(field) && !has_other_values,
-        _ => false,
-    }
-}
-
-/// The facet field among those grouped by.
-fn group_facet(keys: &[GroupKey]) -> Option<&str> {
-    keys.iter().find_map(|key| match &key.by {
-        GroupBy::Term(field) if field != "parent" => Some(field.as_str()),
-        _ => None,
-    })
-}
-
-fn group_spans(
-    db: &Connection,
-    countable: &Countable,
-    keys: &[GroupKey],
-    (span, from, to): (usize, i64, i64),
-) -> Result<Counts, Error> {
-    let facet = group_facet(keys);
-    let mut sql = Sql::default();
-    sql.push("SELECT sum(c.n)");
-    for key in keys {
-        match &key.by {
-            GroupBy::Enum { column, .. } => sql.push(&format!(", c.{column}")),
-            GroupBy::Term(field) if field == "parent" => {
-                sql.push(", (SELECT value FROM term WHERE id = c.parent_id)")
-            }
-            GroupBy::Term(_) => sql.push(", t.value"),
-        };
-    }
-    match (facet, &countable.facet) {
-        (Some(field), None) => {
-            sql.push(" FROM term t CROSS JOIN tally c WHERE c.term_id = t.id AND t.field = ")
-                .bind(field.to_owned());
-        }
-        (Some(_), Some((_, ids))) => {
-            sql.push(" FROM term t CROSS JOIN tally c WHERE c.term_id = t.id AND t.id IN ")
-                .bind_list(ids);
-        }
-        (None, _) => {
-            sql.push(" FROM tally c WHERE c.term_id IN ")
-                .bind_list(countable.terms());
-        }
-    }
-    push_span_range(&mut sql, countable, span, from, to);
-    push_group_by(&mut sql, keys.len());
-    collect_groups(db, &sql, keys)
-}
-
-fn group_rows(db: &Connection, selection: &Selection, keys: &[GroupKey]) -> Result<Counts, Error> {
-    let driver = selection.driver(db, i64::MAX)?;
-    let mut sql = Sql::default();
-    // First by numbers; the names of terms are looked up once for each group.
-    sql.push("SELECT count(*)");
-    let mut joined = Vec::new();
-    for (number, key) in keys.iter().enumerate() {
-        sql.push(&match &key.by {
-            GroupBy::Enum { column, .. } => format!(", s.{column}"),
-            GroupBy::Term(field) => match column_of_term(field) {
-                Some(column) => format!(", s.{column}"),
-                None => {
-                    joined.push((number, field));
-                    format!(", g{number}.term_id")
-                }
-            },
+            .map(|key| batch.terms(db, key.column))
+            .collect::<Result<Vec<_>, _>>()?;
+        let columns = bytes
+            .iter()
+            .map(|bytes| Terms::read(bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let cells = columns.iter().fold(1_usize, |cells, column| {
+            cells.saturating_mul(column.dictionary().len() + 1)
         });
-    }
-    sql.push(" FROM (SELECT f.*");
-    selection.source(&mut sql, &driver);
-    sql.push(") s");
-    for (number, _) in &joined {
-        sql.push(&format!(" CROSS JOIN grouping g{number}"));
-    }
-    sql.push(" WHERE 1 = 1");
-    for (number, field) in joined {
-        sql.push(&format!(
-            " AND g{number}.finding_id = s.id AND g{number}.field = "
-        ))
-        .bind(grouped_number(field));
-    }
-    push_group_by(&mut sql, keys.len());
-    let rows: Vec<(i64, Vec<i64>)> = collect(db, &sql, |row| {
-        let values = (1..=keys.len())
-            .map(|at| row.get(at))
-            .collect::<Result<_, _>>()?;
-        Ok((row.get(0)?, values))
-    })?;
-    let mut name = db.prepare_cached("SELECT value FROM term WHERE id = $1")?;
-    let mut counts = Vec::new();
-    for (n, numbers) in rows {
-        let mut values = Vec::new();
-        for (key, number) in keys.iter().zip(numbers) {
-            values.push(match (&key.by, number) {
-                (GroupBy::Enum { names, .. }, number) => enum_name(names, number),
-                (GroupBy::Term(_), id) => name.query_row([id], |row| row.get(0))?,
-            });
+        if let [column] = columns.as_slice()
+            && column.is_single()
+        {
+            table.resize(table.len().max(cells), 0);
+            column.count(bits, &mut table);
+            for (code, n) in table
+                .iter_mut()
+                .enumerate()
+                .take(cells)
+                .filter(|(_, n)| **n > 0)
+            {
+                let id = column.id(code).unwrap_or(0);
+                match by_id.get_mut(id as usize) {
+                    Some(count) => *count += *n,
+                    None if (id as usize) < IDS_MAX => {
+                        by_id.resize(id as usize + 1, 0);
+                        by_id[id as usize] += *n;
+                    }
+                    None => *counts.entry(vec![id]).or_default() += *n,
+                }
+                *n = 0;
+            }
+        } else if cells <= CELLS_MAX && columns.iter().all(Terms::is_single) {
+            count_cells(&columns, bits, cells, &mut counts);
+        } else {
+            count_each(&columns, bits, &mut counts);
         }
-        counts.push((values, n));
+    }
+    for (id, n) in by_id.into_iter().enumerate().filter(|(_, n)| *n > 0) {
+        *counts.entry(vec![id as u32]).or_default() += n;
     }
     Ok(counts)
 }
 
-fn push_group_by(sql: &mut Sql, keys: usize) {
-    let columns: Vec<String> = (2..keys + 2).map(|column| column.to_string()).collect();
-    sql.push(" GROUP BY ").push(&columns.join(", "));
+fn count_cells(columns: &[Terms<'_>], bits: &Bits, cells: usize, counts: &mut Counts) {
+    let mut table = vec![0_i64; cells];
+    add_cells(columns, *bits, &mut table);
+    for (mut cell, n) in table.into_iter().enumerate().filter(|(_, n)| *n > 0) {
+        let mut values = vec![0; columns.len()];
+        for (value, column) in values.iter_mut().zip(columns).rev() {
+            let length = column.dictionary().len() + 1;
+            *value = column.id(cell % length).unwrap_or(0);
+            cell /= length;
+        }
+        *counts.entry(values).or_default() += n;
+    }
 }
 
-fn collect_groups(db: &Connection, sql: &Sql, keys: &[GroupKey]) -> Result<Counts, Error> {
-    collect(db, sql, |row| {
-        let mut values = Vec::new();
-        for (at, key) in keys.iter().enumerate() {
-            values.push(match &key.by {
-                GroupBy::Enum { names, .. } => enum_name(names, row.get(at + 1)?),
-                GroupBy::Term(_) => row.get(at + 1)?,
+/// The table of the first column's codes, each of which has a table of the other columns'.
+fn add_cells(columns: &[Terms<'_>], bits: Bits, table: &mut [i64]) {
+    match columns {
+        [] => {}
+        [column] => column.count(&bits, table),
+        [column, rest @ ..] => {
+            let parts = table.len() / (column.dictionary().len() + 1);
+            if let Some(sets) = column.sets() {
+                let mut none = bits;
+                let mut tables = table.chunks_mut(parts);
+                let first = tables.next();
+                for (table, set) in tables.zip(sets) {
+                    add_cells(rest, bits.and(set), table);
+                    none = none.without(set);
+                }
+                if let Some(table) = first {
+                    add_cells(rest, none, table);
+                }
+                return;
+            }
+            for offset in bits.iter() {
+                let mut cell = 0;
+                for column in columns {
+                    let mut own = 0;
+                    column.each(offset, |code, _| own = code);
+                    cell = cell * (column.dictionary().len() + 1) + own;
+                }
+                if let Some(n) = table.get_mut(cell) {
+                    *n += 1;
+                }
+            }
+        }
+    }
+}
+
+/// A finding with several values of a field is in several groups, in each once.
+fn count_each(columns: &[Terms<'_>], bits: &Bits, counts: &mut Counts) {
+    for offset in bits.iter() {
+        let mut groups = vec![Vec::new()];
+        for column in columns {
+            let mut values: Vec<u32> = column.values(offset).iter().map(|(_, id)| *id).collect();
+            values.sort_unstable();
+            values.dedup();
+            if values.is_empty() {
+                values.push(0);
+            }
+            groups = groups
+                .iter()
+                .flat_map(|group| {
+                    values.iter().map(move |value| {
+                        let mut group = group.clone();
+                        group.push(*value);
+                        group
+                    })
+                })
+                .collect();
+        }
+        for group in groups {
+            *counts.entry(group).or_default() += 1;
+        }
+    }
+}
+
+/// The `wanted` largest groups, those of one size in the order of their values.
+fn largest(
+    db: &Connection,
+    counts: Counts,
+    keys: &[GroupKey],
+    wanted: usize,
+) -> Result<Vec<(Vec<String>, u64)>, Error> {
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable_by_key(|(_, n)| std::cmp::Reverse(*n));
+    // Only of those that can be among them the names are looked up.
+    let least = counts.get(wanted.saturating_sub(1)).map_or(0, |(_, n)| *n);
+    counts.retain(|(_, n)| *n >= least);
+    let mut value = db.prepare_cached("SELECT value FROM term WHERE id = $1")?;
+    let mut groups = Vec::with_capacity(counts.len());
+    for (numbers, n) in counts {
+        let mut values = Vec::with_capacity(keys.len());
+        for (key, number) in keys.iter().zip(numbers) {
+            values.push(match key.by {
+                GroupBy::Enum(names) => enum_name(names, number),
+                GroupBy::Term => value
+                    .query_row([number], |row| row.get(0))
+                    .optional()?
+                    .unwrap_or_default(),
             });
         }
-        Ok((values, row.get(0)?))
-    })
+        groups.push((values, n.unsigned_abs()));
+    }
+    groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    groups.truncate(wanted);
+    Ok(groups)
 }
 
-fn enum_name(names: &[&str], number: i64) -> String {
-    let name = usize::try_from(number)
-        .ok()
-        .and_then(|number| names.get(number));
+fn enum_name(names: &[&str], number: u32) -> String {
+    let name = names.get(number as usize);
     name.copied().unwrap_or_default().to_owned()
 }

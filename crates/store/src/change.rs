@@ -290,7 +290,7 @@ pub(crate) fn insert(
     };
     let mut new = old.next();
     if mute::apply_rules(index.db, id, &mut new.result, true, now)? {
-        index.update(&old, &new)?;
+        index.update(&new)?;
     }
     notify::queue(index.db, id, &new.result, now)?;
     Ok(new.result)
@@ -304,10 +304,10 @@ pub(crate) fn replace(
     new: Stored,
     now: Timestamp,
 ) -> Result<FindingResult, Error> {
-    index.update(old, &new)?;
+    index.update(&new)?;
     let mut muted = new.next();
     if mute::apply_rules(index.db, old.id, &mut muted.result, false, now)? {
-        index.update(&new, &muted)?;
+        index.update(&muted)?;
     }
     let (before, after) = (&old.result.finding, &muted.result.finding);
     if before.state != after.state || before.severity != after.severity {

@@ -5,13 +5,16 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::Error;
+use crate::chunk::Cache;
+use crate::column::CHUNK;
+use crate::index::Index;
 use crate::terms::Term;
 
 const FILE_NAME: &str = "hullwatch.db";
@@ -38,7 +41,11 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_findings.sql")),
     (2, include_str!("../migrations/sqlite/0002_access.sql")),
     (3, include_str!("../migrations/sqlite/0003_review.sql")),
+    (4, include_str!("../migrations/sqlite/0004_columns.sql")),
 ];
+
+/// The version that brought the columns.
+const COLUMNS_VERSION: i64 = 4;
 
 /// An open database. Shared between threads by reference.
 pub(crate) struct Database {
@@ -47,6 +54,7 @@ pub(crate) struct Database {
     writer: Option<Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
     term_ids: Mutex<TermIds>,
+    cache: Arc<Cache>,
     /// SQLite's count of what other processes have written, when the ids were last known to be right.
     others: AtomicI64,
 }
@@ -91,6 +99,7 @@ impl Database {
             writer: Some(Mutex::new(writer)),
             readers: Mutex::default(),
             term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
+            cache: Arc::default(),
             others: AtomicI64::new(-1),
         })
     }
@@ -105,6 +114,7 @@ impl Database {
             writer: None,
             readers: Mutex::default(),
             term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
+            cache: Arc::default(),
             others: AtomicI64::new(-1),
         };
         let (found, known) = database.read(|db| Ok((schema_version(db)?, newest())))?;
@@ -142,6 +152,11 @@ impl Database {
             self.forget_term_ids();
         }
         result
+    }
+
+    /// Columns read lately. Not for use within [`Database::write`], which may be undone.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
     }
 
     /// The cache of term ids. Only for use within [`Database::write`].
@@ -211,8 +226,33 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     }
     for (version, sql) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
         transaction.execute_batch(sql)?;
+        if *version == COLUMNS_VERSION {
+            fill_columns(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", version)?;
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Fills the columns from the documents.
+fn fill_columns(db: &Transaction<'_>) -> Result<(), Error> {
+    let term_ids = Mutex::new(LruCache::new(TERM_IDS_MAX));
+    let mut after = i64::MIN;
+    loop {
+        let mut index = Index::with(db, lock(&term_ids));
+        let ids: Vec<i64> = db
+            .prepare_cached("SELECT id FROM finding WHERE id > $1 ORDER BY id LIMIT $2")?
+            .query_map((after, CHUNK as i64), |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in &ids {
+            let stored = index.load_id(*id)?;
+            index.refresh(&stored)?;
+        }
+        index.finish()?;
+        match ids.last() {
+            Some(last) => after = *last,
+            None => return Ok(()),
+        }
+    }
 }

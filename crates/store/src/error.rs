@@ -52,6 +52,9 @@ pub enum Error {
     /// A stored document is not what was written.
     #[error("a stored document is damaged")]
     Document(#[from] serde_json::Error),
+    /// A stored column is not what was written.
+    #[error("the store's index is damaged")]
+    Damaged,
     /// The filter is wrong; tells where.
     #[error(transparent)]
     Filter(#[from] filter::Error),

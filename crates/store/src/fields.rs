@@ -121,6 +121,11 @@ pub const FIELDS: &[Field] = &[
     column("event_time", Kind::Time, "event_time"),
     column("create_time", Kind::Time, "create_time"),
     column("source_properties.Occurrences", Kind::Number, "occurrences"),
+    Field {
+        path: "source_properties.First_Seen",
+        kind: Kind::Open,
+        place: Place::Document,
+    },
     text("module_name"),
     text("parent_display_name"),
     text("external_uri"),
@@ -282,7 +287,7 @@ pub(crate) fn enumerations() -> impl Iterator<Item = (&'static str, &'static [&'
     })
 }
 
-/// The column of `finding` and `tally` that holds the number of this enumeration.
+/// The column that holds the number of this enumeration.
 pub(crate) fn column_of_enum(path: &str) -> Option<&'static str> {
     FIELDS
         .iter()
@@ -290,14 +295,6 @@ pub(crate) fn column_of_enum(path: &str) -> Option<&'static str> {
             (Kind::Enum(_), Place::Column(column)) if field.path == path => Some(column),
             _ => None,
         })
-}
-
-/// The column of `finding` that holds the id of this field's one term.
-pub(crate) fn column_of_term(path: &str) -> Option<&'static str> {
-    FIELDS.iter().find_map(|field| match field.place {
-        Place::TermColumn(column) if field.path == path => Some(column),
-        _ => None,
-    })
 }
 
 /// What a path in a filter stands for.
@@ -395,10 +392,15 @@ pub(crate) fn document_path(path: &str) -> Vec<String> {
         None => (path, None),
     };
     keys.extend(path.split('.').map(camel_case));
-    keys.extend(
-        own.into_iter()
-            .flat_map(|own| own.split('.').map(camel_case)),
-    );
+    // Keys that a source chose are as it wrote them.
+    let is_own = path == "source_properties";
+    keys.extend(own.into_iter().flat_map(|own| own.split('.')).map(|key| {
+        if is_own {
+            key.to_owned()
+        } else {
+            camel_case(key)
+        }
+    }));
     keys
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use model::Timestamp;
 use rusqlite::Connection;
 
-use crate::aggregate::push_spans;
-use crate::filter::Condition;
-use crate::select::{Selection, collect, time_range};
-use crate::sql::Sql;
-use crate::tally::{Countable, Piece, pieces};
+use crate::aggregate::selected;
+use crate::chunk::Batch;
+use crate::column::{Bits, Terms};
+use crate::select::Selection;
+use crate::terms::column_number;
 use crate::{Error, Store, timestamp};
 
 /// Bars of one histogram.
@@ -45,7 +45,8 @@ impl Store {
     pub fn histogram(&self, parent: &str, filter: &str, buckets: u32) -> Result<Histogram, Error> {
         self.database.read(|db| {
             let selection = Selection::new(db, parent, filter)?;
-            histogram(db, &selection, i64::from(buckets.clamp(1, BUCKETS_MAX)))
+            let selected = selected(db, self.database.cache(), &selection)?;
+            histogram(db, &selected, i64::from(buckets.clamp(1, BUCKETS_MAX)))
         })
     }
 }
@@ -75,59 +76,52 @@ const WIDTHS: [i64; 19] = [
     364 * 86_400 * SECOND,
 ];
 
-fn histogram(db: &Connection, selection: &Selection, buckets: i64) -> Result<Histogram, Error> {
-    let parts: Vec<&Condition> = selection.parts.iter().collect();
-    let (from, to) = time_range(&parts);
-    let (first, last) = bounds(db, selection)?;
-    let (from, to) = (from.max(first), to.min(last.saturating_add(1)));
-    let fits = |width: &i64| (to - 1) / width - from / width < buckets;
+fn histogram(
+    db: &Connection,
+    selected: &[(Batch, Bits)],
+    buckets: i64,
+) -> Result<Histogram, Error> {
+    let Some((first, last)) = bounds(db, selected)? else {
+        return Ok(Histogram {
+            width_ns: WIDTHS[0].unsigned_abs(),
+            buckets: Vec::new(),
+        });
+    };
+    let fits = |width: &i64| last / width - first / width < buckets;
     let width = WIDTHS.into_iter().find(fits).unwrap_or(WIDTHS[18]);
-    if from >= to {
-        return Ok(Histogram {
-            width_ns: width.unsigned_abs(),
-            buckets: Vec::new(),
-        });
-    }
     let mut counts: BTreeMap<i64, [u64; 5]> = BTreeMap::new();
-    let mut add = |rows: Vec<(i64, i64, i64)>| {
-        for (start, severity, n) in rows {
-            let severity = usize::try_from(severity).unwrap_or_default().min(4);
-            counts.entry(start).or_default()[severity] += n.unsigned_abs();
-        }
-    };
-    match Countable::of(selection) {
-        Some(countable) => {
-            for piece in pieces((from, to), Countable::shortest(countable.field())..=width) {
-                match piece {
-                    Piece::Spans { span, from, to } => {
-                        let mut sql = Sql::default();
-                        sql.push(&format!("SELECT c.start / {width} * {width}, c.severity, sum(c.n) FROM tally c WHERE "));
-                        push_spans(&mut sql, &countable, countable.terms(), span, from, to);
-                        sql.push(" GROUP BY 1, 2 HAVING sum(c.n) > 0");
-                        add(collect(db, &sql, |row| {
-                            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                        })?);
-                    }
-                    Piece::Rows { from, to } => {
-                        add(bucket_rows(db, &selection.during(from, to), width)?)
-                    }
-                }
+    for (batch, bits) in selected {
+        let bytes = batch.terms(db, column_number("severity"))?;
+        let severities = Terms::read(&bytes)?;
+        let severity = |code| severities.id(code).unwrap_or(0).min(4) as usize;
+        if batch.oldest / width == batch.newest / width {
+            let mut found = vec![0; severities.dictionary().len() + 1];
+            severities.count(bits, &mut found);
+            let bucket = counts.entry(batch.oldest / width * width).or_default();
+            for (code, n) in found.into_iter().enumerate() {
+                bucket[severity(code)] += n.unsigned_abs();
             }
+            continue;
         }
-        None => add(bucket_rows(db, &selection.during(from, to), width)?),
+        let times = batch.numbers(db, column_number("event_time"))?;
+        // Neighbors are mostly of one bucket, and dividing takes long.
+        let mut start = i64::MIN;
+        let mut bucket = [0; 5];
+        for offset in bits.iter() {
+            let time = times.get(offset).copied().unwrap_or_default();
+            if time.wrapping_sub(start) as u64 >= width.unsigned_abs() {
+                add(&mut counts, start, bucket);
+                start = time / width * width;
+                bucket = [0; 5];
+            }
+            let mut own = 0;
+            severities.each(offset, |code, _| own = code);
+            bucket[severity(own)] += 1;
+        }
+        add(&mut counts, start, bucket);
     }
-    let found = (
-        counts.keys().next().copied(),
-        counts.keys().next_back().copied(),
-    );
-    let (Some(first), Some(last)) = found else {
-        return Ok(Histogram {
-            width_ns: width.unsigned_abs(),
-            buckets: Vec::new(),
-        });
-    };
-    let buckets = (0..=(last - first) / width)
-        .map(|number| first + number * width)
+    let buckets = (first / width..=last / width)
+        .map(|number| number * width)
         .map(|start| Bucket {
             start: timestamp(start),
             by_severity: counts.get(&start).copied().unwrap_or_default(),
@@ -138,34 +132,43 @@ fn histogram(db: &Connection, selection: &Selection, buckets: i64) -> Result<His
     })
 }
 
-/// Times of the oldest and newest finding that the driver leads to; all that are selected lie between them.
-fn bounds(db: &Connection, selection: &Selection) -> Result<(i64, i64), Error> {
-    let driver = selection.driver(db, i64::MAX)?;
-    let mut bounds = (i64::MAX, 0);
-    let mut first = db.prepare_cached("SELECT min(event_time) FROM posting WHERE term_id = $1")?;
-    let mut last = db.prepare_cached("SELECT max(event_time) FROM posting WHERE term_id = $1")?;
-    for term in driver.terms() {
-        let from: Option<i64> = first.query_row([term], |row| row.get(0))?;
-        let to: Option<i64> = last.query_row([term], |row| row.get(0))?;
-        bounds = (
-            bounds.0.min(from.unwrap_or(i64::MAX)),
-            bounds.1.max(to.unwrap_or(0)),
-        );
+/// Times of the oldest and the newest finding that are selected.
+fn bounds(db: &Connection, selected: &[(Batch, Bits)]) -> Result<Option<(i64, i64)>, Error> {
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
+    let mut batches: Vec<_> = selected.iter().collect();
+    let mut look = |batch: &Batch, bits: &Bits| -> Result<(i64, i64), Error> {
+        let times = batch.numbers(db, column_number("event_time"))?;
+        for time in bits.iter().filter_map(|offset| times.get(offset)) {
+            first = first.min(*time);
+            last = last.max(*time);
+        }
+        Ok((first, last))
+    };
+    // The oldest is in one of the batches that begin before it, the newest in one of those that end after it.
+    batches.sort_by_key(|(batch, _)| batch.oldest);
+    let mut found = (i64::MAX, i64::MIN);
+    for (batch, bits) in &batches {
+        if batch.oldest >= found.0 {
+            break;
+        }
+        found = look(batch, bits)?;
     }
-    Ok(bounds)
+    batches.sort_by_key(|(batch, _)| std::cmp::Reverse(batch.newest));
+    for (batch, bits) in &batches {
+        if batch.newest <= found.1 {
+            break;
+        }
+        found = look(batch, bits)?;
+    }
+    Ok((found.0 <= found.1).then_some(found))
 }
 
-fn bucket_rows(
-    db: &Connection,
-    selection: &Selection,
-    width: i64,
-) -> Result<Vec<(i64, i64, i64)>, Error> {
-    let driver = selection.driver(db, i64::MAX)?;
-    let mut sql = Sql::default();
-    sql.push(&format!(
-        "SELECT p.event_time / {width} * {width}, f.severity, count(*)"
-    ));
-    selection.source(&mut sql, &driver);
-    sql.push(" GROUP BY 1, 2");
-    collect(db, &sql, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+fn add(counts: &mut BTreeMap<i64, [u64; 5]>, start: i64, own: [u64; 5]) {
+    if own != [0; 5] {
+        let bucket = counts.entry(start).or_default();
+        bucket
+            .iter_mut()
+            .zip(own)
+            .for_each(|(all, own)| *all += own);
+    }
 }

@@ -1,25 +1,16 @@
-//! Writing one finding: row, document, postings and counts, always together.
+//! Writing one finding: row, document and the values that columns hold of it, always together.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::MutexGuard;
 
 use model::Timestamp;
 use model::finding::FindingResult;
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use crate::column::Entry;
 use crate::database::{Database, TermIds};
 use crate::name::FindingName;
-use crate::terms::{self, FACETS, GROUPED, Term};
-use crate::{Error, ns};
-
-/// The term that every finding has.
-pub(crate) const ALL: i64 = 0;
-
-/// Length of the counted spans in nanoseconds, by number. Span 0 is all time. Hours are counted for all findings and for
-/// categories: for resources and containers, which are many, each finding would be its own hour.
-pub(crate) const SPANS: [i64; 3] = [i64::MAX, DAY, HOUR];
-pub(crate) const HOUR: i64 = 3_600_000_000_000;
-pub(crate) const DAY: i64 = 24 * HOUR;
+use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, Term, column_number};
+use crate::{Error, chunk, ns};
 
 /// A finding as stored, with what is kept beside the document.
 pub(crate) struct Stored {
@@ -42,45 +33,27 @@ impl Stored {
     }
 }
 
-/// Writes findings of one transaction and, at [`Index::finish`], the counts that they change.
+/// Writes findings of one transaction.
 pub(crate) struct Index<'a> {
     pub(crate) db: &'a Transaction<'a>,
     terms: MutexGuard<'a, TermIds>,
-    changes: HashMap<Cell, i64>,
 }
 
-/// Key of a row of `tally`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Cell {
-    term: i64,
-    span: usize,
-    start: i64,
-    parent: i64,
-    severity: i64,
-    state: i64,
-    mute: i64,
-    class: i64,
-}
-
-/// What the index holds of one version of a finding.
-struct Entry {
+/// What is kept of one version of a finding beside its document.
+struct Row {
     parent: i64,
     category: i64,
     resource: i64,
-    event_time: i64,
-    terms: BTreeSet<i64>,
-    /// Number of the field in [`GROUPED`], and term.
-    grouped: BTreeSet<(i64, i64)>,
-    facets: BTreeSet<i64>,
+    entry: Entry,
 }
 
 impl<'a> Index<'a> {
     pub(crate) fn new(db: &'a Transaction<'a>, database: &'a Database) -> Self {
-        Self {
-            db,
-            terms: database.term_ids(),
-            changes: HashMap::new(),
-        }
+        Self::with(db, database.term_ids())
+    }
+
+    pub(crate) fn with(db: &'a Transaction<'a>, terms: MutexGuard<'a, TermIds>) -> Self {
+        Self { db, terms }
     }
 
     /// The stored finding of this name.
@@ -115,7 +88,8 @@ impl<'a> Index<'a> {
 
     /// Adds a finding that is not there yet. Returns its row id.
     pub(crate) fn insert(&mut self, key: &str, result: &FindingResult) -> Result<i64, Error> {
-        let entry = self.entry(result)?;
+        let row = self.row(result, 1)?;
+        let [event_time, create_time, _] = row.entry.numbers;
         let finding = &result.finding;
         let id = self
             .db
@@ -126,31 +100,28 @@ impl<'a> Index<'a> {
             .query_row(
                 params![
                     key,
-                    entry.parent,
-                    entry.category,
-                    entry.resource,
+                    row.parent,
+                    row.category,
+                    row.resource,
                     finding.state as i64,
                     finding.severity as i64,
                     finding.mute as i64,
                     finding.finding_class as i64,
-                    entry.event_time,
-                    ns(finding.create_time.unwrap_or_default()),
+                    event_time,
+                    create_time,
                 ],
                 |row| row.get(0),
             )?;
         self.db
             .prepare_cached("INSERT INTO document (finding_id, body) VALUES ($1, $2)")?
             .execute(params![id, serde_json::to_string(result)?])?;
-        self.post(id, entry.event_time, &entry.terms)?;
-        self.group(id, &entry.grouped)?;
-        self.count(result, &entry, 1);
+        self.put(id, Some(&row.entry))?;
         Ok(id)
     }
 
     /// Replaces a stored finding by its next version.
-    pub(crate) fn update(&mut self, old: &Stored, new: &Stored) -> Result<(), Error> {
-        let before = self.entry(&old.result)?;
-        let after = self.entry(&new.result)?;
+    pub(crate) fn update(&mut self, new: &Stored) -> Result<(), Error> {
+        let row = self.row(&new.result, new.occurrences)?;
         let finding = &new.result.finding;
         self.db
             .prepare_cached(
@@ -162,111 +133,95 @@ impl<'a> Index<'a> {
                 finding.severity as i64,
                 finding.mute as i64,
                 finding.finding_class as i64,
-                after.event_time,
+                row.entry.numbers[0],
                 new.occurrences,
                 new.state_by_user,
-                old.id,
+                new.id,
             ])?;
         self.db
             .prepare_cached("UPDATE document SET body = $1 WHERE finding_id = $2")?
-            .execute(params![serde_json::to_string(&new.result)?, old.id])?;
-        if before.event_time == after.event_time {
-            self.unpost(
-                old.id,
-                before.event_time,
-                before.terms.difference(&after.terms),
-            )?;
-            self.post(
-                old.id,
-                after.event_time,
-                after.terms.difference(&before.terms),
-            )?;
-        } else {
-            self.unpost(old.id, before.event_time, &before.terms)?;
-            self.post(old.id, after.event_time, &after.terms)?;
-        }
-        if before.grouped != after.grouped {
-            self.db
-                .prepare_cached("DELETE FROM grouping WHERE finding_id = $1")?
-                .execute(params![old.id])?;
-            self.group(old.id, &after.grouped)?;
-        }
-        self.count(&old.result, &before, -1);
-        self.count(&new.result, &after, 1);
-        Ok(())
+            .execute(params![serde_json::to_string(&new.result)?, new.id])?;
+        self.put(new.id, Some(&row.entry))
     }
 
     /// Takes a finding out of everything.
-    pub(crate) fn delete(&mut self, old: &Stored) -> Result<(), Error> {
-        let entry = self.entry(&old.result)?;
-        self.unpost(old.id, entry.event_time, &entry.terms)?;
-        self.count(&old.result, &entry, -1);
-        self.db
-            .prepare_cached("DELETE FROM grouping WHERE finding_id = $1")?
-            .execute(params![old.id])?;
+    pub(crate) fn delete(&mut self, id: i64) -> Result<(), Error> {
         self.db
             .prepare_cached("DELETE FROM finding WHERE id = $1")?
-            .execute(params![old.id])?;
-        Ok(())
+            .execute(params![id])?;
+        self.put(id, None)
     }
 
-    /// Writes the changed counts. Without it the counts are wrong: call it before the commit.
+    /// Prepares the columns of a finding whose row and document are there.
+    pub(crate) fn refresh(&mut self, stored: &Stored) -> Result<(), Error> {
+        let row = self.row(&stored.result, stored.occurrences)?;
+        self.put(stored.id, Some(&row.entry))
+    }
+
+    /// Keeps the columns in order: call it before the commit.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        let mut changes: Vec<(Cell, i64)> =
-            self.changes.into_iter().filter(|(_, n)| *n != 0).collect();
-        // In key order neighbors share a page.
-        changes.sort_unstable();
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO tally (term_id, span, start, parent_id, severity, state, mute, class, n) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             ON CONFLICT (term_id, span, start, parent_id, severity, state, mute, class) \
-             DO UPDATE SET n = tally.n + excluded.n",
-        )?;
-        for (cell, n) in changes {
-            statement.execute(params![
-                cell.term,
-                i64::try_from(cell.span).unwrap_or_default(),
-                cell.start,
-                cell.parent,
-                cell.severity,
-                cell.state,
-                cell.mute,
-                cell.class,
-                n
-            ])?;
-        }
+        chunk::fold_if_many(self.db)
+    }
+
+    fn put(&self, id: i64, entry: Option<&Entry>) -> Result<(), Error> {
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO fresh (finding_id, body) VALUES ($1, $2)")?
+            .execute(params![id, entry.map(Entry::to_bytes)])?;
         Ok(())
     }
 
-    fn entry(&mut self, result: &FindingResult) -> Result<Entry, Error> {
-        let mut entry = Entry {
+    fn row(&mut self, result: &FindingResult, occurrences: i64) -> Result<Row, Error> {
+        let finding = &result.finding;
+        let mut row = Row {
             parent: 0,
             category: 0,
             resource: 0,
-            event_time: event_time(result),
-            terms: BTreeSet::from([ALL]),
-            grouped: BTreeSet::new(),
-            facets: BTreeSet::from([ALL]),
+            entry: Entry {
+                numbers: [
+                    event_time(result),
+                    ns(finding.create_time.unwrap_or_default()),
+                    occurrences,
+                ],
+                values: Vec::with_capacity(64),
+            },
         };
-        for term in terms::of(result) {
-            let grouped = GROUPED.iter().position(|field| *field == term.field);
-            let id = self.term(term)?;
-            entry.terms.insert(id);
-            let Some(field) = grouped else {
-                continue;
-            };
-            entry.grouped.insert((field as i64, id));
-            if field < FACETS.len() {
-                entry.facets.insert(id);
-            }
-            match GROUPED[field] {
-                "parent" => entry.parent = id,
-                "category" => entry.category = id,
-                "resource_name" => entry.resource = id,
-                _ => {}
+        let values = &mut row.entry.values;
+        for (column, number) in [
+            ("state", finding.state as u32),
+            ("severity", finding.severity as u32),
+            ("mute", finding.mute as u32),
+            ("class", finding.finding_class as u32),
+        ] {
+            values.push((column_number(column), 0, number));
+        }
+        for (field, count) in ELEMENTS.iter().zip(terms::element_counts(finding)) {
+            // More than are told apart is enough to know.
+            let count = count.min(usize::from(ELEMENTS_MAX) + 1) as u32;
+            if count > 0 {
+                values.push((column_number(&format!("{field}{COUNT_SUFFIX}")), 0, count));
             }
         }
-        Ok(entry)
+        for (term, elements) in terms::of(result) {
+            let column = column_number(&term.field);
+            let slot = match term.field.as_str() {
+                "parent" => Some(&mut row.parent),
+                "category" => Some(&mut row.category),
+                "resource_name" => Some(&mut row.resource),
+                _ => None,
+            };
+            let id = self.term(term)?;
+            if let Some(slot) = slot {
+                *slot = id;
+            }
+            // SQLite gives the next number after the largest; four billion values would be a petabyte.
+            let id = u32::try_from(id).map_err(|_| Error::Damaged)?;
+            let elements = elements.into_iter();
+            row.entry
+                .values
+                .extend(elements.map(|element| (column, element, id)));
+        }
+        row.entry.values.sort_unstable();
+        Ok(row)
     }
 
     fn term(&mut self, term: Term) -> Result<i64, Error> {
@@ -295,67 +250,6 @@ impl<'a> Index<'a> {
             .query_row(params![term.field, term.value, term.number()], |row| {
                 row.get(0)
             })?)
-    }
-
-    fn post<'i>(
-        &self,
-        id: i64,
-        event_time: i64,
-        terms: impl IntoIterator<Item = &'i i64>,
-    ) -> Result<(), Error> {
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO posting (term_id, event_time, finding_id) VALUES ($1, $2, $3)",
-        )?;
-        for term in terms {
-            statement.execute(params![term, event_time, id])?;
-        }
-        Ok(())
-    }
-
-    fn group(&self, id: i64, terms: &BTreeSet<(i64, i64)>) -> Result<(), Error> {
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO grouping (finding_id, field, term_id) VALUES ($1, $2, $3)",
-        )?;
-        for (field, term) in terms {
-            statement.execute(params![id, field, term])?;
-        }
-        Ok(())
-    }
-
-    fn unpost<'i>(
-        &self,
-        id: i64,
-        event_time: i64,
-        terms: impl IntoIterator<Item = &'i i64>,
-    ) -> Result<(), Error> {
-        let mut statement = self.db.prepare_cached(
-            "DELETE FROM posting WHERE term_id = $1 AND event_time = $2 AND finding_id = $3",
-        )?;
-        for term in terms {
-            statement.execute(params![term, event_time, id])?;
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, result: &FindingResult, entry: &Entry, change: i64) {
-        let finding = &result.finding;
-        for &term in &entry.facets {
-            let is_hourly = term == ALL || term == entry.category;
-            let spans = if is_hourly { 3 } else { 2 };
-            for (span, length) in SPANS.into_iter().enumerate().take(spans) {
-                let cell = Cell {
-                    term,
-                    span,
-                    start: entry.event_time / length * length,
-                    parent: entry.parent,
-                    severity: finding.severity as i64,
-                    state: finding.state as i64,
-                    mute: finding.mute as i64,
-                    class: finding.finding_class as i64,
-                };
-                *self.changes.entry(cell).or_default() += change;
-            }
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Start with [`Store`]; [`Query`] asks it, [`filter::parse`] reads the language alone.
 //!
 //! Invariants: synchronous; knows nothing of the API, of sensors or of detectors. Every change is one transaction that
-//! is on disk when the call returns. Queries are plain SQL with bound parameters; nothing is filtered in Rust.
+//! is on disk when the call returns. A filter asks the database with bound parameters which values are
+//! meant, and reads the columns these are in; only documents are looked at one by one. Every answer is of one snapshot.
 //! Tested against real databases in `tests/it`, with a writer killed at random.
 
 #![forbid(unsafe_code)]
@@ -12,6 +13,8 @@ mod access;
 mod aggregate;
 mod audit;
 mod change;
+mod chunk;
+mod column;
 mod database;
 mod error;
 mod fields;
@@ -23,6 +26,7 @@ mod mute;
 pub mod name;
 mod notify;
 mod operations;
+mod order;
 mod page;
 mod prune;
 mod query;
@@ -32,7 +36,6 @@ mod resource;
 mod run;
 mod select;
 mod sql;
-mod tally;
 mod terms;
 
 use std::path::Path;

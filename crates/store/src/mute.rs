@@ -4,19 +4,20 @@
 
 use model::Timestamp;
 use model::finding::{FindingResult, Mute};
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::filter::{Condition, Test};
 use crate::index::Index;
 use crate::name::FindingName;
+use crate::order;
 use crate::resource::{self, MuteConfig, MuteConfigType};
-use crate::select::{Direction, Selection};
+use crate::select::{self, Selection};
 use crate::{Change, Error, Store, audit};
 
 /// Findings changed in one transaction when many are muted: short enough for the agent to get its turn.
-const BATCH: i64 = 200;
+const BATCH: usize = 200;
 
 /// Field under which the dynamic rules that mute a finding are indexed.
 pub(crate) const RECORDS: &str = "mute_info.dynamic_mute_records.mute_config";
@@ -122,7 +123,7 @@ pub(crate) fn apply_rules(
             MuteConfigType::Dynamic => is_active(config, now),
             MuteConfigType::MuteConfigTypeUnspecified => false,
         };
-        if !applies || !selection(db, config)?.matches(db, id)? {
+        if !applies || !select::matches(db, &parent(config), &config.filter, id)? {
             continue;
         }
         by.get_or_insert(&config.name);
@@ -157,9 +158,13 @@ fn is_active(config: &MuteConfig, now: Timestamp) -> bool {
 
 /// The findings that a rule means: those that match, under its own parent.
 fn selection(db: &Connection, config: &MuteConfig) -> Result<Selection, Error> {
+    Selection::new(db, &parent(config), &config.filter)
+}
+
+/// All sources of a rule's own parent.
+fn parent(config: &MuteConfig) -> String {
     let scope: Vec<&str> = config.name.splitn(3, '/').take(2).collect();
-    let parent = format!("{}/sources/-/locations/-", scope.join("/"));
-    Selection::new(db, &parent, &config.filter)
+    format!("{}/sources/-/locations/-", scope.join("/"))
 }
 
 impl Store {
@@ -180,10 +185,10 @@ impl Store {
                 Ok(selection(db, config)?.and(Condition::Not(Box::new(record))))
             })?;
             total += self.refresh_where(now, |db| {
-                let matches = Condition::And(selection(db, config)?.parts);
+                let matches = selection(db, config)?.condition;
                 let record = recorded(db, &config.name)?;
                 Ok(Selection {
-                    parts: vec![record, Condition::Not(Box::new(matches))],
+                    condition: Condition::And(vec![record, Condition::Not(Box::new(matches))]),
                 })
             })?;
         }
@@ -198,7 +203,7 @@ impl Store {
         {
             total += self.refresh_where(now, |db| {
                 Ok(Selection {
-                    parts: vec![recorded(db, name)?],
+                    condition: recorded(db, name)?,
                 })
             })?;
         }
@@ -215,13 +220,13 @@ impl Store {
         let mut after = None;
         loop {
             let places = self.database.write(|db| {
-                let places = select(db)?.in_time_order(db, Direction::OldestFirst, after, BATCH)?;
+                let places = order::oldest(db, &select(db)?, after, BATCH)?;
                 let mut index = Index::new(db, &self.database);
                 for (_, id) in &places {
                     let old = index.load_id(*id)?;
                     let mut new = old.next();
                     if apply_rules(db, *id, &mut new.result, false, now)? {
-                        index.update(&old, &new)?;
+                        index.update(&new)?;
                         total += 1;
                     }
                 }
@@ -253,14 +258,14 @@ impl Store {
         loop {
             let places = self.database.write(|db| {
                 let selection = Selection::new(db, parent, filter)?;
-                let places = selection.in_time_order(db, Direction::OldestFirst, after, BATCH)?;
+                let places = order::oldest(db, &selection, after, BATCH)?;
                 let mut index = Index::new(db, &self.database);
                 for (_, id) in &places {
                     let old = index.load_id(*id)?;
                     let mut new = old.next();
                     set(&mut new.result, mute, change.who, change.now);
                     if old.result != new.result {
-                        index.update(&old, &new)?;
+                        index.update(&new)?;
                     }
                 }
                 index.finish()?;
@@ -278,8 +283,19 @@ impl Store {
     pub fn matches(&self, name: &str, filter: &str) -> Result<bool, Error> {
         let name = FindingName::parse(name)?;
         self.database.read(|db| {
-            let selection = Selection::new(db, "", filter)?;
-            Ok(selection.and(Condition::Name(name)).count_rows(db)? > 0)
+            let id: Option<i64> = db
+                .prepare_cached(
+                    "SELECT f.id FROM finding f JOIN term t ON t.id = f.parent_id \
+                     WHERE f.key = $1 AND t.field = 'parent' AND t.value = $2",
+                )?
+                .query_row(params![name.key, name.parent.to_string()], |row| row.get(0))
+                .optional()?;
+            match id {
+                Some(id) => select::matches(db, "", filter, id),
+                None => crate::filter::check(filter)
+                    .map(|()| false)
+                    .map_err(Error::from),
+            }
         })
     }
 }
@@ -291,5 +307,6 @@ fn recorded(db: &Connection, config: &str) -> Result<Condition, Error> {
             field: RECORDS.to_owned(),
             test: Test::Equal(config.to_owned()),
         },
+        None,
     )
 }

@@ -4,7 +4,7 @@ use model::Timestamp;
 use model::finding::FindingResult;
 use rusqlite::{Transaction, params};
 
-use crate::select::Selection;
+use crate::select;
 use crate::{Error, Store, filter, ns, timestamp};
 
 /// Notifications that wait for one sink. When more come, the oldest are given up and counted.
@@ -181,7 +181,7 @@ pub(crate) fn queue(
     })?;
     for sink in sinks {
         let (sink, filter) = sink?;
-        if !Selection::new(db, "", &filter)?.matches(db, id)? {
+        if !select::matches(db, "", &filter, id)? {
             continue;
         }
         db.prepare_cached(

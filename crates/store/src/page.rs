@@ -25,10 +25,8 @@ pub(crate) enum By {
     Name,
     /// A number of the row; enumerations in SCC's own order, so `severity` begins with `CRITICAL`.
     Column(&'static str),
-    /// The text of the term whose id the row has.
-    TermColumn(&'static str),
     /// The text of the first term of a field by which findings can be grouped.
-    Grouped(String),
+    Term(String),
     /// A security mark.
     Mark(String),
 }
@@ -84,13 +82,13 @@ fn by(path: &str) -> Result<By, Error> {
         (Place::Name, _) => Ok(By::Name),
         (Place::Column("event_time"), _) => Ok(By::EventTime),
         (Place::Column(column), _) => Ok(By::Column(column)),
-        (Place::TermColumn(column), _) => Ok(By::TermColumn(column)),
+        (Place::TermColumn(_), _) => Ok(By::Term(found.path)),
         (Place::Term, Kind::Open) => match found.path.strip_prefix("security_marks.marks.") {
             Some(key) => Ok(By::Mark(key.to_owned())),
             None => Err(unsortable()),
         },
         (Place::Term, _) if terms::GROUPED.contains(&found.path.as_str()) => {
-            Ok(By::Grouped(found.path))
+            Ok(By::Term(found.path))
         }
         _ => Err(unsortable()),
     }

@@ -1,225 +1,302 @@
-//! Choosing how to find what a filter selects: asks the index for the terms meant, then starts from the rarest.
+//! What a filter selects: asks which values are meant, then reads the columns they are in, chunk by chunk.
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use crate::Error;
-use crate::fields::{self, column_of_enum, column_of_term};
-use crate::filter::{self, Condition, Operator};
-use crate::index::ALL;
+use crate::chunk::{self, Batch};
+use crate::column::{Bits, Ids, Terms};
+use crate::filter::{self, Condition, Operator, Test};
 use crate::name::SourceName;
 use crate::sql::Sql;
-
-/// Terms of one condition that are put into the statement. With more, the statement looks them up itself.
-const IDS_MAX: usize = 1000;
-
-/// Findings of one term that are counted to know how rare it is. More are just "many".
-const ESTIMATE_MAX: i64 = 32_768;
-
-/// Findings that are sorted rather than walked in the order of an index.
-const SMALL: i64 = 1000;
+use crate::terms::{COUNT_SUFFIX, ELEMENTS_MAX, GROUPED, column_number, has_column};
 
 /// A filter, made ready for one snapshot of the database.
+#[derive(Clone)]
 pub(crate) struct Selection {
-    /// Top-level conditions; all must hold.
-    pub(crate) parts: Vec<Condition>,
+    /// Holds for what is selected.
+    pub(crate) condition: Condition,
 }
-
-/// Where the search starts.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Driver {
-    /// The terms whose findings are looked at; one of them is [`ALL`] when no condition helps.
-    terms: Vec<i64>,
-    /// The part that the driver already fulfils.
-    part: Option<usize>,
-    /// About how many findings that is; at most [`ESTIMATE_MAX`] for each term.
-    estimate: i64,
-}
-
-impl Driver {
-    pub(crate) fn terms(&self) -> &[i64] {
-        &self.terms
-    }
-}
-
-/// Which way through time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    OldestFirst,
-    NewestFirst,
-}
-
-/// A finding's place in time.
-pub(crate) type Position = (i64, i64);
 
 impl Selection {
+    /// Everything.
+    pub(crate) fn all() -> Self {
+        Self {
+            condition: Condition::And(Vec::new()),
+        }
+    }
+
     /// Parses, checks and resolves. `parent` may be empty.
     pub(crate) fn new(db: &Connection, parent: &str, filter: &str) -> Result<Self, Error> {
-        let condition = filter::compile(&filter::parse(filter)?)?;
-        let mut parts = Vec::new();
-        flatten(resolve(db, scope(db, parent)?)?, &mut parts);
-        flatten(resolve(db, condition)?, &mut parts);
-        Ok(Self { parts })
+        let condition = compile(db, parent, filter)?;
+        Ok(Self {
+            condition: resolve(db, condition, None)?,
+        })
     }
 
     /// The same with one more condition.
-    pub(crate) fn and(&self, condition: Condition) -> Self {
-        let mut parts = self.parts.clone();
-        if let Condition::Ids { field, ids } = &condition
-            && column_of_term(field).is_some()
-        {
-            // A finding has one term of this field: both conditions together are one, from which to start.
-            for part in &mut parts {
-                if let Condition::Ids {
-                    field: known,
-                    ids: before,
-                } = part
-                    && known == field
-                {
-                    before.retain(|id| ids.contains(id));
-                    return Self { parts };
-                }
-            }
+    pub(crate) fn and(self, condition: Condition) -> Self {
+        Self {
+            condition: Condition::And(vec![condition, self.condition]),
         }
-        flatten(condition, &mut parts);
-        Self { parts }
     }
 
-    /// The part of it within a range of time that lies in its own. Two lower bounds would let the database start from the
-    /// wrong one.
-    pub(crate) fn during(&self, from: i64, to: i64) -> Self {
-        let is_time = |part: &Condition| {
-            matches!(
-                part,
-                Condition::Number {
-                    column: "event_time",
-                    ..
-                }
-            )
-        };
-        let bound = |operator, value| Condition::Number {
-            column: "event_time",
+    /// The findings of a batch that are selected.
+    pub(crate) fn of(&self, db: &Connection, batch: &Batch) -> Result<Bits, Error> {
+        select(db, batch, &self.condition, &batch.members)
+    }
+}
+
+/// Does this finding match, as it is now in the database. Looks at its own values alone, so that it is quick however many
+/// others there are.
+pub(crate) fn matches(db: &Connection, parent: &str, filter: &str, id: i64) -> Result<bool, Error> {
+    let Some(batch) = chunk::load_one(db, id)? else {
+        return Ok(false);
+    };
+    let condition = compile(db, parent, filter)?;
+    let ids: Vec<u32> = batch.all_terms(db)?;
+    let condition = resolve(db, condition, Some(&ids))?;
+    Ok(!select(db, &batch, &condition, &batch.members)?.is_empty())
+}
+
+fn compile(db: &Connection, parent: &str, filter: &str) -> Result<Condition, Error> {
+    let condition = filter::compile(&filter::parse(filter)?)?;
+    Ok(Condition::And(vec![scope(db, parent)?, condition]))
+}
+
+/// Those within `within` that fulfil the condition.
+fn select(
+    db: &Connection,
+    batch: &Batch,
+    condition: &Condition,
+    within: &Bits,
+) -> Result<Bits, Error> {
+    if within.is_empty() {
+        return Ok(Bits::EMPTY);
+    }
+    match condition {
+        Condition::And(parts) => {
+            let mut rest = *within;
+            for part in parts {
+                rest = select(db, batch, part, &rest)?;
+            }
+            Ok(rest)
+        }
+        Condition::Or(parts) => {
+            let mut found = Bits::EMPTY;
+            for part in parts {
+                let rest = within.without(&found);
+                found = found.or(&select(db, batch, part, &rest)?);
+            }
+            Ok(found)
+        }
+        Condition::Not(inner) => Ok(within.without(&select(db, batch, inner, within)?)),
+        Condition::Enum { column, numbers } => with_value(db, batch, column, numbers, within),
+        Condition::Ids { field, ids } => with_value(db, batch, field, ids, within),
+        Condition::Any { field, except } => {
+            let bytes = batch.terms(db, column_number(field))?;
+            let terms = Terms::read(&bytes)?;
+            Ok(terms.select(&other_than(&terms, *except)).and(within))
+        }
+        Condition::Number {
+            column,
             operator,
             value,
+        } => by_number(db, batch, (column, *operator, *value), within),
+        Condition::Rows(ids) => {
+            let mut found = Bits::EMPTY;
+            for offset in ids.iter().filter_map(|id| batch.offset(*id)) {
+                found.insert(offset);
+            }
+            Ok(found.and(within))
+        }
+        Condition::Within {
+            field,
+            only,
+            inner,
+            exact,
+        } => by_element(db, batch, (field, *only, inner, exact), within),
+        Condition::Document { .. } | Condition::Element { .. } => {
+            let mut found = Bits::EMPTY;
+            for offset in within.iter() {
+                if document_matches(db, batch.id(offset), condition)? {
+                    found.insert(offset);
+                }
+            }
+            Ok(found)
+        }
+        // Resolved before.
+        Condition::Term { .. } | Condition::Name(_) => Ok(Bits::EMPTY),
+    }
+}
+
+fn with_value(
+    db: &Connection,
+    batch: &Batch,
+    field: &str,
+    ids: &Ids,
+    within: &Bits,
+) -> Result<Bits, Error> {
+    if ids.is_empty() {
+        return Ok(Bits::EMPTY);
+    }
+    let bytes = batch.terms(db, column_number(field))?;
+    let terms = Terms::read(&bytes)?;
+    Ok(match terms.codes_of(ids) {
+        Some(wanted) => terms.select(&wanted).and(within),
+        None => Bits::EMPTY,
+    })
+}
+
+/// All codes but that of one value.
+fn other_than(terms: &Terms<'_>, except: Option<u32>) -> Vec<bool> {
+    let values = terms.dictionary().map(|id| Some(id) != except);
+    std::iter::once(false).chain(values).collect()
+}
+
+fn by_number(
+    db: &Connection,
+    batch: &Batch,
+    (column, operator, value): (&str, Operator, i64),
+    within: &Bits,
+) -> Result<Bits, Error> {
+    let passes = |number: i64| match operator {
+        Operator::Less => number < value,
+        Operator::LessOrEqual => number <= value,
+        Operator::Greater => number > value,
+        Operator::GreaterOrEqual => number >= value,
+        Operator::Equal | Operator::Has => number == value,
+        Operator::NotEqual => number != value,
+    };
+    if column == "event_time" && operator != Operator::NotEqual {
+        let is_beyond = (batch.newest < value
+            && matches!(
+                operator,
+                Operator::Greater | Operator::GreaterOrEqual | Operator::Equal
+            ))
+            || (batch.oldest > value
+                && matches!(
+                    operator,
+                    Operator::Less | Operator::LessOrEqual | Operator::Equal
+                ));
+        if is_beyond {
+            return Ok(Bits::EMPTY);
+        }
+        if operator != Operator::Equal && passes(batch.oldest) && passes(batch.newest) {
+            return Ok(*within);
+        }
+    }
+    let numbers = batch.numbers(db, column_number(column))?;
+    let mut found = Bits::EMPTY;
+    for offset in within.iter() {
+        if numbers.get(offset).is_some_and(|number| passes(*number)) {
+            found.insert(offset);
+        }
+    }
+    Ok(found)
+}
+
+/// A condition on one element, by masks of elements.
+fn by_element(
+    db: &Connection,
+    batch: &Batch,
+    (field, only, inner, exact): (&str, bool, &Condition, &Condition),
+    within: &Bits,
+) -> Result<Bits, Error> {
+    let bytes = batch.terms(db, column_number(&format!("{field}{COUNT_SUFFIX}")))?;
+    let counts = Terms::read(&bytes)?;
+    let length = within.iter().last().map_or(0, |last| last + 1);
+    let mut all = vec![0_u64; length];
+    let mut many = Bits::EMPTY;
+    for offset in within.iter() {
+        counts.each(offset, |code, _| {
+            let count = counts.id(code).unwrap_or(0);
+            if count > u32::from(ELEMENTS_MAX) {
+                many.insert(offset);
+            }
+            if let Some(mask) = all.get_mut(offset) {
+                *mask = (1_u64 << count.min(63)) - 1;
+            }
+        });
+    }
+    let masks = masks(db, batch, inner, &all)?;
+    let mut found = Bits::EMPTY;
+    for offset in within.iter() {
+        let (Some(mask), Some(all)) = (masks.get(offset), all.get(offset)) else {
+            continue;
         };
-        let mut parts: Vec<_> = self
-            .parts
-            .iter()
-            .filter(|part| !is_time(part))
-            .cloned()
-            .collect();
-        parts.push(bound(Operator::GreaterOrEqual, from));
-        parts.push(bound(Operator::Less, to));
-        Self { parts }
-    }
-
-    /// Picks the start for reading the first `wanted` findings in time order.
-    pub(crate) fn driver(&self, db: &Connection, wanted: i64) -> Result<Driver, Error> {
-        let mut best = Driver {
-            terms: vec![ALL],
-            part: None,
-            estimate: i64::MAX,
+        let passes = if many.contains(offset) {
+            document_matches(db, batch.id(offset), exact)?
+        } else if only {
+            *all != 0 && mask == all
+        } else {
+            *mask != 0
         };
-        let newest: i64 = db
-            .prepare_cached("SELECT coalesce(max(id), 0) FROM finding")?
-            .query_row([], |row| row.get(0))?;
-        for (position, part) in self.parts.iter().enumerate() {
-            let ids = match part {
-                Condition::Ids { ids, .. } => ids.clone(),
-                Condition::Enum { column, numbers } => enum_terms(db, column, numbers)?,
-                _ => continue,
-            };
-            let estimate = estimate(db, &ids)?;
-            // The findings of one term lie in time order. Those of several must be sorted, which pays only when they
-            // are fewer than would be passed over on the way to the wanted ones.
-            let is_sorted = ids.len() == 1;
-            let pays = estimate.saturating_mul(estimate) <= newest.saturating_mul(wanted);
-            if estimate < best.estimate && (is_sorted || pays) {
-                best = Driver {
-                    terms: ids,
-                    part: Some(position),
-                    estimate,
-                };
+        if passes {
+            found.insert(offset);
+        }
+    }
+    Ok(found)
+}
+
+/// For each finding, which of its elements fulfil the condition. `all` holds those there are.
+fn masks(
+    db: &Connection,
+    batch: &Batch,
+    condition: &Condition,
+    all: &[u64],
+) -> Result<Vec<u64>, Error> {
+    let mut masks = match condition {
+        Condition::And(_) => all.to_vec(),
+        _ => vec![0; all.len()],
+    };
+    let combine = |masks: &mut Vec<u64>, part: &[u64], with: fn(u64, u64) -> u64| {
+        masks
+            .iter_mut()
+            .zip(part)
+            .for_each(|(mask, part)| *mask = with(*mask, *part));
+    };
+    match condition {
+        Condition::And(parts) => {
+            for part in parts {
+                let part = self::masks(db, batch, part, all)?;
+                combine(&mut masks, &part, |a, b| a & b);
             }
         }
-        Ok(best)
-    }
-
-    /// Appends `FROM ... WHERE ...` that yields `p` (and `f`) for each finding selected.
-    pub(crate) fn source(&self, sql: &mut Sql, driver: &Driver) {
-        match driver.terms.as_slice() {
-            [term] => {
-                sql.push(" FROM posting p CROSS JOIN finding f WHERE f.id = p.finding_id AND p.term_id = ")
-                    .bind(*term);
-            }
-            terms => {
-                sql.push(
-                    " FROM (SELECT DISTINCT event_time, finding_id FROM posting WHERE term_id IN ",
-                )
-                .bind_list(terms);
-                sql.push(") p CROSS JOIN finding f WHERE f.id = p.finding_id");
+        Condition::Or(parts) => {
+            for part in parts {
+                let part = self::masks(db, batch, part, all)?;
+                combine(&mut masks, &part, |a, b| a | b);
             }
         }
-        for (position, part) in self.parts.iter().enumerate() {
-            if driver.part != Some(position) {
-                sql.push(" AND ").condition(part, "f");
+        Condition::Not(inner) => {
+            masks = self::masks(db, batch, inner, all)?;
+            combine(&mut masks, all, |mask, all| all & !mask);
+        }
+        Condition::Ids { field, ids } => {
+            let bytes = batch.terms(db, column_number(field))?;
+            let terms = Terms::read(&bytes)?;
+            if let Some(wanted) = terms.codes_of(ids) {
+                terms.mask(&wanted, &mut masks);
             }
         }
-    }
-
-    /// The places of the first `wanted` findings in time order, after `after`.
-    pub(crate) fn in_time_order(
-        &self,
-        db: &Connection,
-        direction: Direction,
-        after: Option<Position>,
-        wanted: i64,
-    ) -> Result<Vec<Position>, Error> {
-        let driver = self.driver(db, wanted)?;
-        let mut sql = Sql::default();
-        sql.push("SELECT p.event_time, p.finding_id");
-        self.source(&mut sql, &driver);
-        let (beyond, order) = match direction {
-            Direction::OldestFirst => (">", "ASC"),
-            Direction::NewestFirst => ("<", "DESC"),
-        };
-        if let Some((time, id)) = after {
-            sql.push(&format!(" AND (p.event_time, p.finding_id) {beyond} ("));
-            sql.bind(time).push(", ").bind(id).push(")");
+        Condition::Any { field, except } => {
+            let bytes = batch.terms(db, column_number(field))?;
+            let terms = Terms::read(&bytes)?;
+            terms.mask(&other_than(&terms, *except), &mut masks);
         }
-        sql.push(&format!(
-            " ORDER BY p.event_time {order}, p.finding_id {order} LIMIT "
-        ))
-        .bind(wanted);
-        collect(db, &sql, |row| Ok((row.get(0)?, row.get(1)?)))
+        // Elements have terms only.
+        _ => {}
     }
+    // The value that stands for none is in no element.
+    combine(&mut masks, all, |mask, all| mask & all);
+    Ok(masks)
+}
 
-    /// How many findings are selected, by looking at each.
-    pub(crate) fn count_rows(&self, db: &Connection) -> Result<i64, Error> {
-        let driver = self.driver(db, i64::MAX)?;
-        let mut sql = Sql::default();
-        sql.push("SELECT count(*)");
-        self.source(&mut sql, &driver);
-        let counts = collect(db, &sql, |row| row.get(0))?;
-        Ok(counts.first().copied().unwrap_or_default())
-    }
-
-    /// Is the finding with this row id selected.
-    pub(crate) fn matches(&self, db: &Connection, id: i64) -> Result<bool, Error> {
-        let mut sql = Sql::default();
-        sql.push("SELECT count(*) FROM finding f CROSS JOIN posting p WHERE f.id = ")
-            .bind(id);
-        sql.push(" AND p.term_id = 0 AND p.event_time = f.event_time AND p.finding_id = f.id");
-        for part in &self.parts {
-            sql.push(" AND ").condition(part, "f");
-        }
-        let counts = collect(db, &sql, |row| row.get::<_, i64>(0))?;
-        Ok(counts.first().is_some_and(|count| *count > 0))
-    }
-
-    /// Few enough that looking at each is quick.
-    pub(crate) fn is_small(&self, db: &Connection) -> Result<bool, Error> {
-        Ok(self.driver(db, i64::MAX)?.estimate <= SMALL)
-    }
+fn document_matches(db: &Connection, id: i64, condition: &Condition) -> Result<bool, Error> {
+    let mut sql = Sql::default();
+    sql.document(id, condition);
+    let found = collect(db, &sql, |row| row.get::<_, bool>(0))?;
+    Ok(found == [true])
 }
 
 /// Runs a statement and collects its rows.
@@ -233,45 +310,6 @@ pub(crate) fn collect<T>(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The terms of names of an enumeration.
-pub(crate) fn enum_terms(
-    db: &Connection,
-    column: &str,
-    numbers: &[i64],
-) -> Result<Vec<i64>, Error> {
-    let mut ids = Vec::new();
-    for (field, names) in
-        fields::enumerations().filter(|(field, _)| column_of_enum(field) == Some(column))
-    {
-        let mut statement =
-            db.prepare_cached("SELECT id FROM term WHERE field = $1 AND value = $2")?;
-        for number in numbers {
-            let name = usize::try_from(*number)
-                .ok()
-                .and_then(|number| names.get(number));
-            let id: Option<i64> = statement
-                .query_row(params![field, name], |row| row.get(0))
-                .optional()?;
-            ids.extend(id);
-        }
-    }
-    Ok(ids)
-}
-
-fn estimate(db: &Connection, ids: &[i64]) -> Result<i64, Error> {
-    let mut statement = db.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM posting WHERE term_id = $1 LIMIT $2)",
-    )?;
-    let mut total = 0_i64;
-    for id in ids {
-        total += statement.query_row([*id, ESTIMATE_MAX], |row| row.get::<_, i64>(0))?;
-        if total >= ESTIMATE_MAX {
-            break;
-        }
-    }
-    Ok(total)
-}
-
 /// The parents a query's parent stands for. Findings are kept under their organization; a project or folder shows
 /// those whose resource is in it.
 fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
@@ -279,9 +317,10 @@ fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
         return Ok(Condition::And(Vec::new()));
     }
     let wanted = SourceName::parse(parent)?;
-    let mut same = Vec::new();
-    let mut above = Vec::new();
-    let mut statement = db.prepare_cached("SELECT id, value FROM term WHERE field = 'parent'")?;
+    let mut same: Vec<u32> = Vec::new();
+    let mut above: Vec<u32> = Vec::new();
+    let mut statement =
+        db.prepare_cached("SELECT id, value FROM term WHERE field = 'parent' ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let Ok(name) = SourceName::parse(&row.get::<_, String>(1)?) else {
@@ -297,9 +336,9 @@ fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
             above.push(row.get(0)?);
         }
     }
-    let within = |ids| Condition::Ids {
+    let within = |ids: Vec<u32>| Condition::Ids {
         field: "parent".to_owned(),
-        ids,
+        ids: ids.into(),
     };
     if above.is_empty() {
         return Ok(within(same));
@@ -307,7 +346,7 @@ fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
     let in_scope = Condition::And(vec![
         Condition::Term {
             field: "scope".to_owned(),
-            test: filter::Test::Equal(wanted.scope),
+            test: Test::Equal(wanted.scope),
         },
         within(above),
     ]);
@@ -317,122 +356,95 @@ fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
     Ok(Condition::Or(vec![within(same), in_scope]))
 }
 
-/// Puts the ids of the terms that are meant in place of the tests, where they are few.
-pub(crate) fn resolve(db: &Connection, condition: Condition) -> Result<Condition, Error> {
+/// Puts the ids that are meant in place of tests and names, and what is quick to test before what is not. `among`: the
+/// only values that matter, when it is about one finding.
+pub(crate) fn resolve(
+    db: &Connection,
+    condition: Condition,
+    among: Option<&[u32]>,
+) -> Result<Condition, Error> {
+    let all = |parts: Vec<Condition>| -> Result<Vec<_>, Error> {
+        let mut parts = parts
+            .into_iter()
+            .map(|part| resolve(db, part, among))
+            .collect::<Result<Vec<Condition>, Error>>()?;
+        parts.sort_by_key(cost);
+        Ok(parts)
+    };
+    let boxed = |inner: Condition| resolve(db, inner, among).map(Box::new);
     Ok(match condition {
-        Condition::And(parts) => {
-            let mut flat = Vec::new();
-            for part in parts {
-                flatten(resolve(db, part)?, &mut flat);
-            }
-            Condition::And(flat)
+        Condition::And(parts) => Condition::And(all(parts)?),
+        Condition::Or(parts) => Condition::Or(all(parts)?),
+        Condition::Not(inner) => Condition::Not(boxed(*inner)?),
+        Condition::Within {
+            field,
+            only,
+            inner,
+            exact,
+        } => Condition::Within {
+            field,
+            only,
+            inner: boxed(*inner)?,
+            exact,
+        },
+        Condition::Term {
+            field,
+            test: Test::Present,
+        } if has_column(&field) => {
+            let none = GROUPED.contains(&field.as_str());
+            let except = if none { term_id(db, &field, "")? } else { None };
+            Condition::Any { field, except }
         }
-        Condition::Or(parts) => {
-            let mut merged: Vec<Condition> = Vec::new();
-            for part in parts {
-                merge_alternative(resolve(db, part)?, &mut merged);
-            }
-            match merged.pop() {
-                Some(only) if merged.is_empty() => only,
-                Some(last) => {
-                    merged.push(last);
-                    Condition::Or(merged)
-                }
-                None => Condition::Or(merged),
-            }
-        }
-        Condition::Not(inner) => Condition::Not(Box::new(resolve(db, *inner)?)),
         Condition::Term { field, test } => {
             let mut sql = Sql::default();
             sql.push("SELECT t.id FROM term t WHERE ");
             sql.term(&field, &test);
-            sql.push(" LIMIT ")
-                .bind(i64::try_from(IDS_MAX + 1).unwrap_or(i64::MAX));
-            let ids: Vec<i64> = collect(db, &sql, |row| row.get(0))?;
-            if ids.len() <= IDS_MAX {
-                Condition::Ids { field, ids }
-            } else {
-                Condition::Term { field, test }
+            if let Some(among) = among {
+                sql.push(" AND t.id IN (SELECT value FROM json_each(")
+                    .bind(serde_json::to_string(among)?);
+                sql.push("))");
             }
+            let ids = collect(db, &sql, |row| row.get::<_, u32>(0))?;
+            Condition::Ids {
+                field,
+                ids: ids.into(),
+            }
+        }
+        Condition::Name(name) => {
+            let id: Option<i64> = db
+                .prepare_cached(
+                    "SELECT f.id FROM finding f JOIN term t ON t.id = f.parent_id \
+                     WHERE f.key = $1 AND t.field = 'parent' AND t.value = $2",
+                )?
+                .query_row(params![name.key, name.parent.to_string()], |row| row.get(0))
+                .optional()?;
+            Condition::Rows(id.into_iter().collect())
         }
         other => other,
     })
 }
 
-fn flatten(condition: Condition, parts: &mut Vec<Condition>) {
+/// The id of a value.
+pub(crate) fn term_id(db: &Connection, field: &str, value: &str) -> Result<Option<u32>, Error> {
+    Ok(db
+        .prepare_cached("SELECT id FROM term WHERE field = $1 AND value = $2")?
+        .query_row([field, value], |row| row.get(0))
+        .optional()?)
+}
+
+/// What is more, costs more to test.
+fn cost(condition: &Condition) -> u8 {
     match condition {
-        Condition::And(inner) => {
-            for part in inner {
-                flatten(part, parts);
-            }
-        }
-        other => parts.push(other),
-    }
-}
-
-/// `category = a OR category = b` becomes one set, which the index can start from.
-fn merge_alternative(alternative: Condition, merged: &mut Vec<Condition>) {
-    for known in merged.iter_mut() {
-        match (known, &alternative) {
-            (
-                Condition::Ids { field, ids },
-                Condition::Ids {
-                    field: other,
-                    ids: more,
-                },
-            ) if field == other => {
-                ids.extend(
-                    more.iter()
-                        .filter(|id| !ids.contains(id))
-                        .copied()
-                        .collect::<Vec<_>>(),
-                );
-                return;
-            }
-            (
-                Condition::Enum { column, numbers },
-                Condition::Enum {
-                    column: other,
-                    numbers: more,
-                },
-            ) if column == other => {
-                numbers.extend(
-                    more.iter()
-                        .filter(|number| !numbers.contains(number))
-                        .copied()
-                        .collect::<Vec<_>>(),
-                );
-                return;
-            }
-            _ => {}
+        Condition::Rows(_) | Condition::Name(_) => 0,
+        // Whole chunks lie beyond a bound in time.
+        Condition::Number { .. } => 1,
+        Condition::Ids { .. } | Condition::Term { .. } => 2,
+        Condition::Enum { .. } | Condition::Any { .. } => 3,
+        Condition::Within { .. } => 5,
+        Condition::Document { .. } | Condition::Element { .. } => 9,
+        Condition::Not(inner) => cost(inner).max(4),
+        Condition::And(parts) | Condition::Or(parts) => {
+            parts.iter().map(cost).max().unwrap_or(0).max(4)
         }
     }
-    merged.push(alternative);
-}
-
-/// The half-open range of time that these conditions leave.
-pub(crate) fn time_range(parts: &[&Condition]) -> (i64, i64) {
-    let (mut from, mut to) = (0, i64::MAX);
-    for part in parts {
-        if let Condition::Number {
-            column: "event_time",
-            operator,
-            value,
-        } = part
-        {
-            let next = value.saturating_add(1);
-            match operator {
-                Operator::Greater => from = from.max(next),
-                Operator::GreaterOrEqual => from = from.max(*value),
-                Operator::Less => to = to.min(*value),
-                Operator::LessOrEqual => to = to.min(next),
-                Operator::Equal => {
-                    from = from.max(*value);
-                    to = to.min(next);
-                }
-                Operator::NotEqual | Operator::Has => {}
-            }
-        }
-    }
-    (from, to)
 }

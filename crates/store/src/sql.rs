@@ -1,11 +1,10 @@
 //! Conditions to SQL: text with `$n` parameters, built from left to right.
 //!
-//! In every query `p` is a posting of the finding; `f` its row; `c` stands for a row of `tally`. Parameters are
-//! numbered in the order in which they stand in the text, which is the order SQLite binds `$n` by.
+//! Only what columns cannot answer: which values pass a test, and what a document holds. Parameters are numbered in the
+//! order in which they stand in the text, which is the order SQLite binds `$n` by.
 
 use rusqlite::types::Value;
 
-use crate::fields::column_of_term;
 use crate::filter::{Condition, Operator, Test};
 
 /// Case does not matter to it: SQLite's `LIKE` (for ASCII); PostgreSQL says `ILIKE`.
@@ -13,9 +12,6 @@ const LIKE: &str = "LIKE";
 
 /// The JSON of a finding.
 const DOCUMENT: &str = "d.body";
-
-/// Terms of one condition that each finding is asked for. With more, it is quicker to list the findings that have one.
-const ASKED_MAX: usize = 8;
 
 /// A statement in the making.
 #[derive(Debug, Default)]
@@ -37,91 +33,13 @@ impl Sql {
         self.push(&format!("${number}"))
     }
 
-    /// `(a, b, c)`. For an empty list something that nothing is in, so that its negation holds.
-    pub(crate) fn bind_list(&mut self, values: &[i64]) -> &mut Self {
-        if values.is_empty() {
-            return self.push("(SELECT 0 WHERE 1 = 0)");
-        }
-        self.push("(");
-        for (position, value) in values.iter().enumerate() {
-            if position > 0 {
-                self.push(", ");
-            }
-            self.bind(*value);
-        }
-        self.push(")")
-    }
-
-    /// The condition, about row `row` (`f` or `c`).
-    pub(crate) fn condition(&mut self, condition: &Condition, row: &str) {
-        match condition {
-            Condition::And(parts) => self.all(parts, " AND ", "1 = 1", |sql, part| {
-                sql.condition(part, row)
-            }),
-            Condition::Or(parts) => {
-                self.all(parts, " OR ", "1 = 0", |sql, part| sql.condition(part, row))
-            }
-            Condition::Not(inner) => {
-                self.push("NOT (").condition(inner, row);
-                self.push(")");
-            }
-            Condition::Enum { column, numbers } => {
-                self.push(&format!("{row}.{column} IN ")).bind_list(numbers);
-            }
-            Condition::Number {
-                column,
-                operator,
-                value,
-            } => {
-                let row = if *column == "event_time" { "p" } else { row };
-                self.push(&format!("{row}.{column} {} ", symbol(*operator)))
-                    .bind(*value);
-            }
-            Condition::Name(name) => {
-                self.push(&format!("({row}.key = ")).bind(name.key.clone());
-                self.push(&format!(" AND {row}.parent_id IN (SELECT id FROM term WHERE field = 'parent' AND value = "))
-                    .bind(name.parent.to_string());
-                self.push("))");
-            }
-            Condition::Ids { field, ids } => {
-                match column_of_term(field) {
-                    Some(column) => {
-                        self.push(&format!("{row}.{column} IN ")).bind_list(ids);
-                    }
-                    None if ids.len() > ASKED_MAX => {
-                        self.push("p.finding_id IN (SELECT q.finding_id FROM posting q WHERE q.term_id IN ")
-                        .bind_list(ids);
-                        self.push(")");
-                    }
-                    None => {
-                        self.push("EXISTS (SELECT 1 FROM posting q WHERE q.event_time = p.event_time AND q.finding_id = p.finding_id AND q.term_id IN ")
-                        .bind_list(ids);
-                        self.push(")");
-                    }
-                }
-            }
-            Condition::Term { field, test } => match column_of_term(field) {
-                Some(column) => {
-                    self.push(&format!(
-                        "{row}.{column} IN (SELECT t.id FROM term t WHERE "
-                    ));
-                    self.term(field, test);
-                    self.push(")");
-                }
-                None => {
-                    self.push("p.finding_id IN (SELECT q.finding_id FROM term t CROSS JOIN posting q WHERE q.term_id = t.id AND ");
-                    self.term(field, test);
-                    self.push(")");
-                }
-            },
-            Condition::Document { .. } | Condition::Element { .. } => {
-                self.push(
-                    "EXISTS (SELECT 1 FROM document d WHERE d.finding_id = p.finding_id AND ",
-                );
-                self.within(DOCUMENT, "'object'", condition);
-                self.push(")");
-            }
-        }
+    /// The condition on the document of finding `$1`.
+    pub(crate) fn document(&mut self, id: i64, condition: &Condition) {
+        self.push("SELECT EXISTS (SELECT 1 FROM document d WHERE d.finding_id = ")
+            .bind(id);
+        self.push(" AND ");
+        self.within(DOCUMENT, "'object'", condition);
+        self.push(")");
     }
 
     /// Which terms: a test of `t.field` and `t.value`.
@@ -226,7 +144,10 @@ impl Sql {
             | Condition::Number { .. }
             | Condition::Name(_)
             | Condition::Term { .. }
-            | Condition::Ids { .. } => {
+            | Condition::Ids { .. }
+            | Condition::Any { .. }
+            | Condition::Rows(_)
+            | Condition::Within { .. } => {
                 self.push("1 = 0");
             }
         }

@@ -1,13 +1,13 @@
 //! Which values of a finding are indexed: one pass over the typed finding, no database.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::finding::{File, FindingResult};
+use model::finding::{File, Finding, FindingResult};
 use serde_json::Value;
 
-use crate::fields::{CLASSES, MUTES, SEVERITIES, STATES};
 use crate::filter::to_v6;
 use crate::mute;
+use crate::record::{FIRST_SEEN, OCCURRENCES};
 
 /// Terms of one finding. A finding has some thirty; one with hundreds of libraries or marks keeps the first of them.
 pub(crate) const TERMS_MAX: usize = 512;
@@ -16,7 +16,7 @@ pub(crate) const TERMS_MAX: usize = 512;
 pub(crate) const TERM_BYTES_MAX: usize = 1024;
 
 /// Fields that findings can be grouped by, beside enumerations. Each finding has a term of each; an empty one stands for
-/// no value. Those of [`FACETS`] are the first. Their numbers are stored: new ones go to the end.
+/// no value.
 pub(crate) const GROUPED: &[&str] = &[
     "category",
     "resource_name",
@@ -33,17 +33,102 @@ pub(crate) const GROUPED: &[&str] = &[
     "resource.gcp_metadata.project_display_name",
 ];
 
-/// Fields whose terms are counted in `tally`: quick filters, groups and histograms read counts, not findings.
-pub(crate) const FACETS: &[&str] = GROUPED.split_at(5).0;
+/// The columns, by the number under which they are stored: new ones go to the end. Three of numbers, four of
+/// enumerations, one of all fields that have no column of their own, then terms.
+const COLUMNS: &[&str] = &[
+    "event_time",
+    "create_time",
+    "occurrences",
+    "state",
+    "severity",
+    "mute",
+    "class",
+    OTHERS,
+    "category",
+    "resource_name",
+    "module_name",
+    "containers.name",
+    "scope",
+    "parent",
+    "parent_display_name",
+    "containers.uri",
+    "mitre_attack.primary_tactic",
+    "resource.type",
+    "resource.display_name",
+    "resource.gcp_metadata.project",
+    "resource.gcp_metadata.project_display_name",
+    "containers.image_id",
+    "processes.name",
+    "processes.binary.path",
+    "processes.binary.sha256",
+    "processes.script.path",
+    "processes.script.sha256",
+    "processes.libraries.path",
+    "processes.libraries.sha256",
+    "processes.args",
+    "files.path",
+    "files.sha256",
+    "connections.destination_ip",
+    "connections.destination_ip#address",
+    "connections.source_ip",
+    "connections.source_ip#address",
+    "indicator.ip_addresses",
+    "indicator.ip_addresses#address",
+    "indicator.domains",
+    "indicator.uris",
+    "mitre_attack.primary_techniques",
+    "mitre_attack.additional_tactics",
+    "mitre_attack.additional_techniques",
+    "external_uri",
+    "mute_info.dynamic_mute_records.mute_config",
+    "kubernetes.pods.name",
+    "kubernetes.pods.ns",
+    "resource.cloud_provider",
+    "resource.service",
+    "resource.location",
+    "resource.gcp_metadata.parent",
+    "resource.gcp_metadata.parent_display_name",
+    "resource.gcp_metadata.organization",
+    "resource.gcp_metadata.folders.resource_folder",
+    "resource.gcp_metadata.folders.resource_folder_display_name",
+    "processes#count",
+    "containers#count",
+    "files#count",
+    "connections#count",
+    "kubernetes.pods#count",
+];
 
-/// The number under which a field is stored in `grouping`.
-pub(crate) fn grouped_number(field: &str) -> Option<i64> {
-    let number = GROUPED.iter().position(|grouped| *grouped == field)?;
-    i64::try_from(number).ok()
+/// Name of the column of fields without a column of their own.
+const OTHERS: &str = "#others";
+
+/// Repeated fields whose elements are told apart: `contains` asks what one element has.
+pub(crate) const ELEMENTS: &[&str] = &[
+    "processes",
+    "containers",
+    "files",
+    "connections",
+    "kubernetes.pods",
+];
+
+/// Elements that are told apart. The last number stands for all that follow.
+pub(crate) const ELEMENTS_MAX: u8 = 63;
+
+/// Makes the name of the column that holds the number of elements.
+pub(crate) const COUNT_SUFFIX: &str = "#count";
+
+/// The number of the column that holds a field.
+pub(crate) fn column_number(field: &str) -> u8 {
+    let named = |name: &str| COLUMNS.iter().position(|column| *column == name);
+    let number = named(field).or_else(|| named(OTHERS));
+    number
+        .and_then(|number| u8::try_from(number).ok())
+        .unwrap_or(u8::MAX)
 }
 
-/// The facets of which a finding has exactly one value.
-pub(crate) const SINGLE: &[&str] = FACETS.split_at(3).0;
+/// Fields of which a finding has a column of its own.
+pub(crate) fn has_column(field: &str) -> bool {
+    COLUMNS.contains(&field)
+}
 
 /// Fields whose values are addresses, so that networks can be searched.
 pub(crate) const ADDRESSES: &[&str] = &[
@@ -74,17 +159,14 @@ impl Term {
     }
 }
 
-/// All terms of a finding and its resource, each once.
-pub(crate) fn of(result: &FindingResult) -> BTreeSet<Term> {
+/// All terms of a finding and its resource, each with the elements of the repeated field that have it; 0 for fields that
+/// are not within one.
+pub(crate) fn of(result: &FindingResult) -> BTreeMap<Term, BTreeSet<u8>> {
     let mut terms = Terms::default();
     let finding = &result.finding;
     terms.add("parent", &finding.parent);
     terms.add("category", &finding.category);
     terms.add("resource_name", &finding.resource_name);
-    terms.add("state", STATES[finding.state as usize]);
-    terms.add("severity", SEVERITIES[finding.severity as usize]);
-    terms.add("mute", MUTES[finding.mute as usize]);
-    terms.add("finding_class", CLASSES[finding.finding_class as usize]);
     terms.add("module_name", &finding.module_name);
     terms.add("parent_display_name", &finding.parent_display_name);
     terms.add("external_uri", &finding.external_uri);
@@ -103,12 +185,14 @@ pub(crate) fn of(result: &FindingResult) -> BTreeSet<Term> {
             &mitre.additional_techniques,
         );
     }
-    for container in &finding.containers {
+    for (number, container) in finding.containers.iter().enumerate() {
+        terms.enter(number);
         terms.add("containers.name", &container.name);
         terms.add("containers.uri", &container.uri);
         terms.add("containers.image_id", &container.image_id);
     }
-    for process in &finding.processes {
+    for (number, process) in finding.processes.iter().enumerate() {
+        terms.enter(number);
         terms.add("processes.name", &process.name);
         terms.add_file("processes.binary", process.binary.as_ref());
         terms.add_file("processes.script", process.script.as_ref());
@@ -117,24 +201,24 @@ pub(crate) fn of(result: &FindingResult) -> BTreeSet<Term> {
         }
         terms.add_all("processes.args", &process.args);
     }
-    for file in &finding.files {
+    for (number, file) in finding.files.iter().enumerate() {
+        terms.enter(number);
         terms.add_file("files", Some(file));
     }
-    for connection in &finding.connections {
+    for (number, connection) in finding.connections.iter().enumerate() {
+        terms.enter(number);
         terms.add_json(
             "connections.destination_ip",
             connection.get("destinationIp"),
         );
         terms.add_json("connections.source_ip", connection.get("sourceIp"));
     }
-    let pods = finding
-        .kubernetes
-        .as_ref()
-        .and_then(|value| value.get("pods"));
-    for pod in pods.and_then(Value::as_array).into_iter().flatten() {
+    for (number, pod) in pods(finding).iter().enumerate() {
+        terms.enter(number);
         terms.add_json("kubernetes.pods.name", pod.get("name"));
         terms.add_json("kubernetes.pods.ns", pod.get("ns"));
     }
+    terms.enter(0);
     terms.add_resource(result);
     for (key, value) in finding.security_marks.iter().flat_map(|marks| &marks.marks) {
         // SCC: keys and values of marks do not know case.
@@ -142,45 +226,77 @@ pub(crate) fn of(result: &FindingResult) -> BTreeSet<Term> {
         terms.add(&field, value);
     }
     for (key, value) in &finding.source_properties {
-        if key != crate::record::OCCURRENCES {
+        // Each finding would be a value of its own.
+        if key != OCCURRENCES && key != FIRST_SEEN {
             terms.add_json(&format!("source_properties.{key}"), Some(value));
         }
     }
     // A finding without a value is a group of its own, and counted as such.
     for field in GROUPED {
-        let mut values = terms.found.iter();
-        if !values.any(|term| term.field == *field) {
-            terms.found.insert(Term {
-                field: (*field).to_owned(),
-                value: String::new(),
-            });
+        let none = Term {
+            field: (*field).to_owned(),
+            value: String::new(),
+        };
+        let first = terms.found.range(&none..).next();
+        if first.is_none_or(|(term, _)| term.field != *field) {
+            terms.found.insert(none, BTreeSet::from([0]));
         }
     }
     terms.found
 }
 
+/// How many elements each of [`ELEMENTS`] has.
+pub(crate) fn element_counts(finding: &Finding) -> [usize; 5] {
+    [
+        finding.processes.len(),
+        finding.containers.len(),
+        finding.files.len(),
+        finding.connections.len(),
+        pods(finding).len(),
+    ]
+}
+
+fn pods(finding: &Finding) -> &[Value] {
+    let pods = finding
+        .kubernetes
+        .as_ref()
+        .and_then(|value| value.get("pods"));
+    pods.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 #[derive(Default)]
 struct Terms {
-    found: BTreeSet<Term>,
+    found: BTreeMap<Term, BTreeSet<u8>>,
+    element: u8,
 }
 
 impl Terms {
+    /// What is added from now on is of this element.
+    fn enter(&mut self, element: usize) {
+        self.element =
+            u8::try_from(element).map_or(ELEMENTS_MAX, |element| element.min(ELEMENTS_MAX));
+    }
+
     fn add(&mut self, field: &str, value: &str) {
-        if value.is_empty() || self.found.len() >= TERMS_MAX {
+        if value.is_empty() {
             return;
         }
         if ADDRESSES.contains(&field)
             && let Ok(address) = value.parse()
         {
-            self.found.insert(Term {
-                field: format!("{field}{ADDRESS_SUFFIX}"),
-                value: format!("{:032x}", u128::from(to_v6(address))),
-            });
+            self.insert(
+                format!("{field}{ADDRESS_SUFFIX}"),
+                format!("{:032x}", u128::from(to_v6(address))),
+            );
         }
-        self.found.insert(Term {
-            field: field.to_owned(),
-            value: beginning(value).to_owned(),
-        });
+        self.insert(field.to_owned(), beginning(value).to_owned());
+    }
+
+    fn insert(&mut self, field: String, value: String) {
+        let term = Term { field, value };
+        if self.found.len() < TERMS_MAX || self.found.contains_key(&term) {
+            self.found.entry(term).or_default().insert(self.element);
+        }
     }
 
     fn add_all(&mut self, field: &str, values: &[String]) {

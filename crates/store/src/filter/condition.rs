@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use model::Timestamp;
 
 use super::{Comparison, Error, Expression, Operator, Value};
+use crate::column::Ids;
 use crate::fields::{self, Found, Kind, Place};
 use crate::name::FindingName;
 use crate::{ns, terms};
@@ -18,12 +19,9 @@ pub(crate) enum Condition {
     Or(Vec<Condition>),
     /// Not.
     Not(Box<Condition>),
-    /// A column of `finding` has one of these numbers.
-    Enum {
-        column: &'static str,
-        numbers: Vec<i64>,
-    },
-    /// A column of `finding` against a number.
+    /// An enumeration has one of these numbers.
+    Enum { column: &'static str, numbers: Ids },
+    /// A column of numbers against a number.
     Number {
         column: &'static str,
         operator: Operator,
@@ -33,8 +31,12 @@ pub(crate) enum Condition {
     Name(FindingName),
     /// One of the finding's terms of this field passes.
     Term { field: String, test: Test },
-    /// One of the finding's terms has one of these ids. Made from `Term` once the database has been asked.
-    Ids { field: String, ids: Vec<i64> },
+    /// One of the finding's terms of this field has one of these ids. Made from `Term` once the database has been asked.
+    Ids { field: String, ids: Ids },
+    /// The finding has a term of this field other than this one.
+    Any { field: String, except: Option<u32> },
+    /// One of these findings. Made from `Name`.
+    Rows(Vec<i64>),
     /// One of the values at this path of the document, or of the element, passes.
     Document { path: Vec<String>, test: Test },
     /// An element at this path of the document fulfils the inner condition, whose paths begin at the element.
@@ -42,6 +44,14 @@ pub(crate) enum Condition {
         path: Vec<String>,
         only: bool,
         inner: Box<Condition>,
+    },
+    /// The same for a repeated field whose elements the columns tell apart: the inner condition is made of terms.
+    Within {
+        field: String,
+        only: bool,
+        inner: Box<Condition>,
+        /// For findings with more elements than are told apart.
+        exact: Box<Condition>,
     },
 }
 
@@ -238,13 +248,16 @@ fn enumeration(
     comparison: &Comparison,
 ) -> Result<Condition, Error> {
     let matches = |test: &dyn Fn(&str) -> bool| {
-        let numbers = names
+        let numbers: Vec<u32> = names
             .iter()
             .enumerate()
             .filter(|(_, name)| test(name))
-            .map(|(number, _)| number as i64)
+            .map(|(number, _)| number as u32)
             .collect();
-        Condition::Enum { column, numbers }
+        Condition::Enum {
+            column,
+            numbers: numbers.into(),
+        }
     };
     match (comparison.operator, &comparison.value) {
         (Operator::Equal | Operator::Has, Value::Any) => Ok(matches(&|name| name != names[0])),
@@ -322,6 +335,16 @@ fn contains(
         only,
         inner: Box::new(element(&path, inner)?),
     };
+    if terms::ELEMENTS.contains(&path.as_str())
+        && let Some(inner) = within(&path, inner)
+    {
+        return Ok(Condition::Within {
+            field: path,
+            only,
+            inner: Box::new(inner),
+            exact: Box::new(exact),
+        });
+    }
     if only {
         return Ok(exact);
     }
@@ -331,6 +354,37 @@ fn contains(
         (Some(hint), _) => Ok(Condition::And(vec![hint, exact])),
         (None, _) => Ok(exact),
     }
+}
+
+/// The condition on one element by the columns; `None` where it is about a member without column.
+fn within(path: &str, inner: &Expression) -> Option<Condition> {
+    let parts = |parts: &[Expression]| -> Option<Vec<_>> {
+        parts.iter().map(|part| within(path, part)).collect()
+    };
+    Some(match inner {
+        Expression::And(inner) => Condition::And(parts(inner)?),
+        Expression::Or(inner) => Condition::Or(parts(inner)?),
+        Expression::Not(inner) => Condition::Not(Box::new(within(path, inner)?)),
+        Expression::Comparison(comparison) => {
+            let whole = absolute(path, comparison);
+            let found = fields::find(&whole.field).ok()?;
+            if found.place != Place::Term || !terms::has_column(&found.path) {
+                return None;
+            }
+            let term = |test| Condition::Term {
+                field: found.path.clone(),
+                test,
+            };
+            let condition = negate_if_not_equal(comparison, |comparison| {
+                Ok(match test(found.kind, false, comparison)? {
+                    Some(test) => term(test),
+                    None => Condition::Not(Box::new(term(Test::Present))),
+                })
+            });
+            condition.ok()?
+        }
+        Expression::Contains { .. } | Expression::InIpRange { .. } => return None,
+    })
 }
 
 /// A comparison inside `contains` as one of the whole finding. `elem` is the element itself.

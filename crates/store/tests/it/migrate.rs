@@ -1,0 +1,142 @@
+//! A store of an older version opens with everything that was in it.
+
+use std::collections::BTreeMap;
+
+use model::finding::Mute;
+use rusqlite::Connection;
+use store::{Change, GroupQuery, Query, Store};
+
+use crate::support::{at, finding, list, name};
+
+/// The schema before columns.
+const OLD: [&str; 3] = [
+    include_str!("../../migrations/sqlite/0001_findings.sql"),
+    include_str!("../../migrations/sqlite/0002_access.sql"),
+    include_str!("../../migrations/sqlite/0003_review.sql"),
+];
+
+/// A file as version 3 has it, with the findings of another store. Its postings and counts are never read again.
+fn downgrade(from: &Store, folder: &std::path::Path) {
+    let file = Connection::open(folder.join("hullwatch.db")).unwrap();
+    for sql in OLD {
+        file.execute_batch(sql).unwrap();
+    }
+    file.pragma_update(None, "user_version", 3).unwrap();
+    let mut id = 0;
+    for result in all(from, "") {
+        id += 1;
+        let (parent, key) = result.finding.name.split_once("/findings/").unwrap();
+        for (field, value) in [
+            ("parent", parent),
+            ("category", &result.finding.category),
+            ("resource_name", &result.finding.resource_name),
+            ("processes.name", "a value that no finding has any more"),
+        ] {
+            file.execute(
+                "INSERT OR IGNORE INTO term (field, value) VALUES (?1, ?2)",
+                [field, value],
+            )
+            .unwrap();
+        }
+        file.execute(
+            "INSERT INTO finding SELECT ?1, ?2, p.id, c.id, r.id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0 FROM term p, term c, term r \
+             WHERE p.field = 'parent' AND p.value = ?10 AND c.field = 'category' AND c.value = ?11 \
+             AND r.field = 'resource_name' AND r.value = ?12",
+            rusqlite::params![
+                id,
+                key,
+                result.finding.state as i64,
+                result.finding.severity as i64,
+                result.finding.mute as i64,
+                result.finding.finding_class as i64,
+                result.finding.event_time.unwrap().0 as i64,
+                result.finding.create_time.unwrap().0 as i64,
+                result.finding.source_properties[store::OCCURRENCES].as_i64(),
+                parent,
+                result.finding.category,
+                result.finding.resource_name,
+            ],
+        )
+        .unwrap();
+        file.execute(
+            "INSERT INTO document (finding_id, body) VALUES (?1, ?2)",
+            rusqlite::params![id, serde_json::to_string(&result).unwrap()],
+        )
+        .unwrap();
+    }
+}
+
+fn all(store: &Store, filter: &str) -> Vec<model::finding::FindingResult> {
+    let mut query = Query {
+        filter: filter.to_owned(),
+        page_size: 1000,
+        ..Query::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = store.list(&query).unwrap();
+        found.extend(page.results);
+        query.page_token = page.next_page_token;
+        if query.page_token.is_empty() {
+            return found;
+        }
+    }
+}
+
+#[test]
+fn an_older_store_keeps_everything() {
+    let (_folder, new) = crate::support::store();
+    let findings: Vec<_> = (0..1300)
+        .map(|number| {
+            let mut result = finding(number);
+            result.finding.category = format!("Category {}", number % 9);
+            result
+        })
+        .collect();
+    new.record(&findings).unwrap();
+    new.record(&findings[..10]).unwrap();
+    let change = Change {
+        who: "ada",
+        now: at(9),
+    };
+    let marks = BTreeMap::from([("team".to_owned(), "red".to_owned())]);
+    new.set_marks(&name(3), &marks, &[], change).unwrap();
+    new.set_mute(&name(4), Mute::Muted, change).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    downgrade(&new, folder.path());
+    let old = Store::open(folder.path()).unwrap();
+    for filter in [
+        "",
+        "category=\"Category 3\"",
+        "mute=\"MUTED\"",
+        "security_marks.marks.team=\"red\"",
+        "source_properties.Occurrences>1",
+        "contains(processes, name=\"x\" AND args=\"--quiet\")",
+        "processes.binary.sha256:\"3c\"",
+    ] {
+        let (before, after) = (all(&new, filter), all(&old, filter));
+        assert!(!before.is_empty(), "{filter}");
+        assert_eq!(before, after, "{filter}");
+        assert_eq!(
+            list(&new, filter).total_size,
+            list(&old, filter).total_size,
+            "{filter}"
+        );
+    }
+    let group = GroupQuery {
+        group_by: "category".to_owned(),
+        ..GroupQuery::default()
+    };
+    assert_eq!(
+        new.group(&group).unwrap().results,
+        old.group(&group).unwrap().results
+    );
+    // And takes new ones.
+    old.record(&[finding(9000), finding(3)]).unwrap();
+    assert_eq!(list(&old, "").total_size, 1301);
+    assert_eq!(
+        old.get(&name(3)).unwrap().finding.source_properties[store::OCCURRENCES],
+        3
+    );
+}
