@@ -8,9 +8,15 @@
 mod agent;
 mod container;
 mod measure;
+mod pages;
+mod sample;
+mod store;
 mod work;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -24,6 +30,12 @@ struct Cli {
     /// Seconds of exec at the machine's full rate
     #[arg(long, default_value_t = 60)]
     flood_seconds: u64,
+    /// Findings of the store whose answers are timed
+    #[arg(long, default_value_t = 1_000_000)]
+    findings: u64,
+    /// Folder of that store, to be kept and used again
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// Only the rows whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -60,6 +72,8 @@ fn main() -> Result<()> {
         for row in measure(&measure::Settings {
             pairs: cli.pairs,
             flood_seconds: cli.flood_seconds,
+            findings: cli.findings,
+            store: cli.store.clone(),
         })? {
             writeln!(
                 out,

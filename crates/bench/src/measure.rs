@@ -26,6 +26,10 @@ pub(crate) struct Settings {
     pub(crate) pairs: usize,
     /// Seconds of the flood.
     pub(crate) flood_seconds: u64,
+    /// Findings of the store.
+    pub(crate) findings: u64,
+    /// Where the store is kept from run to run.
+    pub(crate) store: Option<PathBuf>,
 }
 
 /// One row of the table.
@@ -48,6 +52,7 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("cpu", cpu),
     ("memory", memory),
     ("idle", idle),
+    ("store", crate::store::measure),
 ];
 
 /// Execs of one storm: about a second of `/bin/true` on one core.
@@ -56,7 +61,12 @@ const TRUE_COUNT: u32 = 2_000;
 /// The same for the static no-op.
 const NOOP_COUNT: u32 = 8_000;
 
-fn row(what: &str, measured: String, budget: &'static str, workload: impl Into<String>) -> Row {
+pub(crate) fn row(
+    what: &str,
+    measured: String,
+    budget: &'static str,
+    workload: impl Into<String>,
+) -> Row {
     Row {
         what: what.to_owned(),
         measured,
@@ -71,7 +81,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Of sorted values.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let index = (sorted.len().saturating_sub(1) * percent).div_ceil(100);
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
