@@ -379,14 +379,33 @@ impl<'a> Terms<'a> {
         bits
     }
 
-    /// Adds to each finding's mask the elements whose value is wanted. The last bit stands for all from there on.
-    pub(crate) fn mask(&self, wanted: &[bool], masks: &mut [u64]) {
-        for (offset, mask) in masks.iter_mut().enumerate().take(self.rows) {
-            self.each(offset, |code, element| {
-                if wanted.get(code).is_some_and(|wanted| *wanted) {
-                    *mask |= 1 << element.min(63);
+    /// Adds to the mask of each of these findings the elements whose value is wanted. The last bit stands for all from
+    /// there on.
+    pub(crate) fn mask(&self, wanted: &[bool], within: &Bits, masks: &mut [u64]) {
+        let is_wanted = |code: usize| wanted.get(code).is_some_and(|wanted| *wanted);
+        let Some((ends, elements)) = self.many else {
+            for offset in self.select(wanted).and(within).iter() {
+                if let Some(mask) = masks.get_mut(offset) {
+                    *mask |= 1;
                 }
-            });
+            }
+            return;
+        };
+        for offset in within.iter().take_while(|offset| *offset < self.rows) {
+            let start = offset
+                .checked_sub(1)
+                .map_or(0, |before| next_end(ends, before));
+            let mut mask = 0;
+            let values = elements
+                .get(start..next_end(ends, offset))
+                .unwrap_or_default();
+            for (position, element) in values.iter().enumerate() {
+                let bit = u64::from(is_wanted(self.code(start + position)));
+                mask |= bit << element.min(&63);
+            }
+            if let Some(slot) = masks.get_mut(offset) {
+                *slot |= mask;
+            }
         }
     }
 

@@ -204,6 +204,8 @@ fn by_element(
 ) -> Result<Bits, Error> {
     let bytes = batch.terms(db, column_number(&format!("{field}{COUNT_SUFFIX}")))?;
     let counts = Terms::read(&bytes)?;
+    // Each value of an element is one of the finding's: that much is quicker to tell.
+    let within = &possible(db, batch, inner, within)?;
     let length = within.iter().last().map_or(0, |last| last + 1);
     let mut all = vec![0_u64; length];
     let mut many = Bits::EMPTY;
@@ -218,7 +220,7 @@ fn by_element(
             }
         });
     }
-    let masks = masks(db, batch, inner, &all)?;
+    let masks = masks(db, batch, inner, within, &all)?;
     let mut found = Bits::EMPTY;
     for offset in within.iter() {
         let (Some(mask), Some(all)) = (masks.get(offset), all.get(offset)) else {
@@ -238,11 +240,31 @@ fn by_element(
     Ok(found)
 }
 
+/// The findings of which an element can fulfil the condition, as far as their values tell.
+fn possible(
+    db: &Connection,
+    batch: &Batch,
+    condition: &Condition,
+    within: &Bits,
+) -> Result<Bits, Error> {
+    match condition {
+        Condition::And(parts) => parts
+            .iter()
+            .try_fold(*within, |rest, part| possible(db, batch, part, &rest)),
+        Condition::Or(parts) => parts.iter().try_fold(Bits::EMPTY, |found, part| {
+            Ok(found.or(&possible(db, batch, part, within)?))
+        }),
+        Condition::Ids { .. } | Condition::Any { .. } => select(db, batch, condition, within),
+        _ => Ok(*within),
+    }
+}
+
 /// For each finding, which of its elements fulfil the condition. `all` holds those there are.
 fn masks(
     db: &Connection,
     batch: &Batch,
     condition: &Condition,
+    within: &Bits,
     all: &[u64],
 ) -> Result<Vec<u64>, Error> {
     let mut masks = match condition {
@@ -258,31 +280,31 @@ fn masks(
     match condition {
         Condition::And(parts) => {
             for part in parts {
-                let part = self::masks(db, batch, part, all)?;
+                let part = self::masks(db, batch, part, within, all)?;
                 combine(&mut masks, &part, |a, b| a & b);
             }
         }
         Condition::Or(parts) => {
             for part in parts {
-                let part = self::masks(db, batch, part, all)?;
+                let part = self::masks(db, batch, part, within, all)?;
                 combine(&mut masks, &part, |a, b| a | b);
             }
         }
         Condition::Not(inner) => {
-            masks = self::masks(db, batch, inner, all)?;
+            masks = self::masks(db, batch, inner, within, all)?;
             combine(&mut masks, all, |mask, all| all & !mask);
         }
         Condition::Ids { field, ids } => {
             let bytes = batch.terms(db, column_number(field))?;
             let terms = Terms::read(&bytes)?;
             if let Some(wanted) = terms.codes_of(ids) {
-                terms.mask(&wanted, &mut masks);
+                terms.mask(&wanted, within, &mut masks);
             }
         }
         Condition::Any { field, except } => {
             let bytes = batch.terms(db, column_number(field))?;
             let terms = Terms::read(&bytes)?;
-            terms.mask(&other_than(&terms, *except), &mut masks);
+            terms.mask(&other_than(&terms, *except), within, &mut masks);
         }
         // Elements have terms only.
         _ => {}
