@@ -379,34 +379,29 @@ impl<'a> Terms<'a> {
         bits
     }
 
-    /// Adds to the mask of each of these findings the elements whose value is wanted. The last bit stands for all from
-    /// there on.
-    pub(crate) fn mask(&self, wanted: &[bool], within: &Bits, masks: &mut [u64]) {
-        let is_wanted = |code: usize| wanted.get(code).is_some_and(|wanted| *wanted);
+    /// Adds to each finding's mask the elements whose value is wanted. The last bit stands for all from there on.
+    pub(crate) fn mask(&self, wanted: &[bool], masks: &mut [u64]) {
         let Some((ends, elements)) = self.many else {
-            for offset in self.select(wanted).and(within).iter() {
+            for offset in self.select(wanted).iter() {
                 if let Some(mask) = masks.get_mut(offset) {
                     *mask |= 1;
                 }
             }
             return;
         };
-        for offset in within.iter().take_while(|offset| *offset < self.rows) {
-            let start = offset
-                .checked_sub(1)
-                .map_or(0, |before| next_end(ends, before));
-            let mut mask = 0;
-            let values = elements
-                .get(start..next_end(ends, offset))
-                .unwrap_or_default();
-            for (position, element) in values.iter().enumerate() {
-                let bit = u64::from(is_wanted(self.code(start + position)));
-                mask |= bit << element.min(&63);
+        let mut offset = 0;
+        let mut end = next_end(ends, 0);
+        self.each_code(|position, code| {
+            while position >= end && offset < self.rows {
+                offset += 1;
+                end = next_end(ends, offset);
             }
-            if let Some(slot) = masks.get_mut(offset) {
-                *slot |= mask;
+            if wanted.get(code).is_some_and(|wanted| *wanted)
+                && let (Some(mask), Some(element)) = (masks.get_mut(offset), elements.get(position))
+            {
+                *mask |= 1 << element.min(&63);
             }
-        }
+        });
     }
 
     /// Code and element of each value of one finding.

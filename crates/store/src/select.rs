@@ -204,12 +204,23 @@ fn by_element(
 ) -> Result<Bits, Error> {
     let bytes = batch.terms(db, column_number(&format!("{field}{COUNT_SUFFIX}")))?;
     let counts = Terms::read(&bytes)?;
-    // Each value of an element is one of the finding's: that much is quicker to tell.
-    let within = &possible(db, batch, inner, within)?;
     let length = within.iter().last().map_or(0, |last| last + 1);
+    // Where nothing is denied, a finding without any element of the values is out, whatever elements it has.
+    let is_plain = !only && !denies(inner);
+    let mut masks = Vec::new();
+    let mut candidates = *within;
+    if is_plain {
+        masks = self::masks(db, batch, inner, &vec![u64::MAX; length])?;
+        candidates = Bits::EMPTY;
+        for offset in within.iter() {
+            if masks.get(offset).is_some_and(|mask| *mask != 0) {
+                candidates.insert(offset);
+            }
+        }
+    }
     let mut all = vec![0_u64; length];
     let mut many = Bits::EMPTY;
-    for offset in within.iter() {
+    for offset in candidates.iter() {
         counts.each(offset, |code, _| {
             let count = counts.id(code).unwrap_or(0);
             if count > u32::from(ELEMENTS_MAX) {
@@ -220,9 +231,11 @@ fn by_element(
             }
         });
     }
-    let masks = masks(db, batch, inner, within, &all)?;
+    if !is_plain {
+        masks = self::masks(db, batch, inner, &all)?;
+    }
     let mut found = Bits::EMPTY;
-    for offset in within.iter() {
+    for offset in candidates.iter() {
         let (Some(mask), Some(all)) = (masks.get(offset), all.get(offset)) else {
             continue;
         };
@@ -231,7 +244,8 @@ fn by_element(
         } else if only {
             *all != 0 && mask == all
         } else {
-            *mask != 0
+            // The value that stands for none is in no element.
+            mask & all != 0
         };
         if passes {
             found.insert(offset);
@@ -240,22 +254,13 @@ fn by_element(
     Ok(found)
 }
 
-/// The findings of which an element can fulfil the condition, as far as their values tell.
-fn possible(
-    db: &Connection,
-    batch: &Batch,
-    condition: &Condition,
-    within: &Bits,
-) -> Result<Bits, Error> {
+/// Whether a condition can be fulfilled by what is not there.
+fn denies(condition: &Condition) -> bool {
     match condition {
-        Condition::And(parts) => parts
-            .iter()
-            .try_fold(*within, |rest, part| possible(db, batch, part, &rest)),
-        Condition::Or(parts) => parts.iter().try_fold(Bits::EMPTY, |found, part| {
-            Ok(found.or(&possible(db, batch, part, within)?))
-        }),
-        Condition::Ids { .. } | Condition::Any { .. } => select(db, batch, condition, within),
-        _ => Ok(*within),
+        Condition::And(parts) => parts.is_empty() || parts.iter().any(denies),
+        Condition::Or(parts) => parts.iter().any(denies),
+        Condition::Not(_) => true,
+        _ => false,
     }
 }
 
@@ -264,7 +269,6 @@ fn masks(
     db: &Connection,
     batch: &Batch,
     condition: &Condition,
-    within: &Bits,
     all: &[u64],
 ) -> Result<Vec<u64>, Error> {
     let mut masks = match condition {
@@ -280,31 +284,31 @@ fn masks(
     match condition {
         Condition::And(parts) => {
             for part in parts {
-                let part = self::masks(db, batch, part, within, all)?;
+                let part = self::masks(db, batch, part, all)?;
                 combine(&mut masks, &part, |a, b| a & b);
             }
         }
         Condition::Or(parts) => {
             for part in parts {
-                let part = self::masks(db, batch, part, within, all)?;
+                let part = self::masks(db, batch, part, all)?;
                 combine(&mut masks, &part, |a, b| a | b);
             }
         }
         Condition::Not(inner) => {
-            masks = self::masks(db, batch, inner, within, all)?;
+            masks = self::masks(db, batch, inner, all)?;
             combine(&mut masks, all, |mask, all| all & !mask);
         }
         Condition::Ids { field, ids } => {
             let bytes = batch.terms(db, column_number(field))?;
             let terms = Terms::read(&bytes)?;
             if let Some(wanted) = terms.codes_of(ids) {
-                terms.mask(&wanted, within, &mut masks);
+                terms.mask(&wanted, &mut masks);
             }
         }
         Condition::Any { field, except } => {
             let bytes = batch.terms(db, column_number(field))?;
             let terms = Terms::read(&bytes)?;
-            terms.mask(&other_than(&terms, *except), within, &mut masks);
+            terms.mask(&other_than(&terms, *except), &mut masks);
         }
         // Elements have terms only.
         _ => {}
