@@ -153,7 +153,7 @@ fn build(settings: &Settings) -> Result<Vec<Row>> {
     )])
 }
 
-/// The sources of zlib that come with the package `libz-sys`.
+/// The sources of zlib that come with the package `libbpf-sys`.
 fn zlib_sources() -> Result<PathBuf> {
     let output = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--offline"])
@@ -165,14 +165,14 @@ fn zlib_sources() -> Result<PathBuf> {
         .context("reading cargo metadata")?;
     let package = packages
         .iter()
-        .find(|package| package["name"] == "libz-sys")
-        .context("libz-sys is not there")?;
+        .find(|package| package["name"] == "libbpf-sys")
+        .context("libbpf-sys is not there")?;
     let manifest = Path::new(
         package["manifest_path"]
             .as_str()
             .context("reading cargo metadata")?,
     );
-    Ok(manifest.with_file_name("src").join("zlib"))
+    Ok(manifest.with_file_name("zlib"))
 }
 
 /// A static program that only exits, in the container's image.

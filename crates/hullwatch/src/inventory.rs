@@ -24,6 +24,8 @@ pub(crate) struct Inventory {
     seen: LruCache<String, ContainerState>,
     changed: BTreeSet<String>,
     written: Instant,
+    /// When the sensors last proved that they see.
+    last_test: Option<Timestamp>,
     /// What the store holds of the run before has been gone through.
     has_met_earlier: bool,
 }
@@ -36,6 +38,7 @@ impl Inventory {
             seen: LruCache::new(containers_max),
             changed: BTreeSet::new(),
             written: Instant::now(),
+            last_test: None,
             has_met_earlier: false,
         }
     }
@@ -54,7 +57,7 @@ impl Inventory {
                 sensor: "ebpf".to_owned(),
                 since: event.time,
                 last_event: None,
-                last_test: None,
+                last_test: self.last_test,
                 ended: None,
                 uncovered: String::new(),
             };
@@ -81,6 +84,7 @@ impl Inventory {
 
     /// A self-test has passed: it stands for every container that the same sensors watch.
     pub(crate) fn tested(&mut self, time: Timestamp) {
+        self.last_test = Some(time);
         for (id, state) in &mut self.seen {
             state.last_test = Some(time);
             self.changed.insert(id.clone());
