@@ -15,7 +15,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use model::enriched::{EnrichedEvent, EnrichedPayload};
+use detect::samples;
+use model::{
+    enriched::{EnrichedEvent, EnrichedPayload},
+    provenance::Sha256,
+};
 
 use crate::{EXIT_DONE, cli::SelfTestArgs};
 
@@ -31,9 +35,14 @@ const TRIES: u32 = 2;
 /// Bytes kept of what the test's process says when it fails.
 const REASON_BYTES_MAX: u64 = 1024;
 
-/// Tells the test's own events from all others, by an argument that nobody else knows.
+/// The program that the test runs: harmless, and on the built-in list.
+const PROGRAM: samples::Sample = samples::BUILT_IN_PROGRAM;
+
+/// Tells the test's own events from all others, by the program and an argument that is new in each run of the agent. The
+/// argument alone would not do: who shares the host's process ids can read it, and could hide another program behind it.
 pub(crate) struct Mark {
     token: String,
+    program: Sha256,
     is_seen: AtomicBool,
 }
 
@@ -47,6 +56,7 @@ impl Mark {
         getrandom::fill(&mut token).map_err(|error| anyhow!("getting random numbers: {error}"))?;
         Ok(Arc::new(Self {
             token: format!("{:032x}", u128::from_ne_bytes(token)),
+            program: PROGRAM.sha256(),
             is_seen: AtomicBool::new(false),
         }))
     }
@@ -57,11 +67,11 @@ impl Mark {
         if process.args.get(1)?.as_bytes() != self.token.as_bytes() {
             return None;
         }
-        let is_proof = matches!(event.payload, EnrichedPayload::Exec)
-            && process
-                .binary
-                .as_ref()
-                .is_some_and(|binary| !binary.matches.is_empty());
+        let binary = process.binary.as_ref()?;
+        if binary.sha256() != Some(self.program) {
+            return None;
+        }
+        let is_proof = matches!(event.payload, EnrichedPayload::Exec) && !binary.matches.is_empty();
         if is_proof {
             self.is_seen.store(true, Ordering::Relaxed);
         }
@@ -174,8 +184,54 @@ impl Drop for SelfTest {
 
 /// `hullwatch self-test DIRECTORY TOKEN`: what the test's own process does.
 pub(crate) fn run(args: &SelfTestArgs) -> Result<u8> {
-    let program = detect::samples::BUILT_IN_PROGRAM.bytes();
-    sensor_ebpf::run_in_overlay(&args.directory, &program, &args.token)
+    sensor_ebpf::run_in_overlay(&args.directory, &PROGRAM.bytes(), &args.token)
         .context("running a program in an overlay")?;
     Ok(EXIT_DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{
+        Timestamp,
+        enriched::{Content, File, FileKind, Process},
+        provenance::{Evidence, Provenance},
+    };
+
+    use super::*;
+
+    fn event(argument: &str, sha256: Sha256) -> EnrichedEvent {
+        let binary = File {
+            path: "/x".into(),
+            path_used: None,
+            content: Content::Known { sha256, size: 1 },
+            key: None,
+            provenance: Provenance::Added,
+            evidence: Evidence::default(),
+            matches: Vec::new(),
+            kind: FileKind::Unknown,
+            contents: None,
+            is_memfd: false,
+        };
+        EnrichedEvent {
+            time: Timestamp::default(),
+            container: None,
+            process: Some(Arc::new(Process {
+                args: vec!["/x".into(), argument.into()],
+                binary: Some(Arc::new(binary)),
+                ..Process::default()
+            })),
+            payload: EnrichedPayload::Exec,
+        }
+    }
+
+    #[test]
+    fn nobody_hides_another_program_behind_the_argument() {
+        let mark = Mark::new().unwrap();
+        let token = mark.token.clone();
+        assert_eq!(mark.proves(&event(&token, PROGRAM.sha256())), Some(false));
+        assert_eq!(mark.proves(&event("other", PROGRAM.sha256())), None);
+        assert_eq!(mark.proves(&event(&token, Sha256([7; 32]))), None);
+    }
 }
