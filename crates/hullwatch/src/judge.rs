@@ -18,8 +18,8 @@ use model::{
 /// Other findings of a container that a finding names.
 const RECENT_FINDINGS_MAX: usize = 20;
 
-/// Facts whose repeats are counted at one time.
-const REPEATED_MAX: usize = 4096;
+/// Facts whose repeats are counted at one time. Each may hold a process with its arguments and environment.
+const REPEATED_MAX: usize = 1024;
 
 /// A fact that happens again within this time of its last finding is only counted, until the time is over: a container that
 /// runs a known program all the time must not keep the agent too busy to see another one.
