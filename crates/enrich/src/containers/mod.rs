@@ -59,6 +59,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(2);
 /// How long the first events of a container wait for its engine to describe it.
 const DESCRIPTION_WAIT: Duration = Duration::from_secs(1);
 
+/// Going through all processes of the host takes at most one in so many parts of the time: containers that nobody describes
+/// may start by the dozen.
+const SCAN_SHARE: u32 = 10;
+
 /// Containers whose description is awaited at one time. The events of more go on with what is known.
 const AWAITED_MAX: usize = 256;
 
@@ -110,6 +114,8 @@ pub struct Containers {
     known: LruCache<Arc<Identity>, Known>,
     /// Those whose engine is still to describe them, and until when their events wait for it.
     awaited: Vec<(Arc<Identity>, Instant)>,
+    /// When all processes of the host may be gone through again for engines'.
+    next_scan: Instant,
 }
 
 /// Control group and mount namespace.
@@ -185,6 +191,7 @@ impl Containers {
             namespaces: LruCache::new(size(NAMESPACES_HELD_MAX)),
             known: LruCache::new(size(CONTAINERS_MAX)),
             awaited: Vec::new(),
+            next_scan: Instant::now(),
         }
     }
 
@@ -325,8 +332,10 @@ impl Containers {
             .into_iter()
             .max_by_key(|lineage| lineage.engines.len())
             .unwrap_or_default();
-        if lineage.engines.is_empty() {
+        let begin = Instant::now();
+        if lineage.engines.is_empty() && begin >= self.next_scan {
             lineage.engines = self.proc.engine_processes_of(&known.container.id);
+            self.next_scan = Instant::now() + SCAN_SHARE * begin.elapsed();
         }
         for process in &lineage.engines {
             self.finder.learn(process);
