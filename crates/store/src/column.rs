@@ -363,13 +363,7 @@ impl<'a> Terms<'a> {
                 }
             }),
             Some((ends, _)) => {
-                let mut offset = 0;
-                let mut end = next_end(ends, 0);
-                self.each_code(|position, code| {
-                    while position >= end && offset < self.rows {
-                        offset += 1;
-                        end = next_end(ends, offset);
-                    }
+                self.each_of_many(ends, |offset, _, code| {
                     if is_wanted(code) {
                         bits.insert(offset);
                     }
@@ -389,13 +383,7 @@ impl<'a> Terms<'a> {
             }
             return;
         };
-        let mut offset = 0;
-        let mut end = next_end(ends, 0);
-        self.each_code(|position, code| {
-            while position >= end && offset < self.rows {
-                offset += 1;
-                end = next_end(ends, offset);
-            }
+        self.each_of_many(ends, |offset, position, code| {
             if wanted.get(code).is_some_and(|wanted| *wanted)
                 && let (Some(mask), Some(element)) = (masks.get_mut(offset), elements.get(position))
             {
@@ -454,6 +442,19 @@ impl<'a> Terms<'a> {
             [a, b, c, d] => u32::from_le_bytes([a, b, c, d]) as usize,
             _ => 0,
         }
+    }
+
+    /// Finding, position and code of each value, where findings have several.
+    fn each_of_many(&self, ends: &[[u8; 4]], mut take: impl FnMut(usize, usize, usize)) {
+        let mut offset = 0;
+        let mut end = next_end(ends, 0);
+        self.each_code(|position, code| {
+            while position >= end && offset < self.rows {
+                offset += 1;
+                end = next_end(ends, offset);
+            }
+            take(offset, position, code);
+        });
     }
 
     fn each_code(&self, mut take: impl FnMut(usize, usize)) {
