@@ -42,6 +42,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("../migrations/sqlite/0002_access.sql")),
     (3, include_str!("../migrations/sqlite/0003_review.sql")),
     (4, include_str!("../migrations/sqlite/0004_columns.sql")),
+    (5, include_str!("../migrations/sqlite/0005_ends.sql")),
 ];
 
 /// The version that brought the columns.
