@@ -63,7 +63,8 @@ impl Store {
     }
 
     /// Updates the fields named in `mask` (`snake_case` or `camelCase`; `source_properties.KEY` too), or all that may
-    /// change when it is empty. A finding that does not exist is created.
+    /// change when it is empty. The stored resource stays: only detection knows more of it than its name. A finding that
+    /// does not exist is created.
     pub fn update_finding(
         &self,
         name: &str,
@@ -366,9 +367,6 @@ fn apply_mask(
     }
     stored.finding = serde_json::from_value(target)
         .map_err(|error| Error::invalid("finding", error.to_string()))?;
-    if !given.resource.name.is_empty() && given.resource.name == stored.resource.name {
-        stored.resource = given.resource.clone();
-    }
     Ok(())
 }
 

@@ -134,6 +134,30 @@ async fn what_is_wrong_with_a_new_finding_is_said() {
 }
 
 #[tokio::test]
+async fn what_was_listed_and_is_sent_back_keeps_its_resource() {
+    let server = Server::with_findings(1);
+    let in_project = "/v2/projects/p0/sources/-/findings";
+    let listed = server.ok("GET", in_project, Value::Null).await;
+    let (before, resource) = (
+        &listed["listFindingsResults"][0]["finding"],
+        &listed["listFindingsResults"][0]["resource"],
+    );
+    assert_eq!(resource["gcpMetadata"]["projectDisplayName"], "p0");
+    let mut changed = before.clone();
+    changed["severity"] = "LOW".into();
+    let path = format!("/v2/{}", before["name"].as_str().unwrap());
+    for mask in ["?updateMask=severity", ""] {
+        let updated = server
+            .ok("PATCH", &format!("{path}{mask}"), changed.clone())
+            .await;
+        assert_eq!(updated["severity"], "LOW");
+        let after = server.ok("GET", in_project, Value::Null).await;
+        assert_eq!(keys(&after), ["f0"], "{mask}");
+        assert_eq!(after["listFindingsResults"][0]["resource"], *resource);
+    }
+}
+
+#[tokio::test]
 async fn an_update_changes_what_the_mask_names() {
     let server = Server::with_findings(1);
     let masked = format!(
