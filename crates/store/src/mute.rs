@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::filter::{Condition, Test};
 use crate::index::Index;
-use crate::name::FindingName;
+use crate::name::{FindingName, all_sources_of};
 use crate::order;
 use crate::resource::{self, MuteConfig, MuteConfigType};
 use crate::select::{self, Selection};
@@ -123,7 +123,7 @@ pub(crate) fn apply_rules(
             MuteConfigType::Dynamic => is_active(config, now),
             MuteConfigType::MuteConfigTypeUnspecified => false,
         };
-        if !applies || !select::matches(db, &parent(config), &config.filter, id)? {
+        if !applies || !select::matches(db, &all_sources_of(&config.name), &config.filter, id)? {
             continue;
         }
         by.get_or_insert(&config.name);
@@ -158,13 +158,7 @@ fn is_active(config: &MuteConfig, now: Timestamp) -> bool {
 
 /// The findings that a rule means: those that match, under its own parent.
 fn selection(db: &Connection, config: &MuteConfig) -> Result<Selection, Error> {
-    Selection::new(db, &parent(config), &config.filter)
-}
-
-/// All sources of a rule's own parent.
-fn parent(config: &MuteConfig) -> String {
-    let scope: Vec<&str> = config.name.splitn(3, '/').take(2).collect();
-    format!("{}/sources/-/locations/-", scope.join("/"))
+    Selection::new(db, &all_sources_of(&config.name), &config.filter)
 }
 
 impl Store {

@@ -89,6 +89,13 @@ impl std::fmt::Display for FindingName {
     }
 }
 
+/// The parent that stands for all findings of the organization, folder or project that a resource such as
+/// `projects/p/locations/global/muteConfigs/x` is under.
+pub(crate) fn all_sources_of(resource: &str) -> String {
+    let scope: Vec<&str> = resource.splitn(3, '/').take(2).collect();
+    format!("{}/sources/-/locations/-", scope.join("/"))
+}
+
 fn is_segment(part: &str) -> bool {
     !part.is_empty()
         && part.len() <= 128

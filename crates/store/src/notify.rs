@@ -4,6 +4,7 @@ use model::Timestamp;
 use model::finding::FindingResult;
 use rusqlite::{Transaction, params};
 
+use crate::name::all_sources_of;
 use crate::select;
 use crate::{Error, Store, filter, ns, timestamp};
 
@@ -181,7 +182,12 @@ pub(crate) fn queue(
     })?;
     for sink in sinks {
         let (sink, filter) = sink?;
-        if !select::matches(db, "", &filter, id)? {
+        // A notification config sends what is under its own parent; a sink of the configuration file sends everything.
+        let parent = match sink.contains("/notificationConfigs/") {
+            true => all_sources_of(&sink),
+            false => String::new(),
+        };
+        if !select::matches(db, &parent, &filter, id)? {
             continue;
         }
         db.prepare_cached(

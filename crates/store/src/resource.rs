@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::name::{SourceName, all_sources_of};
 use crate::page::Token;
 use crate::query::page_size;
 use crate::{Change, Error, Store, audit, filter, notify};
@@ -373,8 +374,8 @@ fn split<R: Resource>(name: &str) -> Result<(String, String), Error> {
     };
     let (parent, id) = name.split_once(&format!("/{}/", R::KIND)).ok_or_else(bad)?;
     let ok = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    let scope = ["organizations/", "folders/", "projects/"];
-    let known = scope.iter().any(|scope| parent.starts_with(scope));
+    // Findings are matched under it.
+    let known = SourceName::parse(&all_sources_of(parent)).is_ok();
     if !known || id.is_empty() || id.len() > 128 || !id.bytes().all(ok) {
         return Err(bad());
     }

@@ -1,6 +1,7 @@
 //! Notifications: once per new finding or change, in order, kept until delivered.
 
-use model::finding::{Mute, Severity, State};
+use model::finding::{GcpMetadata, Mute, Severity, State};
+use serde_json::json;
 use store::{Change, ContainerState, NotificationConfig, Store, StreamingConfig};
 
 use crate::support::{at, finding, name, store};
@@ -115,6 +116,43 @@ fn a_notification_config_is_a_sink() {
         .unwrap();
     assert!(store.sinks().unwrap().is_empty());
     assert!(store.set_sink("x", "severity=").is_err());
+}
+
+#[test]
+fn a_notification_config_sends_what_is_under_its_parent() {
+    let (_folder, store) = store();
+    let config = |parent: &str| NotificationConfig {
+        name: format!("{parent}/locations/global/notificationConfigs/soc"),
+        ..NotificationConfig::default()
+    };
+    let parents = [
+        ("organizations/1", 2),
+        ("organizations/2", 0),
+        ("folders/7", 1),
+        ("projects/a", 1),
+        ("projects/100", 1),
+        ("projects/b", 0),
+    ];
+    for (parent, _) in parents {
+        store.create(&config(parent), by(1)).unwrap();
+    }
+    store.set_sink("file", "").unwrap();
+    let mut in_project = finding(2);
+    in_project.resource.gcp_metadata = Some(GcpMetadata {
+        project: "//cloudresourcemanager.googleapis.com/projects/100".to_owned(),
+        project_display_name: "a".to_owned(),
+        folders: vec![json!({"resourceFolder": "//cloudresourcemanager.googleapis.com/folders/7"})],
+        ..GcpMetadata::default()
+    });
+    store.record(&[finding(1), in_project]).unwrap();
+    for (parent, expected) in parents {
+        assert_eq!(waiting(&store, &config(parent).name), expected, "{parent}");
+    }
+    assert_eq!(waiting(&store, "file"), 2);
+    // Nothing could be matched under such a parent, not even to say no.
+    for parent in ["projects/", "projects/a b", "teams/a"] {
+        assert!(store.create(&config(parent), by(1)).is_err(), "{parent}");
+    }
 }
 
 #[test]
