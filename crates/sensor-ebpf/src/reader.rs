@@ -53,8 +53,9 @@ const NAP: Duration = Duration::from_millis(3);
 /// After as long without anything new the reader sleeps until it is woken.
 const NAPS_BEFORE_SLEEP: u32 = 7;
 
-/// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
-const SLEEP: Duration = Duration::from_secs(1);
+/// Longest sleep: what does not wake the reader is looked at as often. A library that is loaded while nothing starts,
+/// say, since the perf buffers wake only when they fill.
+const SLEEP: Duration = Duration::from_millis(40);
 
 /// Priority of the reader's thread, from 19 (lowest) to -20.
 const READER_NICE: i32 = -15;
