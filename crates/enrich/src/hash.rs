@@ -18,7 +18,7 @@ use model::{
     provenance::{MissingReason, Sha256},
 };
 use rustix::{
-    fs::{Advice, fadvise, fstat},
+    fs::{Advice, fadvise, fstat, fstatfs},
     io::pread,
 };
 use sha2::Digest as _;
@@ -35,10 +35,6 @@ const BLOCK_BYTES: usize = 128 * 1024;
 
 /// Times a file is read when its metadata changes meanwhile.
 const READS_MAX: u8 = 4;
-
-/// Age of ctime from which a later change must show in it. Kernels before 6.13 stamp files with a clock that ticks every
-/// 1 to 10 ms: two writes in one tick leave the same ctime.
-const SETTLED_NS: i64 = 100_000_000;
 
 /// What the bytes of a file are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +90,7 @@ impl Reading {
         Ok(Self {
             key,
             link_count: link_count(&stat),
-            is_settled: is_settled(&key),
+            is_settled: is_settled(&key, &fd),
             fd,
             hasher: sha2::Sha256::new(),
             sniffer: None,
@@ -193,7 +189,7 @@ impl Reading {
             return Some(Err(MissingReason::ChangedWhileReading));
         }
         self.key = key;
-        self.is_settled = is_settled(&key);
+        self.is_settled = is_settled(&key, &self.fd);
         self.previous = Some(digest);
         self.offset = 0;
         self.sniffer = None;
@@ -210,9 +206,10 @@ impl Default for Block {
     }
 }
 
-fn is_settled(key: &FileKey) -> bool {
-    let now = Timestamp::from(SystemTime::now()).0;
-    i64::try_from(now).is_ok_and(|now| now.saturating_sub(key.ctime_ns) > SETTLED_NS)
+fn is_settled(key: &FileKey, fd: &OwnedFd) -> bool {
+    fstatfs(fd).is_ok_and(|filesystem| {
+        key.is_settled(filesystem.f_type, Timestamp::from(SystemTime::now()))
+    })
 }
 
 /// Contents by identity, shared by everything that reads files.

@@ -199,7 +199,7 @@ pub struct FileFacts {
     pub missing: Option<MissingReason>,
 }
 
-/// Identity of a content: two equal keys mean equal bytes.
+/// Identity of a content: two equal keys mean equal bytes, once [`FileKey::is_settled`].
 ///
 /// ctime is part of it since a same-size patch with `utimes` put back changes nothing else, and no system call sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -214,6 +214,33 @@ pub struct FileKey {
     pub mtime_ns: i64,
     /// Nanoseconds since the epoch.
     pub ctime_ns: i64,
+}
+
+/// `f_type` of filesystems that do not stamp a file when it is written through a shared mapping whose pages were read before:
+/// they have no `page_mkwrite`. tmpfs (memfds too), ramfs, hugetlbfs.
+const NOT_STAMPED: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+
+/// Age of ctime from which a later change must show in it. Kernels before 6.13 stamp files with a clock that ticks every 1
+/// to 10 ms: a file that is deleted and made anew within a tick can have the inode number, size and times of the old one,
+/// but other bytes.
+const SETTLED_NS: i64 = 100_000_000;
+
+/// The same for files whose ctime is a whole second, as all are on some filesystems.
+const SETTLED_WHOLE_SECOND_NS: i64 = 2_100_000_000;
+
+impl FileKey {
+    /// Whether a change from `now` on is sure to show in the key. `filesystem` is the `f_type` of statfs(2).
+    ///
+    /// An overlay whose upper layer is on a tmpfs is not told apart from others.
+    pub fn is_settled(&self, filesystem: i64, now: Timestamp) -> bool {
+        let age = if self.ctime_ns % 1_000_000_000 == 0 {
+            SETTLED_WHOLE_SECOND_NS
+        } else {
+            SETTLED_NS
+        };
+        !NOT_STAMPED.contains(&filesystem)
+            && i64::try_from(now.0).is_ok_and(|now| now.saturating_sub(self.ctime_ns) > age)
+    }
 }
 
 /// Facts of `struct ovl_inode`.

@@ -97,6 +97,7 @@ impl Delivered {
         // The kernel gives out the lowest free number: one above the limit says that as many are open.
         let is_overload =
             usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
+        let is_settled = is_settled(&key, &fd);
         Some(Content {
             key,
             kind,
@@ -104,7 +105,7 @@ impl Delivered {
             mount_id,
             path,
             fd: (!is_overload).then_some(fd),
-            is_settled: is_settled(&key),
+            is_settled,
             is_overload,
         })
     }
@@ -119,19 +120,10 @@ impl Delivered {
     }
 }
 
-/// Whether the key's ctime is so old that a change from now on shows in it.
-///
-/// Files are stamped with a clock that ticks every 1 to 10 ms (whole seconds on some filesystems): a file that is
-/// deleted and made anew within a tick can have the inode number, size and times of the old one, but other bytes.
-fn is_settled(key: &FileKey) -> bool {
-    let is_whole_second = key.ctime_ns % 1_000_000_000 == 0;
-    let age = if is_whole_second {
-        2_100_000_000
-    } else {
-        100_000_000
-    };
-    let now = Timestamp::from(SystemTime::now()).0;
-    i64::try_from(now).is_ok_and(|now| now.saturating_sub(key.ctime_ns) > age)
+fn is_settled(key: &FileKey, fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|filesystem| {
+        key.is_settled(filesystem.f_type, Timestamp::from(SystemTime::now()))
+    })
 }
 
 pub(crate) fn file_key(stat: &Stat) -> FileKey {

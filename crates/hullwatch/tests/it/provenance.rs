@@ -155,6 +155,19 @@ const CASES: &[Case] = &[
         "cp $k /scratch/$n; run /scratch/$n",
         ADDED,
     ),
+    // What was read of the file before is old enough to be remembered, and none of its times changes.
+    case(
+        "written-mapped",
+        Shipped::Other,
+        "cp $p /scratch/$n-m; sleep 0.3; run /scratch/$n-m; write-mapped $k /scratch/$n-m; run /scratch/$n-m",
+        ADDED,
+    ),
+    case(
+        "mapped-in-place",
+        Shipped::Other,
+        "run $p; write-mapped $k $p; run $p",
+        MODIFIED,
+    ),
     case(
         "volume",
         Shipped::Nothing,
@@ -308,6 +321,7 @@ fn every_verdict_is_right_in_every_engine() {
         .collect();
     let mut image = Image::busybox("example.test/matrix:v1")
         .file("/bin/map-library", 0o755, &detect::samples::MAPPER.bytes())
+        .file("/bin/write-mapped", 0o755, &stimuli::build("write-mapped"))
         .directory("/scratch", 0o1777)
         .directory("/volume", 0o755);
     let mut script = String::from("cd /\n");
