@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{event::FileFacts, limits, provenance::MissingReason};
+use model::{Timestamp, event::FileFacts, limits, provenance::MissingReason};
 use rustix::{
     event::epoll,
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
 };
 
 use crate::{
     bpf,
-    content::{Content, Delivered, statx_key, without_deleted},
+    content::{Content, Delivered, path_of, statx_key, without_deleted},
     decode::{Mapping, PerfRecord, perf_record},
     sys::PerfBuffer,
 };
@@ -124,26 +124,47 @@ impl Loads {
     }
 }
 
-/// The bytes behind a mapping: what is found under its path in `root`, the root directory of a process of its mount
-/// namespace, if it is the same inode; otherwise what the kernel has mapped there, as long as the process lives.
+/// The bytes behind a mapping that was made at `time`: what the kernel has mapped there, as long as the process lives, or what
+/// is found under its path in `root`, the root directory of a process of its mount namespace.
 ///
-/// In this order, since the process is often gone, and what has a name is still found then.
+/// In this order, since what has the same name and inode number may be another file by now.
 pub(crate) fn content(
     mapping: &Mapping,
+    time: Timestamp,
     root: Option<BorrowedFd<'_>>,
     delivered: &mut Delivered,
 ) -> Option<Content> {
-    let named = root
-        .and_then(|root| path_in(root, mapping.path.as_bytes()))
-        .and_then(|path| open(path, mapping, delivered));
-    named.or_else(|| {
-        let mapped = format!(
+    let mapped = || {
+        let link = format!(
             "/proc/{}/map_files/{:x}-{:x}",
             mapping.pid, mapping.address_start, mapping.address_end
         );
-        let path = rustix::fs::open(mapped, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        open(path, mapping, delivered)
-    })
+        rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+    };
+    if mapping.inode == 0 {
+        let path = mapped()?;
+        return open(&path, &regular_file(&path)?, delivered);
+    }
+    let named = || path_in(root?, mapping.path.as_bytes());
+    let found = [mapped(), named()].into_iter().flatten();
+    let mut others = Vec::new();
+    for path in found {
+        let Some(stat) = regular_file(&path) else {
+            continue;
+        };
+        if is_mapped_file(mapping, &stat, &path) {
+            return open(&path, &stat, delivered);
+        }
+        others.push((path, stat));
+    }
+    // Before Linux 6.18 the kernel tells the inode of the layer that an overlay has the file in, and `stat` that of the image's
+    // layer for one that was copied up. Then its name has to do, if nothing has happened to it since: ctime cannot be set.
+    let (path, stat) = others.iter().find(|(path, stat)| {
+        i64::try_from(time.0).is_ok_and(|time| statx_key(stat).ctime_ns <= time)
+            && is_overlay(path)
+            && path_of(path, stat.stx_nlink) == mapping.path
+    })?;
+    open(path, stat, delivered)
 }
 
 /// The root directory that a process sees.
@@ -164,18 +185,23 @@ fn path_in(root: BorrowedFd<'_>, path: &[u8]) -> Option<OwnedFd> {
     .ok()
 }
 
-/// Opens what an `O_PATH` descriptor leads to, if it is the mapped file and its bytes are wanted.
-fn open(path: OwnedFd, mapping: &Mapping, delivered: &mut Delivered) -> Option<Content> {
+/// What an `O_PATH` descriptor leads to, if it can be opened: a fifo or device would block.
+fn regular_file(path: &OwnedFd) -> Option<Statx> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let stat = rustix::fs::statx(&path, c"", AtFlags::EMPTY_PATH, mask).ok()?;
-    let key = statx_key(&stat);
-    // On an overlay whose layers lie on several filesystems, `stat` gives other device numbers than the superblock has.
-    let is_same_device = || key.device == mapping.device || is_overlay(&path);
-    // A fifo or device in its place must not block.
+    let stat = rustix::fs::statx(path, c"", AtFlags::EMPTY_PATH, mask).ok()?;
     let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
-    if key.inode != mapping.inode || kind != FileType::RegularFile || !is_same_device() {
-        return None;
-    }
+    (kind == FileType::RegularFile).then_some(stat)
+}
+
+/// On an overlay whose layers lie on several filesystems, `stat` gives other device numbers than the superblock has.
+fn is_mapped_file(mapping: &Mapping, stat: &Statx, path: &OwnedFd) -> bool {
+    let key = statx_key(stat);
+    key.inode == mapping.inode && (key.device == mapping.device || is_overlay(path))
+}
+
+/// Opens what an `O_PATH` descriptor leads to, if its bytes are wanted.
+fn open(path: &OwnedFd, stat: &Statx, delivered: &mut Delivered) -> Option<Content> {
+    let key = statx_key(stat);
     let mut content = if delivered.contains(&key) {
         Content::known(key, stat.stx_nlink)
     } else {
@@ -197,7 +223,8 @@ pub(crate) fn facts(mapping: &Mapping, content: Option<&Content>) -> FileFacts {
     let link_count = content.map_or(0, |content| content.link_count);
     FileFacts {
         path: without_deleted(mapping.path.as_bytes(), link_count),
-        path_truncated: mapping.path.as_bytes().len() >= limits::PATH_BYTES_MAX,
+        path_truncated: mapping.inode == 0
+            || mapping.path.as_bytes().len() >= limits::PATH_BYTES_MAX,
         key: content.map(|content| content.key),
         link_count,
         mount_id: content.map_or(0, |content| content.mount_id),
@@ -206,5 +233,76 @@ pub(crate) fn facts(mapping: &Mapping, content: Option<&Content>) -> FileFacts {
             Some(content) => content.is_overload.then_some(MissingReason::Overload),
         },
         ..FileFacts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::{fd::AsFd, unix::fs::MetadataExt},
+        time::SystemTime,
+    };
+
+    use model::Text;
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_copied_up_is_found_by_the_inode_of_either_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        for name in ["lower", "upper", "work", "root"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("lower/library"), "as shipped").unwrap();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            at("lower").display(),
+            at("upper").display(),
+            at("work").display()
+        );
+        let options = std::ffi::CString::new(options).unwrap();
+        mount(
+            "overlay",
+            at("root"),
+            "overlay",
+            MountFlags::empty(),
+            options.as_c_str(),
+        )
+        .unwrap();
+        fs::write(at("root/library"), "patched").unwrap();
+        let root = rustix::fs::open("/", OFlags::PATH, Mode::empty()).unwrap();
+        let read = |seen: &std::path::Path, time: SystemTime| {
+            let seen = fs::metadata(seen).unwrap();
+            let mapping = Mapping {
+                // Nobody's: only the path is left.
+                pid: u32::MAX,
+                boot_ns: 0,
+                address_start: 0,
+                address_end: 0,
+                device: seen.dev(),
+                inode: seen.ino(),
+                path: Text::from(at("root/library").to_str().unwrap()),
+            };
+            content(
+                &mapping,
+                time.into(),
+                Some(root.as_fd()),
+                &mut Delivered::new(),
+            )
+            .map(|content| content.key.size)
+        };
+        let after = SystemTime::now() + Duration::from_secs(1);
+        let before = SystemTime::now() - Duration::from_secs(60);
+        let found = [
+            read(&at("root/library"), after),
+            read(&at("upper/library"), after),
+            // It was another file then.
+            read(&at("upper/library"), before),
+        ];
+        unmount(at("root"), UnmountFlags::empty()).unwrap();
+        assert_eq!(found, [Some(7), Some(7), None]);
     }
 }

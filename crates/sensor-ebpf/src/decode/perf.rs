@@ -62,11 +62,15 @@ pub struct Mapping {
     pub address_end: u64,
     /// `st_dev` of the mapped inode's superblock.
     pub device: u64,
-    /// Inode number.
+    /// Inode number; 0 when the kernel did not tell the file.
     pub inode: u64,
-    /// Path from the process's root, with ` (deleted)` behind it when it is.
+    /// Path from the process's root, with ` (deleted)` behind it when it is. Empty when the kernel did not tell it.
     pub path: Text,
 }
+
+/// What the kernel says in place of the path, device and inode of a file whose path is longer than 4,088 bytes, or for
+/// which it had no memory (`perf_event_mmap_event`).
+const NO_PATH: [&[u8]; 2] = [b"//toolong", b"//enomem"];
 
 /// Decodes one record, its header included, of an event opened with `sample_id_all` and `PERF_SAMPLE_TID | TIME`.
 ///
@@ -106,8 +110,10 @@ pub fn perf_record(bytes: &[u8]) -> Result<PerfRecord, Error> {
             let _generation = fields.u64()?;
             let _protection = fields.u32()?;
             let _flags = fields.u32()?;
-            let path = until_nul(fields.0);
-            if inode == 0 || !path.starts_with(b"/") || path.starts_with(b"//") {
+            let mut path = until_nul(fields.0);
+            if NO_PATH.contains(&path) {
+                path = b"";
+            } else if inode == 0 || !path.starts_with(b"/") || path.starts_with(b"//") {
                 return Ok(PerfRecord::Other);
             }
             Ok(PerfRecord::Mapping(Mapping {

@@ -83,7 +83,10 @@ impl Reader {
         let mut content = self
             .opened
             .take_inode(pid, mapping.inode, mapping.device)
-            .or_else(|| loads::content(&mapping, root.map(AsFd::as_fd), &mut self.delivered));
+            .or_else(|| {
+                let time = self.clock.wall(mapping.boot_ns);
+                loads::content(&mapping, time, root.map(AsFd::as_fd), &mut self.delivered)
+            });
         if let Some(content) = &content
             && is_program(content.key.device, content.key.inode)
         {

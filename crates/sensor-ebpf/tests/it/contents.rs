@@ -209,6 +209,25 @@ fn libraries_come_after_their_exec_and_with_their_bytes() {
 }
 
 #[test]
+fn a_library_whose_path_is_longer_than_the_kernel_tells_is_read() {
+    let watch = watch();
+    let mut container = Container::new("deep");
+    let library = host_file("/lib/x86_64-linux-gnu/libz.so.1");
+    container.add("/added.so", &library);
+    container.run(&["/stimulus/s", "deep", "/added.so"]);
+    let seen = watch.wait_end(&container.cgroup());
+    let facts: Vec<_> = seen
+        .iter()
+        .filter_map(load)
+        .map(|load| &load.file)
+        .filter(|file| file.path.as_bytes().is_empty())
+        .collect();
+    assert_eq!(facts.len(), 1, "{facts:?}");
+    assert!(facts[0].path_truncated);
+    assert!(watch.content(facts[0]) == Some(library));
+}
+
+#[test]
 fn a_mount_that_the_container_makes_is_watched() {
     let watch = watch();
     let mut container = Container::new("mounts");

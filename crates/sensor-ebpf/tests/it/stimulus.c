@@ -8,6 +8,7 @@
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
  *   wait                   wait for the standard input to end
+ *   deep LIBRARY           copy LIBRARY to a directory whose path is longer than the kernel tells, map it there
  *   mount DIR              when nothing has happened for a while: mount a tmpfs on DIR, and wait again
  */
 #define _GNU_SOURCE
@@ -23,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -165,6 +167,24 @@ static void with_socket(char **argv)
 	check(waitpid(pid, &status, 0) == pid && status == 0, argv[0]);
 }
 
+static void deep(const char *library)
+{
+	static char bytes[4 << 20];
+	char name[251];
+	int from = open(library, O_RDONLY), to;
+	ssize_t count = read(from, bytes, sizeof(bytes));
+
+	check(count > 0, library);
+	memset(name, 'd', sizeof(name) - 1);
+	name[sizeof(name) - 1] = 0;
+	for (int i = 0; i < 20; i++)
+		check(mkdir(name, 0755) == 0 && chdir(name) == 0, "a deep directory");
+	to = open("library.so", O_RDWR | O_CREAT | O_EXCL, 0755);
+	check(to >= 0 && write(to, bytes, count) == count, "library.so");
+	check(mmap(NULL, count, PROT_READ | PROT_EXEC, MAP_PRIVATE, to, 0) != MAP_FAILED, "mmap");
+	usleep(300000);
+}
+
 int main(int argc, char **argv)
 {
 	char byte, *mode = argc > 1 ? argv[1] : "";
@@ -188,6 +208,8 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "wait")) {
 		while (read(0, &byte, 1) > 0)
 			;
+	} else if (!strcmp(mode, "deep")) {
+		deep(argv[2]);
 	} else if (!strcmp(mode, "mount")) {
 		usleep(300000);
 		check(mount("t", argv[2], "tmpfs", 0, "") == 0, "mount");
