@@ -53,7 +53,7 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
 const GAP_MIN: Duration = Duration::from_secs(6);
 
 /// Told about a finding that is new or changed, after it is durable.
-pub(crate) type Announce = Box<dyn FnMut(&FindingResult) -> Result<()> + Send>;
+pub(crate) type Announce = Box<dyn FnMut(&FindingResult) + Send>;
 
 /// Told what runs when the watch begins.
 pub(crate) type OnWatching = Box<dyn FnOnce(&[Arc<model::enriched::Container>]) + Send>;
@@ -166,7 +166,7 @@ impl Agent {
     /// # Errors
     /// When a thread of the agent has ended: nothing is watched any more.
     pub(crate) fn beat(&mut self) -> Result<()> {
-        if self.pipeline.is_finished() || self.recorder.is_finished() {
+        if self.sensors.has_ended() || self.pipeline.is_finished() || self.recorder.is_finished() {
             return Err(anyhow!("a part of the agent has stopped working"));
         }
         let now = SystemTime::now();
@@ -337,7 +337,7 @@ fn record_findings(
         let outcomes = store.record(&batch).context("storing findings")?;
         for (finding, Recorded { outcome, muted, .. }) in batch.iter().zip(outcomes) {
             if !muted && !matches!(outcome, Outcome::Repeat { .. }) {
-                announce(finding)?;
+                announce(finding);
             }
         }
     }

@@ -11,6 +11,7 @@ mod indicators;
 mod inventory;
 mod judge;
 mod print;
+mod printer;
 mod self_test;
 mod signals;
 mod simulate;

@@ -280,6 +280,11 @@ impl Sensors {
         }
     }
 
+    /// Whether the reader has ended, which it does only when it is told to: nothing is seen any more.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// A handle with which the enricher declares processes to be the host's.
     pub fn ignorer(&self) -> Ignorer {
         self.ignorer.clone()

@@ -53,7 +53,7 @@ fn keep(store: &Store, result: &FindingResult, format: RunFormat) -> Result<()> 
         .iter()
         .any(|recorded| !matches!(recorded.outcome, Outcome::Repeat { .. }))
     {
-        super::run::announce(format, result)?;
+        super::run::print_finding(format, result)?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::{
     cli::{RunArgs, RunFormat},
     config::Config,
     indicators::Indicators,
-    print,
+    print, printer,
     self_test::{self, SelfTest},
     signals::Signals,
     simulate::watcher,
@@ -58,6 +58,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     let format = args.format;
     let known = indicators.len();
     let mark = self_test::Mark::new()?;
+    let (announce, printer) = printer::start(move |result| print_finding(format, result))?;
     let mut agent = Agent::start(agent::Parts {
         config,
         store: Arc::clone(&store),
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         indicators_changed: indicators.changed(),
         record: args.record.clone(),
         self_test: Arc::clone(&mark),
-        announce: Box::new(move |result| announce(format, result)),
+        announce,
         on_watching: Box::new(move |containers| report_watching(containers, known)),
     })?;
     for state in agent.sensor_states() {
@@ -98,6 +99,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     // A thread that failed says why when it is joined: that error is the cause, the other one only noticed.
     let counters = agent.stop()?;
     report_counters(&counters);
+    report_unwatched(counters.mount_failures);
+    report_unprinted(printer.finish());
     if let Some(server) = server {
         server.stop();
     }
@@ -127,7 +130,7 @@ fn serve(store: &Arc<Store>, args: &RunArgs, config: &Config) -> Result<Option<s
 }
 
 /// One line on standard output for a new finding.
-pub(crate) fn announce(format: RunFormat, result: &FindingResult) -> Result<()> {
+pub(crate) fn print_finding(format: RunFormat, result: &FindingResult) -> Result<()> {
     let mut out = print::stdout();
     match format {
         RunFormat::Human => writeln!(out, "{}", super::findings::line(result))?,
@@ -165,6 +168,22 @@ fn report_counters(counters: &sensor_ebpf::Counters) {
         counters.exec_losses,
         counters.files_missing,
     );
+}
+
+fn report_unwatched(mounts: u64) {
+    if mounts > 0 {
+        print::warning(&format!(
+            "{mounts} mounts of containers could not be watched: programs that ended at once on them were not read"
+        ));
+    }
+}
+
+fn report_unprinted(count: u64) {
+    if count > 0 {
+        print::warning(&format!(
+            "{count} findings were not printed, since nobody read them; they are kept: see `hullwatch findings list`"
+        ));
+    }
 }
 
 fn report_sensor(state: &SensorState) {

@@ -3,6 +3,10 @@
 use std::fs;
 
 use model::finding::FindingResult;
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    pipe::pipe,
+};
 use testkit::{Engine, Image, Run, command::wait_for, engines::Runc};
 
 use crate::watcher::{Options, Watcher, categories, described, findings, hullwatch, stderr};
@@ -51,6 +55,40 @@ fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
         "{}",
         described(&errors)
     );
+}
+
+#[test]
+fn nobody_has_to_read_what_it_prints() {
+    let (closed, write) = pipe().unwrap();
+    drop(closed);
+    let (_unread, full) = pipe().unwrap();
+    fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&full, &[b'-'; 512]).is_ok() {}
+    fcntl_setfl(&full, OFlags::empty()).unwrap();
+    for stdout in [write, full] {
+        let watcher = Watcher::start_with(&Options {
+            stdout: Some(&stdout),
+            ..Options::default()
+        });
+        for id in [
+            "built_in_malicious_binary_executed",
+            "added_malicious_binary_executed",
+        ] {
+            let state_dir = watcher.state_dir().to_str().unwrap();
+            let output = hullwatch(&[
+                "simulate",
+                id,
+                "--runtime",
+                "runc",
+                "--state-dir",
+                state_dir,
+            ]);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        }
+        let state = watcher.stop();
+        let found = state.findings("category:\"Malicious\"");
+        assert_eq!(found.len(), 2, "{}", described(&found));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -29,6 +30,8 @@ pub(crate) struct Options<'a> {
     pub(crate) arguments: &'a [&'a str],
     /// A capability that it does not get, as `setpriv` names it.
     pub(crate) without: Option<&'a str>,
+    /// Its standard output, instead of a file.
+    pub(crate) stdout: Option<&'a OwnedFd>,
 }
 
 /// Killed when dropped, if it was not stopped.
@@ -74,7 +77,10 @@ impl Watcher {
             .arg(intel)
             .args(options.arguments)
             .stdin(Stdio::null())
-            .stdout(File::create(state.announced()).unwrap())
+            .stdout(match options.stdout {
+                Some(fd) => Stdio::from(fd.try_clone().unwrap()),
+                None => Stdio::from(File::create(state.announced()).unwrap()),
+            })
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
