@@ -93,10 +93,10 @@ pub(crate) struct Marks {
     namespaces: HashMap<u32, Namespace>,
     /// Superblocks that are watched in all namespaces, and since when (CLOCK_BOOTTIME).
     superblocks: HashMap<u64, u64>,
-    ignored: HashSet<u32>,
+    /// Namespaces of the host's services, and a process in each: once it has ended, the number may be a container's.
+    ignored: HashMap<u32, u32>,
     /// Mounts that could not be watched, since the start.
-    pub(crate) failures: u64,
-    pub(crate) last_failure: Option<String>,
+    failures: u64,
 }
 
 /// Epoll data of the mount tables: this plus the namespace's number.
@@ -116,9 +116,8 @@ impl Marks {
             host_devices: HashSet::new(),
             namespaces: HashMap::new(),
             superblocks: HashMap::new(),
-            ignored: HashSet::new(),
+            ignored: HashMap::new(),
             failures: 0,
-            last_failure: None,
         };
         marks.scan_host(Instant::now());
         Ok(marks)
@@ -137,7 +136,7 @@ impl Marks {
         if mnt_namespace == 0
             || mnt_namespace == self.host_mnt_namespace
             || self.is_known(mnt_namespace)
-            || self.ignored.contains(&mnt_namespace)
+            || self.ignored.contains_key(&mnt_namespace)
             || self.namespaces.len() >= limits::CONTAINERS_MAX
         {
             return;
@@ -197,6 +196,11 @@ impl Marks {
             .map(|(mount, _)| &mount.filesystem)
     }
 
+    /// Mounts that could not be watched, since the start. What runs from them is opened by way of its process.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// A process that can be used to reach the files of a mount namespace.
     pub(crate) fn anchor(&self, mnt_namespace: u32) -> Option<u32> {
         self.namespaces
@@ -213,8 +217,10 @@ impl Marks {
 
     /// Lets go of namespaces whose process ended without a trace, and of superblocks that are gone.
     pub(crate) fn expire(&mut self) {
+        let is_in = |pid, number| self::mnt_namespace(pid).ok() == Some(number);
         self.namespaces
-            .retain(|&number, namespace| self::mnt_namespace(namespace.pid).ok() == Some(number));
+            .retain(|&number, namespace| is_in(namespace.pid, number));
+        self.ignored.retain(|&number, pid| is_in(*pid, number));
         let mounted: HashSet<u64> = self
             .namespaces
             .values()
@@ -231,14 +237,12 @@ impl Marks {
         if number == self.host_mnt_namespace {
             return;
         }
-        // Numbers are reused only after the namespace is gone; a stale entry would hide a container.
-        if self.ignored.len() >= limits::CONTAINERS_MAX {
-            self.ignored.clear();
-        }
-        self.ignored.insert(number);
         let Some(namespace) = self.namespaces.remove(&number) else {
             return;
         };
+        if self.ignored.len() < limits::CONTAINERS_MAX {
+            self.ignored.insert(number, namespace.pid);
+        }
         for (mount, since) in namespace.mounts.values() {
             if since.is_some() && scope(mount, &self.host_devices) == Scope::Mount {
                 // Only a saving: the events of these mounts are dropped anyway.
@@ -331,12 +335,8 @@ impl Marks {
                         Some(*self.superblocks.entry(mount.device).or_insert(since))
                     }
                     Ok(since) => since,
-                    Err(error) => {
+                    Err(_) => {
                         self.failures += 1;
-                        self.last_failure = Some(format!(
-                            "{} at {}: {error}",
-                            mount.filesystem, mount.mountpoint
-                        ));
                         None
                     }
                 },

@@ -402,6 +402,10 @@ impl Reader {
             self.memfds.expire(now);
             if let Some(marks) = &mut self.marks {
                 marks.expire();
+                let counters = &self.shared.counters;
+                counters
+                    .mount_failures
+                    .store(marks.failures(), Ordering::Relaxed);
             }
         }
         Ok(was_busy || is_waiting)

@@ -4,8 +4,8 @@
 //! No findings from such a container does not mean that nothing happened in it.
 //!
 //! ## Evidence
-//! What is not seen, in a sentence: for example that no copy of the image was found to compare with, so that programs cannot be
-//! told apart as built in, modified or added; or that a mount of the container could not be watched.
+//! What is not seen, in a sentence: that no copy of the image was found to compare with, so that programs cannot be told apart
+//! as built in, modified or added.
 //!
 //! ## Blind spots and false positives
 //! Reported once per container and kind of gap. A container that ends before it is looked at may not be reported.
