@@ -128,6 +128,11 @@ impl Database {
         Ok(database)
     }
 
+    /// The state directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
     /// Runs `body` in one transaction that holds the write lock from the start, and commits it unless it fails.
     pub(crate) fn write<T>(
         &self,

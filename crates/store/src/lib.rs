@@ -51,7 +51,7 @@ pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};
 pub use histogram::{BUCKETS_MAX, Bucket, Histogram};
 pub use inventory::ContainerState;
 pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
-pub use notify::{Delivery, SinkState};
+pub use notify::{Delivery, NotifierLock, SinkState, UNCONFIGURED_DAYS_MAX};
 pub use prune::RETENTION_DAYS_DEFAULT;
 pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
 pub use record::{FIRST_SEEN, OCCURRENCES, Outcome, Recorded};

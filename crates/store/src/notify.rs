@@ -1,5 +1,9 @@
 //! The queue of notifications: written with the change that they tell of, kept until their sink has taken them.
 
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
 use model::Timestamp;
 use model::finding::FindingResult;
 use rusqlite::{Transaction, params};
@@ -16,6 +20,19 @@ const CHECK_EVERY: i64 = 256;
 
 /// Bytes of the error kept with a failed attempt.
 const ERROR_BYTES_MAX: usize = 1024;
+
+/// Days for which a sink that no configuration has any more keeps what waits for it. Long enough to mend a start without
+/// the configuration file, short enough that what nobody wants does not gather for ever.
+pub const UNCONFIGURED_DAYS_MAX: u64 = 7;
+
+/// In the state directory: locked by the process that sends notifications, for as long as it does.
+const LOCK_FILE: &str = "notifier.lock";
+
+/// The right to send what waits, until dropped or until the process ends in whatever way.
+#[derive(Debug)]
+pub struct NotifierLock {
+    _file: File,
+}
 
 /// A notification that is due.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +62,8 @@ pub struct SinkState {
     pub oldest: Option<Timestamp>,
     /// Why the oldest that waits has failed; empty when it has not.
     pub error: String,
+    /// Since when no configuration has it; `None` while one has, and for notification configs.
+    pub unconfigured: Option<Timestamp>,
 }
 
 impl Store {
@@ -55,9 +74,57 @@ impl Store {
         self.database.write(|db| set_sink(db, name, filter))
     }
 
-    /// Removes a sink and what waits for it.
-    pub fn remove_sink(&self, name: &str) -> Result<(), Error> {
-        self.database.write(|db| remove(db, name))
+    /// Marks the sinks that are none of these as not configured, notification configs aside. What waits for them is kept,
+    /// and more is queued, until they have been so for [`UNCONFIGURED_DAYS_MAX`]: then they are removed with their queue.
+    /// [`Store::set_sink`] takes the mark away.
+    pub fn retire_other_sinks(&self, configured: &[&str], now: Timestamp) -> Result<(), Error> {
+        let configured = serde_json::to_string(configured)?;
+        let days = i64::try_from(UNCONFIGURED_DAYS_MAX).unwrap_or(i64::MAX);
+        let expired = ns(now).saturating_sub(days.saturating_mul(24 * 3_600_000_000_000));
+        self.database.write(|db| {
+            db.execute(
+                // Only names of notification configs have slashes.
+                "UPDATE sink SET unconfigured = $1 WHERE unconfigured IS NULL AND instr(name, '/') = 0 \
+                 AND name NOT IN (SELECT value FROM json_each($2))",
+                params![ns(now), configured],
+            )?;
+            let expired: Vec<String> = db
+                .prepare("SELECT name FROM sink WHERE unconfigured <= $1")?
+                .query_map([expired], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            expired.iter().try_for_each(|name| remove(db, name))
+        })
+    }
+
+    /// Asks for the right to send: one process at a time has it, so that nothing is sent by two. `None` while another has.
+    pub fn lock_notifier(&self) -> Result<Option<NotifierLock>, Error> {
+        let path = self.database.directory().join(LOCK_FILE);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path);
+        let file = file.map_err(|source| open_error(&path, source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(NotifierLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(open_error(&path, source)),
+        }
+    }
+
+    /// Whether some process, this one or another, has the right to send.
+    pub fn is_notifier_running(&self) -> Result<bool, Error> {
+        let path = self.database.directory().join(LOCK_FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(open_error(&path, source)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(open_error(&path, source)),
+        }
     }
 
     /// All sinks, with what waits for them.
@@ -66,7 +133,8 @@ impl Store {
             let mut statement = db.prepare_cached(
                 "SELECT s.name, s.filter, s.dropped, (SELECT count(*) FROM delivery d WHERE d.sink = s.name), \
                  (SELECT created FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
-                 (SELECT error FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1) FROM sink s ORDER BY s.name",
+                 (SELECT error FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
+                 s.unconfigured FROM sink s ORDER BY s.name",
             )?;
             let states = statement.query_map([], |row| {
                 Ok(SinkState {
@@ -76,6 +144,7 @@ impl Store {
                     waiting: row.get::<_, i64>(3)?.unsigned_abs(),
                     oldest: row.get::<_, Option<i64>>(4)?.map(timestamp),
                     error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+                    unconfigured: row.get::<_, Option<i64>>(6)?.map(timestamp),
                 })
             })?;
             Ok(states.collect::<Result<_, _>>()?)
@@ -148,9 +217,17 @@ impl Store {
     }
 }
 
+fn open_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Open {
+        path: path.to_owned(),
+        source,
+    }
+}
+
 pub(crate) fn set_sink(db: &Transaction<'_>, name: &str, filter: &str) -> Result<(), Error> {
     db.execute(
-        "INSERT INTO sink (name, filter) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET filter = excluded.filter",
+        "INSERT INTO sink (name, filter) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET filter = excluded.filter, unconfigured = NULL",
         params![name, filter],
     )?;
     Ok(())

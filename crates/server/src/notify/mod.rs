@@ -2,8 +2,8 @@
 //!
 //! The store queues a notification in the transaction of the change and keeps it until a sink has taken it. Each sink has a
 //! thread of its own that sends what is due, so a dead one harms nothing else; what it missed waits, in order per finding, and
-//! Coverage shows why. A crash between sending and noting that it was sent sends again (at least once): every message
-//! carries an id to tell repeats by.
+//! Coverage shows why. Of all processes on a state directory one sends, and another takes over when it ends. A crash between
+//! sending and noting that it was sent sends again (at least once): every message carries an id to tell repeats by.
 
 pub mod format;
 mod sink;
@@ -83,12 +83,15 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// The store refused, e.g. because a filter is wrong.
+    /// The store could not be prepared.
+    #[error("notifications: {0}")]
+    Lead(#[source] store::Error),
+    /// The filter is wrong.
     #[error("sink {sink}: {source}")]
-    Store {
+    Filter {
         /// Name of the sink.
         sink: String,
-        /// Cause.
-        source: store::Error,
+        /// What is wrong.
+        source: store::filter::Error,
     },
 }

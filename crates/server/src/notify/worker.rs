@@ -7,7 +7,7 @@ use std::{
 };
 
 use model::Timestamp;
-use store::{Delivery, NotificationConfig, Store};
+use store::{Delivery, NotificationConfig, NotifierLock, Store};
 
 use super::{Config, Error, SinkConfig, format::Notification, sink::Sink};
 use crate::app::now;
@@ -25,10 +25,16 @@ const BATCH: u32 = 64;
 const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
+/// How often a process asks for the right to send that another one has.
+const TAKE_OVER: Duration = Duration::from_secs(2);
+
+/// How often sinks that no configuration has are looked at.
+const RETIRE_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// Sinks that send until this is stopped or dropped.
 pub struct Notifier {
     stop: Arc<Stop>,
-    threads: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -55,7 +61,7 @@ impl Notifier {
     /// Stops after the messages under way. What is not sent waits in the store.
     pub fn stop(mut self) {
         self.ask();
-        for thread in self.threads.drain(..) {
+        if let Some(thread) = self.thread.take() {
             // A panic was printed; there is nothing left to stop.
             let _ = thread.join();
         }
@@ -73,10 +79,11 @@ impl Drop for Notifier {
     }
 }
 
-/// Makes the store's sinks those of the configuration, and starts a thread for each.
+/// Makes the store's sinks those of the configuration, and starts a thread for each. While another process sends from this
+/// store, this one waits to take over.
 ///
 /// # Errors
-/// When a name, filter or target is wrong. Nothing is sent then.
+/// When a name, filter or target is wrong, or the store fails. Nothing is sent then.
 pub fn start(store: &Arc<Store>, config: &Config) -> Result<Notifier, Error> {
     let mut sinks = Vec::new();
     for (name, sink) in config {
@@ -91,46 +98,97 @@ pub fn start(store: &Arc<Store>, config: &Config) -> Result<Notifier, Error> {
             sink: name.clone(),
             why,
         })?;
+        store::filter::check(&sink.filter).map_err(|source| Error::Filter {
+            sink: name.clone(),
+            source,
+        })?;
         sinks.push((name.clone(), ready));
     }
-    register(store, config)?;
+    let lock = take_lead(store, config).map_err(Error::Lead)?;
     let stop = Arc::new(Stop::default());
-    let threads = sinks.into_iter().map(|(name, sink)| {
-        let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
+    // One that has no sinks leaves the right to send to those that have.
+    let thread = (!sinks.is_empty()).then(|| {
+        let lead = Lead {
+            store: Arc::clone(store),
+            config: config.clone(),
+            sinks,
+        };
+        let stop = Arc::clone(&stop);
         std::thread::Builder::new()
-            .name(format!("sink-{name}"))
-            .spawn(move || Worker { store, name, sink }.run(&stop))
-            .expect("the system has room for a thread per sink")
+            .name("notifier".to_owned())
+            .spawn(move || lead.run(lock, &stop))
+            .expect("the system has room for a thread")
     });
-    Ok(Notifier {
-        threads: threads.collect(),
-        stop,
-    })
+    Ok(Notifier { stop, thread })
 }
 
-fn register(store: &Store, config: &Config) -> Result<(), Error> {
-    let failed = |sink: &str, source| Error::Store {
-        sink: sink.to_owned(),
-        source,
+/// Takes the right to send, if no other process has it, and makes the store's sinks those of the configuration.
+fn take_lead(store: &Store, config: &Config) -> Result<Option<NotifierLock>, store::Error> {
+    let Some(lock) = store.lock_notifier()? else {
+        return Ok(None);
     };
     for (name, SinkConfig { filter, .. }) in config {
-        store
-            .set_sink(name, filter)
-            .map_err(|source| failed(name, source))?;
+        store.set_sink(name, filter)?;
     }
-    // A sink that is configured no more would gather notifications that nobody takes.
-    for state in store.sinks().map_err(|source| failed("", source))? {
-        if !is_notification_config(&state.name) && !config.contains_key(&state.name) {
-            store
-                .remove_sink(&state.name)
-                .map_err(|source| failed(&state.name, source))?;
-        }
-    }
-    Ok(())
+    retire(store, config)?;
+    Ok(Some(lock))
 }
 
-fn is_notification_config(name: &str) -> bool {
-    name.contains("/notificationConfigs/")
+fn retire(store: &Store, config: &Config) -> Result<(), store::Error> {
+    let names: Vec<&str> = config.keys().map(String::as_str).collect();
+    store.retire_other_sinks(&names, now())
+}
+
+/// The thread that all sinks of a process hang on.
+struct Lead {
+    store: Arc<Store>,
+    config: Config,
+    sinks: Vec<(String, Sink)>,
+}
+
+impl Lead {
+    /// Waits for the right to send, then runs the sinks until told to stop.
+    fn run(self, mut lock: Option<NotifierLock>, stop: &Stop) {
+        if lock.is_none() {
+            tracing::warn!(
+                "another process sends this store's notifications; this one takes over when that one ends"
+            );
+        }
+        while lock.is_none() {
+            if stop.wait(TAKE_OVER) {
+                return;
+            }
+            lock = take_lead(&self.store, &self.config).unwrap_or_else(|error| {
+                tracing::error!(error = %error, "the notifier cannot take over: {error}");
+                None
+            });
+        }
+        std::thread::scope(|scope| {
+            for (name, sink) in self.sinks {
+                let store = Arc::clone(&self.store);
+                std::thread::Builder::new()
+                    .name(format!("sink-{name}"))
+                    .spawn_scoped(scope, || Worker { store, name, sink }.run(stop))
+                    .expect("the system has room for a thread per sink");
+            }
+            while !stop.wait(RETIRE_INTERVAL) {
+                if let Err(error) = retire(&self.store, &self.config) {
+                    tracing::error!(error = %error, "the notifier cannot look for old sinks: {error}");
+                }
+            }
+        });
+    }
+}
+
+/// Only these have a slash in their names.
+fn is_notification_config(sink: &str) -> bool {
+    sink.contains('/')
+}
+
+/// The sink that a notification config's messages go to.
+fn sink_of_topic(pubsub_topic: &str) -> Option<&str> {
+    let (_, sink) = pubsub_topic.rsplit_once("/topics/")?;
+    Some(sink)
 }
 
 struct Worker {
@@ -178,8 +236,7 @@ impl Worker {
             .filter(|state| is_notification_config(&state.name))
         {
             let config = self.store.resource::<NotificationConfig>(&state.name);
-            let topic = format!("/topics/{}", self.name);
-            if config.is_ok_and(|config| config.pubsub_topic.ends_with(&topic)) {
+            if config.is_ok_and(|config| sink_of_topic(&config.pubsub_topic) == Some(&self.name)) {
                 queues.push(state.name);
             }
         }

@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(3);
 
 /// A request that a webhook got.
+#[derive(Debug)]
 struct Request {
     headers: BTreeMap<String, String>,
     body: String,
@@ -213,6 +214,55 @@ fn a_dead_sink_harms_no_other_and_loses_nothing() {
             .then_some(())
     });
     notifier.stop();
+}
+
+#[test]
+fn a_start_without_sinks_takes_nothing_off_the_queue() {
+    let server = Server::empty();
+    let (receiving, url) = listener();
+    let sinks = || [("hook", webhook(url.clone()))];
+    started(&server, sinks()).stop();
+    server.store.record(&[finding(1)]).unwrap();
+    started(&server, []).stop();
+    server.store.record(&[finding(2)]).unwrap();
+    let state = server.store.sinks().unwrap().remove(0);
+    assert_eq!((state.waiting, state.unconfigured.is_some()), (2, true));
+
+    let requests = receiver(receiving, &[200]);
+    let notifier = started(&server, sinks());
+    let mut got: Vec<String> = (0..2)
+        .map(|_| requests.recv_timeout(DEADLINE).unwrap().finding())
+        .collect();
+    got.sort();
+    assert_eq!(got, ["f1", "f2"]);
+    // Beside the one that sends, one without sinks changes nothing.
+    started(&server, []).stop();
+    assert_eq!(server.store.sinks().unwrap().remove(0).unconfigured, None);
+    notifier.stop();
+}
+
+#[test]
+fn of_two_with_the_same_sinks_one_sends_and_the_other_takes_over() {
+    let server = Server::empty();
+    let (first_receiving, first_url) = listener();
+    let (second_receiving, second_url) = listener();
+    let first_requests = receiver(first_receiving, &[200]);
+    let second_requests = receiver(second_receiving, &[200]);
+    let first = started(&server, [("hook", webhook(first_url))]);
+    let second = started(&server, [("hook", webhook(second_url))]);
+    server.store.record(&[finding(1)]).unwrap();
+    assert_eq!(
+        first_requests.recv_timeout(DEADLINE).unwrap().finding(),
+        "f1"
+    );
+    assert!(second_requests.recv_timeout(QUIET).is_err());
+    first.stop();
+    server.store.record(&[finding(2)]).unwrap();
+    assert_eq!(
+        second_requests.recv_timeout(DEADLINE).unwrap().finding(),
+        "f2"
+    );
+    second.stop();
 }
 
 #[test]

@@ -195,3 +195,53 @@ fn containers_keep_what_an_update_does_not_know() {
     assert_eq!(found[1].last_test, Some(at(2)));
     assert_eq!(found[1].since, at(1));
 }
+
+#[test]
+fn a_sink_that_no_configuration_has_keeps_its_queue_for_a_week() {
+    const DAY: u64 = 24 * 3600;
+    let (_folder, store) = store();
+    store.set_sink("old", "").unwrap();
+    store.set_sink("new", "").unwrap();
+    let config = NotificationConfig {
+        name: "organizations/1/locations/global/notificationConfigs/soc".to_owned(),
+        ..NotificationConfig::default()
+    };
+    store.create(&config, by(1)).unwrap();
+    store.record(&[finding(1)]).unwrap();
+
+    let unconfigured = || -> Vec<(String, Option<model::Timestamp>, u64)> {
+        let sinks = store.sinks().unwrap().into_iter();
+        sinks
+            .map(|sink| (sink.name, sink.unconfigured, sink.waiting))
+            .collect()
+    };
+    let new = ("new".to_owned(), None, 1);
+    let soc = (config.name.clone(), None, 1);
+    store.retire_other_sinks(&["new"], at(1)).unwrap();
+    store.retire_other_sinks(&["new"], at(7 * DAY - 1)).unwrap();
+    let old = ("old".to_owned(), Some(at(1)), 1);
+    assert_eq!(unconfigured(), [new.clone(), old, soc.clone()]);
+    // It comes back with its queue, and the week begins anew when it goes again.
+    store.set_sink("old", "").unwrap();
+    let old = ("old".to_owned(), None, 1);
+    assert_eq!(unconfigured(), [new.clone(), old, soc.clone()]);
+    store.retire_other_sinks(&["new"], at(8 * DAY)).unwrap();
+    let old = ("old".to_owned(), Some(at(8 * DAY)), 1);
+    assert_eq!(unconfigured(), [new.clone(), old, soc.clone()]);
+    store.retire_other_sinks(&["new"], at(15 * DAY)).unwrap();
+    assert_eq!(unconfigured(), [new, soc]);
+    assert_eq!(store.next_due("old").unwrap(), None);
+}
+
+#[test]
+fn one_process_at_a_time_may_send() {
+    let (folder, store) = store();
+    let other = Store::open(folder.path()).unwrap();
+    assert!(!store.is_notifier_running().unwrap());
+    let lock = store.lock_notifier().unwrap();
+    assert!(lock.is_some());
+    assert!(other.lock_notifier().unwrap().is_none());
+    assert!(store.is_notifier_running().unwrap() && other.is_notifier_running().unwrap());
+    drop(lock);
+    assert!(other.lock_notifier().unwrap().is_some());
+}
