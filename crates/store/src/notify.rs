@@ -18,7 +18,7 @@ const WAITING_MAX: i64 = 100_000;
 /// Notifications between two looks at how many wait: counting them takes a while.
 const CHECK_EVERY: i64 = 256;
 
-/// Bytes of the error kept with a failed attempt.
+/// Bytes kept of an error.
 const ERROR_BYTES_MAX: usize = 1024;
 
 /// Days for which a sink that no configuration has any more keeps what waits for it. Long enough to mend a start without
@@ -58,6 +58,10 @@ pub struct SinkState {
     pub waiting: u64,
     /// Given up because too many waited.
     pub dropped: u64,
+    /// Given up because the receiver refused them again and again.
+    pub refused: u64,
+    /// Why it refused the last of these.
+    pub refusal: String,
     /// When the oldest that waits was made.
     pub oldest: Option<Timestamp>,
     /// Why the oldest that waits has failed; empty when it has not.
@@ -134,7 +138,7 @@ impl Store {
                 "SELECT s.name, s.filter, s.dropped, (SELECT count(*) FROM delivery d WHERE d.sink = s.name), \
                  (SELECT created FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
                  (SELECT error FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
-                 s.unconfigured FROM sink s ORDER BY s.name",
+                 s.unconfigured, s.refused, s.refusal FROM sink s ORDER BY s.name",
             )?;
             let states = statement.query_map([], |row| {
                 Ok(SinkState {
@@ -144,6 +148,8 @@ impl Store {
                     waiting: row.get::<_, i64>(3)?.unsigned_abs(),
                     oldest: row.get::<_, Option<i64>>(4)?.map(timestamp),
                     error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+                    refused: row.get::<_, i64>(7)?.unsigned_abs(),
+                    refusal: row.get(8)?,
                     unconfigured: row.get::<_, Option<i64>>(6)?.map(timestamp),
                 })
             })?;
@@ -195,12 +201,22 @@ impl Store {
         })
     }
 
+    /// Takes a notification off the queue that its receiver refuses, and counts it.
+    pub fn give_up(&self, id: i64, why: &str) -> Result<(), Error> {
+        self.database.write(|db| {
+            db.execute(
+                "UPDATE sink SET refused = refused + 1, refusal = $1 \
+                 WHERE name = (SELECT sink FROM delivery WHERE id = $2)",
+                params![shortened(why), id],
+            )?;
+            db.execute("DELETE FROM delivery WHERE id = $1", [id])?;
+            Ok(())
+        })
+    }
+
     /// Notes a failed attempt and when to try again.
     pub fn delivery_failed(&self, id: i64, error: &str, next_try: Timestamp) -> Result<(), Error> {
-        let end = (0..=error.len().min(ERROR_BYTES_MAX))
-            .rev()
-            .find(|end| error.is_char_boundary(*end));
-        let error = error.get(..end.unwrap_or_default()).unwrap_or_default();
+        let error = shortened(error);
         self.database.write(|db| {
             db.execute(
                 "UPDATE delivery SET attempts = attempts + 1, error = $1 WHERE id = $2",
@@ -215,6 +231,10 @@ impl Store {
             Ok(())
         })
     }
+}
+
+fn shortened(error: &str) -> &str {
+    &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]
 }
 
 fn open_error(path: &Path, source: std::io::Error) -> Error {

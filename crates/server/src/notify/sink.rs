@@ -29,6 +29,24 @@ pub(super) struct Sink {
     channel: Channel,
 }
 
+/// Why a message did not arrive.
+#[derive(Debug, PartialEq)]
+pub(super) struct Failure {
+    /// For people.
+    pub(super) why: String,
+    /// The receiver is there and does not want this message; another may fare better.
+    pub(super) refused: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            refused: false,
+        }
+    }
+}
+
 enum Channel {
     Webhook {
         agent: ureq::Agent,
@@ -62,7 +80,7 @@ impl Sink {
     }
 
     /// Sends one message and waits until it has arrived, as far as the channel can tell.
-    pub(super) fn send(&mut self, notification: &Notification<'_>) -> Result<(), String> {
+    pub(super) fn send(&mut self, notification: &Notification<'_>) -> Result<(), Failure> {
         let body = self.format.write(notification);
         match &mut self.channel {
             Channel::Webhook { agent, url, secret } => post(
@@ -74,17 +92,17 @@ impl Sink {
                 notification,
             ),
             Channel::File { path } => append(path, &body)
-                .map_err(|error| format!("cannot write {}: {error}", path.display())),
+                .map_err(|error| format!("cannot write {}: {error}", path.display()).into()),
             Channel::Stdout => {
                 let mut out = io::stdout().lock();
                 let written = writeln!(out, "{body}").and_then(|()| out.flush());
-                written.map_err(|error| format!("cannot write to standard output: {error}"))
+                written.map_err(|error| format!("cannot write to standard output: {error}").into())
             }
             Channel::Syslog(syslog) => {
                 let message = syslog::message(notification, &body);
                 syslog
                     .send(&message)
-                    .map_err(|error| format!("cannot send to {}: {error}", syslog.address()))
+                    .map_err(|error| format!("cannot send to {}: {error}", syslog.address()).into())
             }
         }
     }
@@ -149,7 +167,7 @@ fn post(
     body: &str,
     format: Format,
     notification: &Notification<'_>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let mut request = agent
         .post(url)
         .header("content-type", format.media_type())
@@ -168,7 +186,11 @@ fn post(
     if status.is_success() {
         Ok(())
     } else {
-        Err(format!("{} answered {status}", without_credentials(url)))
+        Err(Failure {
+            why: format!("{} answered {status}", without_credentials(url)),
+            // RFC 9110, 15.5: the fault is the request's. But 408 and RFC 6585's 429 say "later".
+            refused: status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
+        })
     }
 }
 

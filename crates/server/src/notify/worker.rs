@@ -9,7 +9,11 @@ use std::{
 use model::Timestamp;
 use store::{Delivery, NotificationConfig, NotifierLock, Store};
 
-use super::{Config, Error, SinkConfig, format::Notification, sink::Sink};
+use super::{
+    Config, Error, SinkConfig,
+    format::Notification,
+    sink::{Failure, Sink},
+};
 use crate::app::now;
 
 /// How often a sink's queue is looked at. Other processes write to it too, so there is nothing to wait for.
@@ -30,6 +34,12 @@ const TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// How often sinks that no configuration has are looked at.
 const RETIRE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Times that a receiver may refuse one message while it takes others, over some nine minutes. Then the message is given up.
+const REFUSALS_MAX: u32 = 10;
+
+/// Refusals in a row that say something of the sink rather than of the messages, such as a wrong address or key.
+const REFUSALS_IN_A_ROW_MAX: u32 = 8;
 
 /// Sinks that send until this is stopped or dropped.
 pub struct Notifier {
@@ -168,7 +178,7 @@ impl Lead {
                 let store = Arc::clone(&self.store);
                 std::thread::Builder::new()
                     .name(format!("sink-{name}"))
-                    .spawn_scoped(scope, || Worker { store, name, sink }.run(stop))
+                    .spawn_scoped(scope, || Worker::new(store, name, sink).run(stop))
                     .expect("the system has room for a thread per sink");
             }
             while !stop.wait(RETIRE_INTERVAL) {
@@ -195,9 +205,23 @@ struct Worker {
     store: Arc<Store>,
     name: String,
     sink: Sink,
+    /// When the sink last took a message.
+    taken: Option<Timestamp>,
+    /// Refusals since then, or since the last pause.
+    refusals: u32,
 }
 
 impl Worker {
+    fn new(store: Arc<Store>, name: String, sink: Sink) -> Self {
+        Self {
+            store,
+            name,
+            sink,
+            taken: None,
+            refusals: 0,
+        }
+    }
+
     fn run(mut self, stop: &Stop) {
         let mut polls = 0;
         let mut queues = Vec::new();
@@ -207,6 +231,7 @@ impl Worker {
                 queues = self.queues();
             }
             polls = polls.wrapping_add(1);
+            self.refusals = 0;
             let pause = match queues
                 .iter()
                 .try_for_each(|queue| self.work_off(queue, stop))
@@ -243,7 +268,7 @@ impl Worker {
         queues
     }
 
-    /// Sends what is due until nothing is, or a message fails: then the sink is given time.
+    /// Sends what is due until nothing is, or the sink fails: then it is given time.
     fn work_off(&mut self, queue: &str, stop: &Stop) -> Result<(), Failed> {
         loop {
             let due = match self.store.due(queue, now(), BATCH) {
@@ -275,8 +300,17 @@ impl Worker {
             id: &id,
         });
         let noted = match &sent {
-            Ok(()) => self.store.delivered(&[delivery.id]),
-            Err(why) => {
+            Ok(()) => {
+                self.taken = Some(now());
+                self.refusals = 0;
+                self.store.delivered(&[delivery.id])
+            }
+            Err(failure) if failure.refused && self.is_hopeless(delivery) => {
+                let why = &failure.why;
+                tracing::warn!(sink.name = %self.name, error = %why, "sink {} refuses a notification, it is given up: {why}", self.name);
+                self.store.give_up(delivery.id, why)
+            }
+            Err(Failure { why, .. }) => {
                 // The first failure says it; the rest shows in Coverage.
                 if delivery.attempts == 0 {
                     tracing::warn!(sink.name = %self.name, error = %why, "sink {} did not take a notification: {why}", self.name);
@@ -290,11 +324,25 @@ impl Worker {
             tracing::error!(sink.name = %self.name, error = %error, "sink {} cannot note a delivery: {error}", self.name);
             return Err(Failed);
         }
-        sent.map_err(|_| Failed)
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Failure { refused: true, .. }) if self.refusals + 1 < REFUSALS_IN_A_ROW_MAX => {
+                self.refusals += 1;
+                Ok(())
+            }
+            Err(_) => Err(Failed),
+        }
+    }
+
+    /// Is it this message that the receiver does not want: it was refused often, and others were taken meanwhile. A receiver
+    /// that refuses everything, because of a wrong key perhaps, loses nothing.
+    fn is_hopeless(&self, delivery: &Delivery) -> bool {
+        delivery.attempts + 1 >= REFUSALS_MAX
+            && self.taken.is_some_and(|taken| taken > delivery.created)
     }
 }
 
-/// A message did not go out; the store has the reason.
+/// The sink did not take a message; the store has the reason.
 struct Failed;
 
 fn backoff(attempts: u32) -> Duration {

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use model::Timestamp;
 use model::finding::{Severity, State};
 use serde_json::{Value, json};
 use server::notify::{Config, Format, Notifier, SinkConfig, Target, start};
@@ -18,6 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Time in which nothing must come: several looks at the queue.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// A time at which everything is due.
+const FAR: Timestamp = Timestamp(u64::MAX / 2);
 
 /// A request that a webhook got.
 #[derive(Debug)]
@@ -39,17 +43,25 @@ impl Request {
 
 /// Answers each request with the next of these statuses, the last one for ever.
 fn receiver(listener: TcpListener, statuses: &'static [u16]) -> Receiver<Request> {
+    let mut statuses = statuses.iter().copied();
+    let last = statuses.clone().last().unwrap();
+    answering(listener, move |_| statuses.next().unwrap_or(last))
+}
+
+/// Answers each request with the status that is chosen for it.
+fn answering(
+    listener: TcpListener,
+    mut status: impl FnMut(&Request) -> u16 + Send + 'static,
+) -> Receiver<Request> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
-        let mut count = 0;
         for stream in listener.incoming() {
             let Ok(stream) = stream else { return };
             // One request a connection: the answer says so.
             let Some(request) = read(&stream) else {
                 continue;
             };
-            let status = statuses[count.min(statuses.len() - 1)];
-            count += 1;
+            let status = status(&request);
             let answer =
                 format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             let _ = (&stream).write_all(answer.as_bytes());
@@ -287,6 +299,79 @@ fn the_changes_of_one_finding_keep_their_order_over_failures() {
         })
         .collect();
     assert_eq!(states, ["ACTIVE", "ACTIVE", "ACTIVE", "INACTIVE"]);
+    notifier.stop();
+}
+
+#[test]
+fn refused_messages_hold_up_no_others_and_are_given_up() {
+    let server = Server::empty();
+    let (listener, url) = listener();
+    let is_refused = |request: &Request| request.finding() != "f20";
+    let requests = answering(
+        listener,
+        move |request| {
+            if is_refused(request) { 413 } else { 200 }
+        },
+    );
+    server.store.set_sink("hook", "").unwrap();
+    let refused: Vec<_> = (0..20).map(finding).collect();
+    server.store.record(&refused).unwrap();
+    server.store.record(&[finding(20)]).unwrap();
+    // One of them was refused nine times; its last turn comes when it is called for.
+    let one = server.store.due("hook", FAR, 1).unwrap().remove(0);
+    let failed = |time| {
+        server
+            .store
+            .delivery_failed(one.id, "before", time)
+            .unwrap()
+    };
+    for _ in 0..8 {
+        failed(FAR);
+    }
+    let notifier = started(&server, [("hook", webhook(url))]);
+    // Were each of the refused a reason to wait, this would come after minutes.
+    let arrived = || !is_refused(&requests.recv_timeout(DEADLINE).unwrap());
+    while !arrived() {}
+
+    failed(Timestamp(0));
+    let state = wait_for(|| {
+        let state = server.store.sinks().unwrap().remove(0);
+        (state.refused > 0).then_some(state)
+    });
+    assert_eq!((state.waiting, state.refused), (19, 1));
+    assert!(state.refusal.contains("413"), "{}", state.refusal);
+    notifier.stop();
+}
+
+#[test]
+fn a_receiver_that_refuses_everything_loses_nothing() {
+    let server = Server::empty();
+    let (listener, url) = listener();
+    let requests = receiver(listener, &[401, 401, 200]);
+    server.store.set_sink("hook", "").unwrap();
+    server.store.record(&[finding(1)]).unwrap();
+    let first = || server.store.due("hook", FAR, 1).unwrap().pop();
+    let one = first().unwrap();
+    let failed = || {
+        server
+            .store
+            .delivery_failed(one.id, "before", Timestamp(0))
+            .unwrap();
+    };
+    (0..30).for_each(|_| failed());
+    let notifier = started(&server, [("hook", webhook(url))]);
+    for attempts in [31, 33] {
+        requests.recv_timeout(DEADLINE).unwrap();
+        wait_for(|| (first()?.attempts == attempts).then_some(()));
+        // Or its next turn would come after five minutes.
+        failed();
+    }
+    requests.recv_timeout(DEADLINE).unwrap();
+    let state = wait_for(|| {
+        let state = server.store.sinks().unwrap().remove(0);
+        (state.waiting == 0).then_some(state)
+    });
+    assert_eq!(state.refused, 0);
     notifier.stop();
 }
 

@@ -245,3 +245,23 @@ fn one_process_at_a_time_may_send() {
     drop(lock);
     assert!(other.lock_notifier().unwrap().is_some());
 }
+
+#[test]
+fn what_is_given_up_is_counted_and_lets_the_next_of_its_finding_pass() {
+    let (_folder, store) = store();
+    store.set_sink("hook", "").unwrap();
+    store.record(&[finding(1)]).unwrap();
+    store.set_state(&name(1), State::Inactive, by(2)).unwrap();
+    let first = store
+        .due("hook", at(u32::MAX.into()), 10)
+        .unwrap()
+        .remove(0);
+    // More bytes than are kept, and a character where they end.
+    let why = "\u{e4}".repeat(1000);
+    store.give_up(first.id, &why).unwrap();
+    let state = store.sinks().unwrap().remove(0);
+    assert_eq!((state.refused, state.dropped, state.waiting), (1, 0, 1));
+    assert!(!state.refusal.is_empty() && why.starts_with(&state.refusal));
+    let next = store.due("hook", at(u32::MAX.into()), 10).unwrap();
+    assert_eq!(next[0].result.finding.state, State::Inactive);
+}
