@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 pub use format::Format;
 pub use worker::{Notifier, start};
+pub(crate) use worker::{is_notification_config, sink_of_topic};
 
 /// `[sinks.NAME]` of the configuration file, by name.
 pub type Config = BTreeMap<String, SinkConfig>;

@@ -191,12 +191,12 @@ impl Lead {
 }
 
 /// Only these have a slash in their names.
-fn is_notification_config(sink: &str) -> bool {
+pub(crate) fn is_notification_config(sink: &str) -> bool {
     sink.contains('/')
 }
 
 /// The sink that a notification config's messages go to.
-fn sink_of_topic(pubsub_topic: &str) -> Option<&str> {
+pub(crate) fn sink_of_topic(pubsub_topic: &str) -> Option<&str> {
     let (_, sink) = pubsub_topic.rsplit_once("/topics/")?;
     Some(sink)
 }

@@ -1,11 +1,11 @@
 //! Coverage: what is not watched and why, first; then every container, the sensors' errors and the sinks.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
 use axum::{extract::State, response::Response};
 use model::Timestamp;
-use store::{ContainerState, Query, SinkState, Store};
+use store::{ContainerState, NotificationConfig, Query, SinkState, Store, UNCONFIGURED_DAYS_MAX};
 
 use super::{
     Failure, Web,
@@ -16,10 +16,13 @@ use super::{
     text as filters,
     view::View,
 };
-use crate::app::now;
+use crate::{app::now, notify};
 
 /// A watcher that gave no sign of life for this long is taken for gone. It gives one every few seconds.
 const SILENCE_NS: u64 = 60_000_000_000;
+
+/// A message that has waited for this long should have been sent or have failed. Sinks are given a message within seconds.
+const LATE_NS: u64 = 600_000_000_000;
 
 /// Errors of the watch that are listed.
 const ERRORS_MAX: u32 = 20;
@@ -60,7 +63,8 @@ struct ShownContainer {
 struct ShownSink {
     state: SinkState,
     oldest: When,
-    good: bool,
+    /// What is wrong with it, in plain words; empty when it delivers.
+    problems: Vec<String>,
 }
 
 /// For the head of every page: is everything watched.
@@ -149,11 +153,7 @@ pub(crate) async fn show(
                 .map(|result| shown::row(result, now))
                 .collect(),
             errors_href: View::parse("").with_query(ERRORS),
-            sinks: store
-                .sinks()?
-                .into_iter()
-                .map(|state| sink(state, now))
-                .collect(),
+            sinks: sinks(store, now)?,
         })
     })
     .await
@@ -171,10 +171,61 @@ fn container(state: ContainerState, now: Timestamp) -> ShownContainer {
     }
 }
 
-fn sink(state: SinkState, now: Timestamp) -> ShownSink {
-    ShownSink {
-        oldest: shown::when(state.oldest, now),
-        good: state.error.is_empty() && state.dropped == 0,
-        state,
-    }
+fn sinks(store: &Store, now: Timestamp) -> Result<Vec<ShownSink>, Failure> {
+    let states = store.sinks()?;
+    let is_sending = store.is_notifier_running()?;
+    let configured: BTreeMap<String, Option<Timestamp>> = states
+        .iter()
+        .map(|state| (state.name.clone(), state.unconfigured))
+        .collect();
+    let shown = states.into_iter().map(|state| {
+        let target = if notify::is_notification_config(&state.name) {
+            let topic = match store.resource::<NotificationConfig>(&state.name) {
+                Ok(config) => config.pubsub_topic,
+                // Deleted just now.
+                Err(_) => String::new(),
+            };
+            match notify::sink_of_topic(&topic) {
+                Some(sink) if configured.contains_key(sink) => Ok(sink.to_owned()),
+                Some(sink) => Err(format!(
+                    "its topic goes nowhere: no sink is called {sink:?}"
+                )),
+                None => Err("its topic names no sink: it must end in /topics/NAME".to_owned()),
+            }
+        } else {
+            Ok(state.name.clone())
+        };
+        let mut problems = Vec::new();
+        match target {
+            Err(why) => problems.push(why),
+            Ok(sink) => {
+                if let Some(since) = configured.get(&sink).copied().flatten() {
+                    problems.push(format!(
+                        "the configuration has no sink {sink:?} since {} UTC: unless it comes back, it and what waits \
+                         for it are removed {UNCONFIGURED_DAYS_MAX} days later",
+                        shown::when(Some(since), now).text,
+                    ));
+                } else if !is_sending {
+                    problems.push("no Hullwatch that runs here sends notifications".to_owned());
+                }
+            }
+        }
+        if !state.error.is_empty() {
+            problems.push(state.error.clone());
+        } else if state.oldest.is_some_and(|oldest| now.0.saturating_sub(oldest.0) > LATE_NS) {
+            problems.push("messages wait for long".to_owned());
+        }
+        if state.refused > 0 {
+            problems.push(format!("the receiver refused some: {}", state.refusal));
+        }
+        if state.dropped > 0 {
+            problems.push("some were given up because too many waited".to_owned());
+        }
+        Ok(ShownSink {
+            oldest: shown::when(state.oldest, now),
+            problems,
+            state,
+        })
+    });
+    shown.collect()
 }

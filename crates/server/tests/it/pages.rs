@@ -289,3 +289,68 @@ async fn a_link_in_a_finding_is_a_link_only_when_it_leads_to_a_web_page() {
     .await;
     assert!(!answer.body.contains("href=\"javascript:"));
 }
+
+#[tokio::test]
+async fn coverage_says_why_a_queue_is_not_worked_off() {
+    let server = Server::empty();
+    let store = &server.store;
+    let now = std::time::SystemTime::now().into();
+    let config = |id: &str, topic: &str| store::NotificationConfig {
+        name: format!("organizations/1/locations/global/notificationConfigs/{id}"),
+        pubsub_topic: topic.to_owned(),
+        ..store::NotificationConfig::default()
+    };
+    let change = store::Change { who: "test", now };
+    for (id, topic) in [
+        ("good", "projects/p/topics/hook"),
+        ("typo", "projects/p/topics/hok"),
+    ] {
+        store.create(&config(id, topic), change).unwrap();
+    }
+    store.set_sink("hook", "").unwrap();
+    store.set_sink("late", "").unwrap();
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let row = async |name: &str| {
+        let body = send(&server, false, page("/coverage", &cookie)).await.body;
+        let start = body.find(&format!("<td>{name}</td>")).unwrap();
+        body[start..].split("</tr>").next().unwrap().to_owned()
+    };
+    let name = |id| config(id, "").name;
+    assert!(
+        row("hook")
+            .await
+            .contains("no Hullwatch that runs here sends")
+    );
+    let _lock = store.lock_notifier().unwrap().unwrap();
+    for fine in ["hook".to_owned(), name("good")] {
+        assert!(row(&fine).await.contains("Delivers"), "{fine}");
+    }
+    let typo = row(&name("typo")).await;
+    assert!(
+        typo.contains("no sink is called &quot;hok&quot;") && !typo.contains("Delivers"),
+        "{typo}"
+    );
+
+    // Nobody has tried to send what was made an hour ago.
+    let late = model::Timestamp(now.0 - 3_600_000_000_000);
+    let late = store::Change {
+        now: late,
+        ..change
+    };
+    let second = format!("{SOURCE}/findings/f2");
+    store.create_finding(&second, &finding(2), late).unwrap();
+    assert!(row("late").await.contains("messages wait for long"));
+    store.record(&[finding(1)]).unwrap();
+    let far = model::Timestamp(u64::MAX / 2);
+    let refused = store.due("hook", far, 1).unwrap().remove(0);
+    store.give_up(refused.id, "answered 413").unwrap();
+    assert!(row("hook").await.contains("answered 413"));
+    store.retire_other_sinks(&["late"], now).unwrap();
+    for gone in ["hook".to_owned(), name("good")] {
+        assert!(
+            row(&gone)
+                .await
+                .contains("the configuration has no sink &quot;hook&quot;")
+        );
+    }
+}
