@@ -3,7 +3,9 @@
 use model::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
-use crate::{Error, Store, ns, timestamp};
+use serde_json::Value;
+
+use crate::{Change, Error, Store, audit, ns, timestamp};
 
 /// What a credential is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +47,15 @@ pub struct Credential {
     pub expires: Option<Timestamp>,
     /// When it was revoked, used up or logged out.
     pub ended: Option<Timestamp>,
+    /// Of a login link and a session, the id of the token that it stands for and ends with.
+    pub token: Option<String>,
 }
 
-const COLUMNS: &str = "id, kind, name, role, hash, created, expires, ended";
+const COLUMNS: &str = "id, kind, name, role, hash, created, expires, ended, token";
 
 impl Store {
-    /// Keeps a new credential. Fails with [`Error::Exists`] when a live token has its name.
+    /// Keeps a new credential. Fails with [`Error::Exists`] when a live token has its name, and with [`Error::NotFound`]
+    /// when the token that it stands for is not valid any more.
     pub fn add_credential(&self, new: &Credential) -> Result<(), Error> {
         self.database.write(|db| {
             let taken = new.kind == CredentialKind::Token
@@ -62,14 +67,24 @@ impl Store {
             if taken {
                 return Err(Error::Exists(format!("token {:?}", new.name)));
             }
+            if let Some(token) = &new.token {
+                let is_live = db.query_row(
+                    "SELECT EXISTS (SELECT 1 FROM credential WHERE kind = 'token' AND ended IS NULL AND id = $1)",
+                    [token],
+                    |row| row.get::<_, bool>(0),
+                )?;
+                if !is_live {
+                    return Err(Error::NotFound(format!("valid token {token}")));
+                }
+            }
             // What has been over for long is of no use any more; the audit log has what it did.
             db.execute(
                 "DELETE FROM credential WHERE kind <> 'token' AND min(ifnull(ended, expires), expires) < $1",
                 [ns(new.created) - 24 * 3_600_000_000_000],
             )?;
             db.execute(
-                "INSERT INTO credential (id, kind, name, role, hash, created, expires, ended) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                "INSERT INTO credential (id, kind, name, role, hash, created, expires, ended, token) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 params![
                     new.id,
                     new.kind.as_str(),
@@ -79,6 +94,7 @@ impl Store {
                     ns(new.created),
                     new.expires.map(ns),
                     new.ended.map(ns),
+                    new.token,
                 ],
             )?;
             Ok(())
@@ -105,6 +121,28 @@ impl Store {
             ))?;
             let rows = statement.query_map([kind.as_str()], |row| credential(row, kind))?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Ends a token that is live, with every login link and session that stands for it. False when it was not live.
+    pub fn revoke_token(&self, id: &str, change: Change<'_>) -> Result<bool, Error> {
+        self.database.write(|db| {
+            let name: Option<String> = db
+                .query_row(
+                    "UPDATE credential SET ended = $1 WHERE id = $2 AND kind = 'token' AND ended IS NULL RETURNING name",
+                    params![ns(change.now), id],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let Some(name) = name else {
+                return Ok(false);
+            };
+            db.execute(
+                "UPDATE credential SET ended = $1 WHERE token = $2 AND ended IS NULL",
+                params![ns(change.now), id],
+            )?;
+            audit::note(db, change, "revoke token", &name, &Value::Null)?;
+            Ok(true)
         })
     }
 
@@ -135,5 +173,6 @@ fn credential(row: &Row<'_>, kind: CredentialKind) -> rusqlite::Result<Credentia
         created: timestamp(row.get(5)?),
         expires: row.get::<_, Option<i64>>(6)?.map(timestamp),
         ended: row.get::<_, Option<i64>>(7)?.map(timestamp),
+        token: row.get(8)?,
     })
 }

@@ -65,16 +65,13 @@ pub(crate) fn start(
         out,
         "{style}serving{style:#} the review page and the API on {scheme}://{address}/"
     )?;
-    if let Some(first) = auth::first_start(store).map_err(|error| anyhow!(error))? {
-        writeln!(
-            out,
-            "  admin token, shown this once: {}",
-            first.admin.secret
-        )?;
+    if let Some(link) = auth::first_start(store).map_err(|error| anyhow!(error))? {
+        // The token's own secret stays unknown: standard error goes to logs that many can read and that are kept. `token
+        // create` makes others.
         writeln!(
             out,
             "  log in, once, within 15 minutes: {scheme}://{address}/login?code={}",
-            first.login.secret
+            link.secret
         )?;
     }
     Ok(handle)

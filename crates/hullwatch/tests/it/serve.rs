@@ -353,6 +353,29 @@ fn a_sink_with_an_unknown_key_is_refused() {
     }
 }
 
+#[test]
+fn the_first_start_prints_a_link_and_no_token_that_lasts() {
+    let state = tempfile::tempdir().unwrap();
+    let mut child = Command::new(HULLWATCH)
+        .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
+        .arg(state.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let is_link = |line: &str| line.contains("/login?code=hw_");
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| is_link(line)) {
+        said.push(lines.next().unwrap().unwrap());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said.extend(lines.map_while(Result::ok));
+    let secrets = said.iter().map(|line| line.matches("hw_").count());
+    assert_eq!(secrets.sum::<usize>(), 1, "{said:?}");
+}
+
 /// Each round kills the server while one writes and two read. Whatever was answered must be there after, whole, and
 /// nothing may be there by half.
 #[test]

@@ -43,7 +43,8 @@ fn main() -> Result<(), Error> {
             create_token(&store, &name, role)?.secret.into(),
         );
     }
-    let link = login_link(&store, "someone", Role::Editor)?.secret;
+    let someone = create_token(&store, &format!("someone-{}", now().0), Role::Editor)?;
+    let link = login_link(&store, &someone)?.secret;
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         tls: None,

@@ -14,8 +14,8 @@ use store::{CredentialKind, Store};
 pub use limiter::Limiter;
 pub(crate) use token::random_hex;
 pub use token::{
-    FirstStart, NewToken, TokenError, TokenInfo, create_token, first_start, list_tokens,
-    login_link, open_session, redeem_login, revoke_token, session, session_end,
+    Holder, NewToken, TokenError, TokenInfo, create_token, first_start, list_tokens, login_link,
+    open_session, redeem_login, revoke_token, session, session_end, token_holder,
 };
 
 use crate::status::{Code, Status};
@@ -107,7 +107,7 @@ pub(crate) fn bearer(
         None => None,
     };
     match found {
-        Some((name, role)) => Ok(Caller { name, role, peer }),
+        Some(Holder { name, role, .. }) => Ok(Caller { name, role, peer }),
         None if limiter.failed(peer, now) => Err(Status::new(
             Code::Unauthenticated,
             "Request had invalid authentication credentials. Expected a token of `hullwatch token create` as \

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use model::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use store::{Change, Credential, CredentialKind, Store};
 use subtle::ConstantTimeEq;
@@ -39,6 +39,19 @@ impl std::fmt::Debug for NewToken {
     }
 }
 
+/// Whose a valid credential is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Name of the token.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// The credential's id.
+    id: String,
+    /// The id of the token: the credential's own, or that of the token it stands for.
+    token: String,
+}
+
 /// What is known of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenInfo {
@@ -52,15 +65,6 @@ pub struct TokenInfo {
     pub created: Timestamp,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
-}
-
-/// What the first start of a server gives its owner.
-#[derive(Debug)]
-pub struct FirstStart {
-    /// A token with the role admin, named `first-start`.
-    pub admin: NewToken,
-    /// Secret of a one-time login link; the page is `/login?code=SECRET`.
-    pub login: NewToken,
 }
 
 /// Failure of managing tokens.
@@ -86,7 +90,7 @@ pub fn create_token(store: &Store, name: &str, role: Role) -> Result<NewToken, T
     if !good {
         return Err(TokenError::Name(name.to_owned()));
     }
-    let token = add(store, CredentialKind::Token, name, role, None)?;
+    let token = add(store, CredentialKind::Token, name, role, None, None)?;
     store.note(
         by_hand(),
         "create token",
@@ -113,18 +117,19 @@ pub fn list_tokens(store: &Store) -> Result<Vec<TokenInfo>, TokenError> {
         .collect())
 }
 
-/// Revokes the valid token of this name or id: the next call with it fails.
+/// Revokes the valid token of this name or id: the next call with it fails, and so does the next page of a session that it
+/// opened.
 pub fn revoke_token(store: &Store, name_or_id: &str) -> Result<(), TokenError> {
     let live = list_tokens(store)?.into_iter().find(|token| {
         token.revoked.is_none() && (token.name == name_or_id || token.id == name_or_id)
     });
     let unknown = || TokenError::Unknown(name_or_id.to_owned());
     let token = live.ok_or_else(unknown)?;
-    if !store.end_credential(CredentialKind::Token, &token.id, now())? {
-        return Err(unknown());
+    if store.revoke_token(&token.id, by_hand())? {
+        Ok(())
+    } else {
+        Err(unknown())
     }
-    store.note(by_hand(), "revoke token", &token.name, &Value::Null)?;
-    Ok(())
 }
 
 /// Tokens are made and revoked by whoever has the state directory.
@@ -135,67 +140,82 @@ fn by_hand() -> Change<'static> {
     }
 }
 
-/// Makes the admin's token and login link when the store has never had a token.
-pub fn first_start(store: &Store) -> Result<Option<FirstStart>, TokenError> {
+/// Makes the admin's token, `first-start`, when the store has never had a token. The secret of a login link for it; the page
+/// is `/login?code=SECRET`.
+pub fn first_start(store: &Store) -> Result<Option<NewToken>, TokenError> {
     if !store.credentials(CredentialKind::Token)?.is_empty() {
         return Ok(None);
     }
     match create_token(store, "first-start", Role::Admin) {
-        Ok(admin) => Ok(Some(FirstStart {
-            admin,
-            login: login_link(store, "first-start", Role::Admin)?,
-        })),
+        Ok(admin) => Ok(Some(login_link(store, &admin)?)),
         // Another process was first.
         Err(TokenError::Store(store::Error::Exists(_))) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Makes the secret of a login link, good once and for a quarter of an hour.
-pub fn login_link(store: &Store, name: &str, role: Role) -> Result<NewToken, TokenError> {
-    let expires = now().plus_ns(nanoseconds(LOGIN_LIFETIME));
-    Ok(add(
+/// Makes the secret of a login link that stands for a token, good once and for a quarter of an hour.
+pub fn login_link(store: &Store, token: &NewToken) -> Result<NewToken, TokenError> {
+    let holder = token_holder(store, &token.secret)?;
+    let holder = holder.ok_or_else(|| TokenError::Unknown("of this secret".to_owned()))?;
+    Ok(stand_for(
         store,
+        &holder,
         CredentialKind::Login,
-        name,
-        role,
-        Some(expires),
+        LOGIN_LIFETIME,
     )?)
+}
+
+/// Whose token it is, or `None` when it is not valid (any more).
+pub fn token_holder(store: &Store, secret: &str) -> Result<Option<Holder>, TokenError> {
+    Ok(find(store, CredentialKind::Token, secret, now())?)
 }
 
 /// Uses up a login link. Whose it is, or `None` when it is not valid (any more).
-pub fn redeem_login(store: &Store, secret: &str) -> Result<Option<(String, Role)>, TokenError> {
+pub fn redeem_login(store: &Store, secret: &str) -> Result<Option<Holder>, TokenError> {
     let Some(found) = find(store, CredentialKind::Login, secret, now())? else {
         return Ok(None);
     };
-    let id = parts(secret).map_or("", |(id, _)| id);
-    let first = store.end_credential(CredentialKind::Login, id, now())?;
+    let first = store.end_credential(CredentialKind::Login, &found.id, now())?;
     Ok(first.then_some(found))
 }
 
-/// Opens a session of the web page. The secret goes into the cookie.
-pub fn open_session(store: &Store, name: &str, role: Role) -> Result<NewToken, TokenError> {
-    let expires = now().plus_ns(nanoseconds(SESSION_LIFETIME));
-    Ok(add(
+/// Opens a session of the web page, which ends with the holder's token. The secret goes into the cookie.
+pub fn open_session(store: &Store, holder: &Holder) -> Result<NewToken, TokenError> {
+    Ok(stand_for(
         store,
+        holder,
         CredentialKind::Session,
-        name,
-        role,
-        Some(expires),
+        SESSION_LIFETIME,
     )?)
 }
 
+fn stand_for(
+    store: &Store,
+    holder: &Holder,
+    kind: CredentialKind,
+    lifetime: Duration,
+) -> Result<NewToken, store::Error> {
+    let expires = now().plus_ns(nanoseconds(lifetime));
+    add(
+        store,
+        kind,
+        &holder.name,
+        holder.role,
+        Some(expires),
+        Some(holder.token.clone()),
+    )
+}
+
 /// Whose session it is, or `None` when it is not valid (any more).
-pub fn session(store: &Store, secret: &str) -> Result<Option<(String, Role)>, TokenError> {
+pub fn session(store: &Store, secret: &str) -> Result<Option<Holder>, TokenError> {
     Ok(find(store, CredentialKind::Session, secret, now())?)
 }
 
 /// Ends a session.
 pub fn session_end(store: &Store, secret: &str) -> Result<(), TokenError> {
-    if session(store, secret)?.is_some()
-        && let Some((id, _)) = parts(secret)
-    {
-        store.end_credential(CredentialKind::Session, id, now())?;
+    if let Some(session) = session(store, secret)? {
+        store.end_credential(CredentialKind::Session, &session.id, now())?;
     }
     Ok(())
 }
@@ -206,7 +226,7 @@ pub(super) fn find(
     kind: CredentialKind,
     secret: &str,
     now: Timestamp,
-) -> Result<Option<(String, Role)>, store::Error> {
+) -> Result<Option<Holder>, store::Error> {
     let Some((id, secret)) = parts(secret) else {
         return Ok(None);
     };
@@ -216,7 +236,12 @@ pub(super) fn find(
     let same = bool::from(hash(secret).ct_eq(&credential.hash));
     let live = credential.ended.is_none() && credential.expires.is_none_or(|end| now < end);
     Ok(match credential.role.parse() {
-        Ok(role) if same && live => Some((credential.name, role)),
+        Ok(role) if same && live => Some(Holder {
+            name: credential.name,
+            role,
+            token: credential.token.unwrap_or_else(|| credential.id.clone()),
+            id: credential.id,
+        }),
         _ => None,
     })
 }
@@ -238,6 +263,7 @@ fn add(
     name: &str,
     role: Role,
     expires: Option<Timestamp>,
+    token: Option<String>,
 ) -> Result<NewToken, store::Error> {
     let id = random_hex::<ID_BYTES>();
     let secret = random_hex::<SECRET_BYTES>();
@@ -249,6 +275,7 @@ fn add(
         created: now(),
         expires,
         ended: None,
+        token,
         id: id.clone(),
     })?;
     Ok(NewToken {

@@ -17,7 +17,7 @@ use askama::Template;
 use axum::{
     body::Bytes,
     extract::{FromRequest, RawQuery, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
 
@@ -60,18 +60,13 @@ pub(crate) async fn login(State(web): State<Arc<Web>>, form: Form) -> Result<Res
     let secret = web
         .blocking(move |web| {
             let store = web.store();
-            let found = if !one_time.is_empty() {
-                auth::redeem_login(store, &one_time)?
-            } else if let Ok(value) = HeaderValue::try_from(format!("Bearer {token}")) {
-                // The API's own check, so a token means the same in both places.
-                let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-                let caller = auth::bearer(store, web.app.limiter(), &headers, peer, now()).ok();
-                caller.map(|caller| (caller.name, caller.role))
+            let found = if one_time.is_empty() {
+                auth::token_holder(store, &token)?
             } else {
-                None
+                auth::redeem_login(store, &one_time)?
             };
             Ok(match found {
-                Some((name, role)) => Some(auth::open_session(store, &name, role)?.secret),
+                Some(holder) => Some(auth::open_session(store, &holder)?.secret),
                 None => None,
             })
         })

@@ -95,8 +95,12 @@ impl FromRequestParts<Arc<Web>> for Session {
             let found = web
                 .blocking(move |web| Ok(auth::session(web.store(), &presented)?))
                 .await;
-            if let Some((name, role)) = found.map_err(IntoResponse::into_response)? {
-                let caller = Caller { name, role, peer };
+            if let Some(holder) = found.map_err(IntoResponse::into_response)? {
+                let caller = Caller {
+                    name: holder.name,
+                    role: holder.role,
+                    peer,
+                };
                 return Ok(Self { caller, secret });
             }
         }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use server::auth::Role;
+use server::auth::{Role, create_token, login_link, revoke_token};
 use server::web::Pages;
 use tower::ServiceExt;
 
@@ -161,6 +161,16 @@ async fn guessing_tokens_is_slowed_down() {
     sign_in(&server, Role::Viewer).await;
 }
 
+/// Leads from the page to the login page, as for one who is not signed in.
+async fn is_out(server: &Server, cookie: &str) -> bool {
+    let answer = send(server, false, page("/coverage", cookie)).await;
+    match answer.status {
+        StatusCode::OK => false,
+        StatusCode::SEE_OTHER => answer.header("location").starts_with("/login?next="),
+        other => panic!("{other}"),
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_is_revoked_or_a_session_that_ended_opens_nothing() {
     let server = Server::empty();
@@ -169,9 +179,32 @@ async fn a_token_that_is_revoked_or_a_session_that_ended_opens_nothing() {
     let csrf = csrf_of(&coverage.body);
     let out = send(&server, false, form("/logout", &cookie, &[("csrf", &csrf)])).await;
     assert!(out.header("set-cookie").contains("Max-Age=0"));
-    let after = send(&server, false, page("/coverage", &cookie)).await;
-    assert_eq!(after.status, StatusCode::SEE_OTHER);
-    assert!(after.header("location").starts_with("/login?next="));
+    assert!(is_out(&server, &cookie).await);
+
+    // What a token opened ends with it: sessions, also through a link, and links not yet used.
+    let token = create_token(&server.store, "gone", Role::Editor).unwrap();
+    let used = login_link(&server.store, &token).unwrap();
+    let unused = login_link(&server.store, &token).unwrap();
+    let open = async |field: (&str, &str)| {
+        let answer = send(&server, false, form("/login", "", &[field])).await;
+        let cookie = answer.header("set-cookie").split(';').next().unwrap();
+        (answer.status, cookie.to_owned())
+    };
+    let (_, by_token) = open(("token", &token.secret)).await;
+    let (_, by_link) = open(("one_time", &used.secret)).await;
+    let other = sign_in(&server, Role::Viewer).await;
+    for cookie in [&by_token, &by_link, &other] {
+        assert!(!is_out(&server, cookie).await);
+    }
+    revoke_token(&server.store, "gone").unwrap();
+    for cookie in [&by_token, &by_link] {
+        assert!(is_out(&server, cookie).await);
+    }
+    for field in [("token", &token.secret), ("one_time", &unused.secret)] {
+        let (status, _) = open((field.0, field.1)).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{}", field.0);
+    }
+    assert!(!is_out(&server, &other).await, "another's session goes on");
 }
 
 #[tokio::test]
