@@ -282,7 +282,7 @@ pub(crate) fn insert(
     if result.resource.name.is_empty() {
         result.resource.name.clone_from(&finding.resource_name);
     }
-    let id = index.insert(&name.key, &result)?;
+    let id = index.insert(&name.key, &mut result)?;
     let old = Stored {
         id,
         result,
@@ -291,7 +291,7 @@ pub(crate) fn insert(
     };
     let mut new = old.next();
     if mute::apply_rules(index.db, id, &mut new.result, true, now)? {
-        index.update(&new)?;
+        index.update(&mut new)?;
     }
     notify::queue(index.db, id, &new.result, now)?;
     Ok(new.result)
@@ -302,13 +302,13 @@ pub(crate) fn insert(
 pub(crate) fn replace(
     index: &mut Index<'_>,
     old: &Stored,
-    new: Stored,
+    mut new: Stored,
     now: Timestamp,
 ) -> Result<FindingResult, Error> {
-    index.update(&new)?;
+    index.update(&mut new)?;
     let mut muted = new.next();
     if mute::apply_rules(index.db, old.id, &mut muted.result, false, now)? {
-        index.update(&muted)?;
+        index.update(&mut muted)?;
     }
     let (before, after) = (&old.result.finding, &muted.result.finding);
     if before.state != after.state || before.severity != after.severity {

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use model::Timestamp;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::Error;
 use crate::chunk::Cache;
 use crate::column::CHUNK;
 use crate::index::Index;
 use crate::terms::Term;
+use crate::{Error, ns, sql};
 
 const FILE_NAME: &str = "hullwatch.db";
 
@@ -43,10 +45,11 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/sqlite/0003_review.sql")),
     (4, include_str!("../migrations/sqlite/0004_columns.sql")),
     (5, include_str!("../migrations/sqlite/0005_ends.sql")),
+    (6, include_str!("../migrations/sqlite/0006_fields.sql")),
 ];
 
-/// The version that brought the columns.
-const COLUMNS_VERSION: i64 = 4;
+/// The version from which on the columns hold what they hold now: to reach it they are filled anew.
+const COLUMNS_VERSION: i64 = 6;
 
 /// An open database. Shared between threads by reference.
 pub(crate) struct Database {
@@ -94,6 +97,7 @@ impl Database {
         writer.pragma_update(None, "wal_autocheckpoint", PAGES_BETWEEN_CHECKPOINTS)?;
         writer.pragma_update(None, "cache_size", -16 * 1024)?;
         writer.set_prepared_statement_cache_capacity(128);
+        add_functions(&writer)?;
         migrate(&mut writer)?;
         Ok(Self {
             path,
@@ -203,8 +207,18 @@ impl Database {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "cache_size", -8 * 1024)?;
         connection.set_prepared_statement_cache_capacity(64);
+        add_functions(&connection)?;
         Ok(connection)
     }
+}
+
+fn add_functions(connection: &Connection) -> Result<(), Error> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(sql::NANOSECONDS, 1, flags, |context| {
+        let text = context.get_raw(0).as_str().ok();
+        Ok(text.and_then(Timestamp::parse).map(ns))
+    })?;
+    Ok(())
 }
 
 /// A panic elsewhere leaves no half-written state behind: a transaction that is dropped rolls back.
@@ -232,10 +246,10 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     }
     for (version, sql) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
         transaction.execute_batch(sql)?;
-        if *version == COLUMNS_VERSION {
-            fill_columns(&transaction)?;
-        }
         transaction.pragma_update(None, "user_version", version)?;
+    }
+    if found < COLUMNS_VERSION {
+        fill_columns(&transaction)?;
     }
     transaction.commit()?;
     Ok(())
@@ -253,7 +267,7 @@ fn fill_columns(db: &Transaction<'_>) -> Result<(), Error> {
             .collect::<Result<_, _>>()?;
         for id in &ids {
             let stored = index.load_id(*id)?;
-            index.refresh(&stored)?;
+            index.refresh(stored)?;
         }
         index.finish()?;
         match ids.last() {

@@ -43,8 +43,10 @@ pub enum Kind {
     Enum(&'static [&'static str]),
     /// RFC 3339 or milliseconds since the epoch: `=` and order.
     Time,
-    /// Number: `=` and order.
+    /// Number: `=` and order. One that is not set is 0, as in the messages.
     Number,
+    /// `true` or `false`; `false` when not set.
+    Flag,
     /// Whatever the source or user put there.
     Open,
 }
@@ -84,6 +86,14 @@ const fn number(path: &'static str) -> Field {
     Field {
         path,
         kind: Kind::Number,
+        place: Place::Term,
+    }
+}
+
+const fn document_of(path: &'static str, kind: Kind) -> Field {
+    Field {
+        path,
+        kind,
         place: Place::Document,
     }
 }
@@ -121,64 +131,101 @@ pub const FIELDS: &[Field] = &[
     column("event_time", Kind::Time, "event_time"),
     column("create_time", Kind::Time, "create_time"),
     column("source_properties.Occurrences", Kind::Number, "occurrences"),
-    Field {
-        path: "source_properties.First_Seen",
-        kind: Kind::Open,
-        place: Place::Document,
-    },
+    document_of("source_properties.First_Seen", Kind::Time),
     text("module_name"),
     text("parent_display_name"),
     text("external_uri"),
     document("canonical_name"),
     document("description"),
     document("next_steps"),
-    document("mute_initiator"),
+    text("mute_initiator"),
+    document_of("mute_update_time", Kind::Time),
     text("mute_info.dynamic_mute_records.mute_config"),
     text("indicator.ip_addresses"),
     text("indicator.domains"),
     text("indicator.uris"),
-    document("indicator.signatures.yara_rule_signature.yara_rule"),
-    document("indicator.signatures.memory_hash_signature.binary_family"),
-    document("indicator.signatures.signature_type"),
+    text("indicator.signatures.yara_rule_signature.yara_rule"),
+    text("indicator.signatures.memory_hash_signature.binary_family"),
+    text("indicator.signatures.signature_type"),
+    document("indicator.signatures.memory_hash_signature.detections.binary"),
+    document_of(
+        "indicator.signatures.memory_hash_signature.detections.percent_pages_matched",
+        Kind::Number,
+    ),
     text("mitre_attack.primary_tactic"),
     text("mitre_attack.primary_techniques"),
     text("mitre_attack.additional_tactics"),
     text("mitre_attack.additional_techniques"),
-    document("mitre_attack.version"),
+    text("mitre_attack.version"),
     text("processes.name"),
     text("processes.binary.path"),
     text("processes.binary.sha256"),
     number("processes.binary.size"),
+    document_of("processes.binary.hashed_size", Kind::Number),
+    document_of("processes.binary.partially_hashed", Kind::Flag),
+    document("processes.binary.contents"),
+    document("processes.binary.disk_path.partition_uuid"),
+    document("processes.binary.disk_path.relative_path"),
+    document("processes.binary.operations.type"),
+    document("processes.binary.file_load_state"),
     text("processes.script.path"),
     text("processes.script.sha256"),
+    document_of("processes.script.size", Kind::Number),
+    document_of("processes.script.hashed_size", Kind::Number),
+    document_of("processes.script.partially_hashed", Kind::Flag),
     document("processes.script.contents"),
+    document("processes.script.disk_path.partition_uuid"),
+    document("processes.script.disk_path.relative_path"),
+    document("processes.script.operations.type"),
+    document("processes.script.file_load_state"),
     text("processes.libraries.path"),
     text("processes.libraries.sha256"),
+    document_of("processes.libraries.size", Kind::Number),
+    document_of("processes.libraries.hashed_size", Kind::Number),
+    document_of("processes.libraries.partially_hashed", Kind::Flag),
+    document("processes.libraries.contents"),
+    document("processes.libraries.disk_path.partition_uuid"),
+    document("processes.libraries.disk_path.relative_path"),
+    document("processes.libraries.operations.type"),
+    document("processes.libraries.file_load_state"),
     text("processes.args"),
+    document_of("processes.arguments_truncated", Kind::Flag),
     document("processes.env_variables.name"),
     document("processes.env_variables.val"),
+    document_of("processes.env_variables_truncated", Kind::Flag),
     number("processes.pid"),
     number("processes.parent_pid"),
     number("processes.user_id"),
     text("containers.name"),
     text("containers.uri"),
     text("containers.image_id"),
-    document("containers.labels.name"),
-    document("containers.labels.value"),
+    text("containers.labels.name"),
+    text("containers.labels.value"),
+    Field {
+        path: "containers.create_time",
+        kind: Kind::Time,
+        place: Place::Term,
+    },
     text("files.path"),
     text("files.sha256"),
     number("files.size"),
+    document_of("files.hashed_size", Kind::Number),
+    document_of("files.partially_hashed", Kind::Flag),
     document("files.contents"),
+    document("files.disk_path.partition_uuid"),
+    document("files.disk_path.relative_path"),
+    document("files.operations.type"),
+    document("files.file_load_state"),
     text("connections.destination_ip"),
     text("connections.source_ip"),
     number("connections.destination_port"),
     number("connections.source_port"),
-    document("connections.protocol"),
+    text("connections.protocol"),
     text("kubernetes.pods.name"),
     text("kubernetes.pods.ns"),
     document("kubernetes.pods.labels.name"),
     document("kubernetes.pods.labels.value"),
-    document("kubernetes.nodes.name"),
+    text("kubernetes.nodes.name"),
     text("resource.display_name"),
     text("resource.type"),
     text("resource.cloud_provider"),
@@ -191,7 +238,9 @@ pub const FIELDS: &[Field] = &[
     text("resource.gcp_metadata.organization"),
     text("resource.gcp_metadata.folders.resource_folder"),
     text("resource.gcp_metadata.folders.resource_folder_display_name"),
-    document("resource.resource_path_string"),
+    text("resource.resource_path_string"),
+    document("security_marks.name"),
+    document("security_marks.canonical_name"),
     Field {
         path: "security_marks.marks.",
         kind: Kind::Open,
@@ -202,11 +251,7 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Open,
         place: Place::Term,
     },
-    Field {
-        path: "external_systems.",
-        kind: Kind::Open,
-        place: Place::Document,
-    },
+    document_of("external_systems.", Kind::Open),
 ];
 
 /// SCC's own names of the resource's fields in filters, from its first version on, and where they are now.
@@ -241,10 +286,14 @@ const ALIASES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Fields of `google.cloud.securitycenter.v2.Finding` that are kept for those who send them. Any path below is allowed.
+/// Fields of `google.cloud.securitycenter.v2.Finding` and of its resource that are kept for those who send them. Any path
+/// below is allowed.
 pub const OPEN_ROOTS: &[&str] = &[
     "access",
     "affected_resources",
+    "agent",
+    "agent_anomaly",
+    "agent_sessions",
     "ai_model",
     "application",
     "attack_exposure",
@@ -273,6 +322,9 @@ pub const OPEN_ROOTS: &[&str] = &[
     "networks",
     "notebook",
     "org_policies",
+    "resource.aws_metadata",
+    "resource.azure_metadata",
+    "resource.resource_path",
     "security_posture",
     "toxic_combination",
     "vertex_ai",
@@ -335,8 +387,11 @@ pub(crate) fn find(path: &str) -> Result<Found, Vec<&'static str>> {
             field.place,
         ));
     }
-    let root = path.split('.').next().unwrap_or_default();
-    if OPEN_ROOTS.contains(&root) {
+    let is_below = |root: &&str| {
+        path.strip_prefix(*root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    if OPEN_ROOTS.iter().any(is_below) {
         return Ok(found(path, Kind::Open, Place::Document));
     }
     Err(similar(path))

@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use crate::column::Entry;
 use crate::database::{Database, TermIds};
 use crate::name::FindingName;
+use crate::record::NOT_INDEXED;
 use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, Term, column_number};
 use crate::{Error, chunk, ns};
 
@@ -86,8 +87,8 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// Adds a finding that is not there yet. Returns its row id.
-    pub(crate) fn insert(&mut self, key: &str, result: &FindingResult) -> Result<i64, Error> {
+    /// Adds a finding that is not there yet, and notes in it what is not indexed. Returns its row id.
+    pub(crate) fn insert(&mut self, key: &str, result: &mut FindingResult) -> Result<i64, Error> {
         let row = self.row(result, 1)?;
         let [event_time, create_time, _] = row.entry.numbers;
         let finding = &result.finding;
@@ -119,9 +120,9 @@ impl<'a> Index<'a> {
         Ok(id)
     }
 
-    /// Replaces a stored finding by its next version.
-    pub(crate) fn update(&mut self, new: &Stored) -> Result<(), Error> {
-        let row = self.row(&new.result, new.occurrences)?;
+    /// Replaces a stored finding by its next version, and notes in it what is not indexed.
+    pub(crate) fn update(&mut self, new: &mut Stored) -> Result<(), Error> {
+        let row = self.row(&mut new.result, new.occurrences)?;
         let finding = &new.result.finding;
         self.db
             .prepare_cached(
@@ -138,10 +139,15 @@ impl<'a> Index<'a> {
                 new.state_by_user,
                 new.id,
             ])?;
+        self.write_document(new)?;
+        self.put(new.id, Some(&row.entry))
+    }
+
+    fn write_document(&self, stored: &Stored) -> Result<(), Error> {
         self.db
             .prepare_cached("UPDATE document SET body = $1 WHERE finding_id = $2")?
-            .execute(params![serde_json::to_string(&new.result)?, new.id])?;
-        self.put(new.id, Some(&row.entry))
+            .execute(params![serde_json::to_string(&stored.result)?, stored.id])?;
+        Ok(())
     }
 
     /// Takes a finding out of everything.
@@ -153,8 +159,20 @@ impl<'a> Index<'a> {
     }
 
     /// Prepares the columns of a finding whose row and document are there.
-    pub(crate) fn refresh(&mut self, stored: &Stored) -> Result<(), Error> {
-        let row = self.row(&stored.result, stored.occurrences)?;
+    pub(crate) fn refresh(&mut self, mut stored: Stored) -> Result<(), Error> {
+        let noted = |stored: &Stored| {
+            stored
+                .result
+                .finding
+                .source_properties
+                .get(NOT_INDEXED)
+                .cloned()
+        };
+        let before = noted(&stored);
+        let row = self.row(&mut stored.result, stored.occurrences)?;
+        if noted(&stored) != before {
+            self.write_document(&stored)?;
+        }
         self.put(stored.id, Some(&row.entry))
     }
 
@@ -170,7 +188,13 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    fn row(&mut self, result: &FindingResult, occurrences: i64) -> Result<Row, Error> {
+    fn row(&mut self, result: &mut FindingResult, occurrences: i64) -> Result<Row, Error> {
+        let indexed = terms::of(result);
+        let properties = &mut result.finding.source_properties;
+        match indexed.cut {
+            0 => properties.remove(NOT_INDEXED),
+            cut => properties.insert(NOT_INDEXED.to_owned(), cut.into()),
+        };
         let finding = &result.finding;
         let mut row = Row {
             parent: 0,
@@ -201,7 +225,7 @@ impl<'a> Index<'a> {
                 values.push((column_number(&format!("{field}{COUNT_SUFFIX}")), 0, count));
             }
         }
-        for (term, elements) in terms::of(result) {
+        for (term, elements) in indexed.terms {
             let column = column_number(&term.field);
             let slot = match term.field.as_str() {
                 "parent" => Some(&mut row.parent),

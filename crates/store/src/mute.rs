@@ -220,7 +220,7 @@ impl Store {
                     let old = index.load_id(*id)?;
                     let mut new = old.next();
                     if apply_rules(db, *id, &mut new.result, false, now)? {
-                        index.update(&new)?;
+                        index.update(&mut new)?;
                         total += 1;
                     }
                 }
@@ -259,7 +259,7 @@ impl Store {
                     let mut new = old.next();
                     set(&mut new.result, mute, change.who, change.now);
                     if old.result != new.result {
-                        index.update(&new)?;
+                        index.update(&mut new)?;
                     }
                 }
                 index.finish()?;

@@ -16,6 +16,10 @@ pub const OCCURRENCES: &str = "Occurrences";
 /// Source property with the time the fact was seen first, RFC 3339.
 pub const FIRST_SEEN: &str = "First_Seen";
 
+/// Source property with the number of values that filters do not see, or only the beginning of: there are too many of them,
+/// or they are too long. Not there when there are none.
+pub const NOT_INDEXED: &str = "Values_Not_Indexed";
+
 /// Values kept in each list of indicators of one finding, when repeats bring new ones.
 const INDICATORS_MAX: usize = 64;
 
@@ -143,7 +147,7 @@ fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
 /// Takes what the newer event knows; what it does not know stays.
 fn merge_evidence(finding: &mut Finding, new: &Finding) {
     for (key, value) in &new.source_properties {
-        if key != OCCURRENCES && key != FIRST_SEEN {
+        if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED].contains(&key.as_str()) {
             finding.source_properties.insert(key.clone(), value.clone());
         }
     }

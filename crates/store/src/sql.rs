@@ -13,6 +13,9 @@ const LIKE: &str = "LIKE";
 /// The JSON of a finding.
 const DOCUMENT: &str = "d.body";
 
+/// Our function from the text of a time to nanoseconds since the epoch; NULL for anything else.
+pub(crate) const NANOSECONDS: &str = "nanoseconds";
+
 /// A statement in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Sql {
@@ -83,6 +86,11 @@ impl Sql {
             Test::Number { operator, value } => {
                 self.push(&format!("{number} {} ", symbol(*operator)))
                     .bind(*value);
+            }
+            Test::Time(from, until) => {
+                self.push(&format!("{NANOSECONDS}({text}) >= ")).bind(*from);
+                self.push(&format!(" AND {NANOSECONDS}({text}) < "))
+                    .bind(*until);
             }
             Test::Between(first, last) => {
                 self.push(&format!("{text} BETWEEN ")).bind(first.clone());

@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use crate::filter::to_v6;
 use crate::mute;
-use crate::record::{FIRST_SEEN, OCCURRENCES};
+use crate::record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES};
 
-/// Terms of one finding. A finding has some thirty; one with hundreds of libraries or marks keeps the first of them.
-pub(crate) const TERMS_MAX: usize = 512;
+/// Terms of one finding, of which most have some forty. What a container can have many of comes last.
+const TERMS_MAX: usize = 1024;
+
+/// Terms of one field of one finding: a thousand arguments must not keep out its libraries.
+const FIELD_TERMS_MAX: usize = 256;
 
 /// Bytes of one indexed value. A longer one is indexed by its beginning, so `:` sees that much of it.
 pub(crate) const TERM_BYTES_MAX: usize = 1024;
@@ -96,6 +99,24 @@ const COLUMNS: &[&str] = &[
     "files#count",
     "connections#count",
     "kubernetes.pods#count",
+    "containers.labels.name",
+    "containers.labels.value",
+    "containers.create_time",
+    "processes.pid",
+    "processes.parent_pid",
+    "processes.user_id",
+    "processes.binary.size",
+    "files.size",
+    "connections.destination_port",
+    "connections.source_port",
+    "connections.protocol",
+    "kubernetes.nodes.name",
+    "mitre_attack.version",
+    "indicator.signatures.memory_hash_signature.binary_family",
+    "indicator.signatures.yara_rule_signature.yara_rule",
+    "indicator.signatures.signature_type",
+    "resource.resource_path_string",
+    "mute_initiator",
 ];
 
 /// Name of the column of fields without a column of their own.
@@ -159,9 +180,17 @@ impl Term {
     }
 }
 
-/// All terms of a finding and its resource, each with the elements of the repeated field that have it; 0 for fields that
-/// are not within one.
-pub(crate) fn of(result: &FindingResult) -> BTreeMap<Term, BTreeSet<u8>> {
+/// What is indexed of a finding.
+pub(crate) struct Indexed {
+    /// Each with the elements of the repeated field that have it; 0 for fields that are not within one.
+    pub(crate) terms: BTreeMap<Term, BTreeSet<u8>>,
+    /// How many values are not, or not to their end.
+    pub(crate) cut: usize,
+}
+
+/// All terms of a finding and its resource. What decides where a finding is shown and what the user or the server wrote
+/// comes before what a container chose, so that nothing in a container can keep it out.
+pub(crate) fn of(result: &FindingResult) -> Indexed {
     let mut terms = Terms::default();
     let finding = &result.finding;
     terms.add("parent", &finding.parent);
@@ -170,12 +199,22 @@ pub(crate) fn of(result: &FindingResult) -> BTreeMap<Term, BTreeSet<u8>> {
     terms.add("module_name", &finding.module_name);
     terms.add("parent_display_name", &finding.parent_display_name);
     terms.add("external_uri", &finding.external_uri);
+    terms.add_resource(result);
     for record in mute::MuteInfo::of(result).dynamic_mute_records {
         terms.add(mute::RECORDS, &record.mute_config);
     }
-    terms.add_all("indicator.ip_addresses", &finding.indicator.ip_addresses);
-    terms.add_all("indicator.domains", &finding.indicator.domains);
-    terms.add_all("indicator.uris", &finding.indicator.uris);
+    terms.add("mute_initiator", &finding.mute_initiator);
+    for (key, value) in finding.security_marks.iter().flat_map(|marks| &marks.marks) {
+        // SCC: keys and values of marks do not know case.
+        let field = format!("security_marks.marks.{}", key.to_lowercase());
+        terms.add(&field, value);
+    }
+    for (key, value) in &finding.source_properties {
+        // Each finding would be a value of its own.
+        if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED].contains(&key.as_str()) {
+            terms.add_json(&format!("source_properties.{key}"), Some(value));
+        }
+    }
     if let Some(mitre) = &finding.mitre_attack {
         terms.add("mitre_attack.primary_tactic", &mitre.primary_tactic);
         terms.add_all("mitre_attack.primary_techniques", &mitre.primary_techniques);
@@ -184,53 +223,19 @@ pub(crate) fn of(result: &FindingResult) -> BTreeMap<Term, BTreeSet<u8>> {
             "mitre_attack.additional_techniques",
             &mitre.additional_techniques,
         );
+        terms.add("mitre_attack.version", &mitre.version);
     }
-    for (number, container) in finding.containers.iter().enumerate() {
-        terms.enter(number);
-        terms.add("containers.name", &container.name);
-        terms.add("containers.uri", &container.uri);
-        terms.add("containers.image_id", &container.image_id);
-    }
-    for (number, process) in finding.processes.iter().enumerate() {
-        terms.enter(number);
-        terms.add("processes.name", &process.name);
-        terms.add_file("processes.binary", process.binary.as_ref());
-        terms.add_file("processes.script", process.script.as_ref());
-        for library in &process.libraries {
-            terms.add_file("processes.libraries", Some(library));
+    terms.add_containers(finding);
+    terms.add_all("indicator.ip_addresses", &finding.indicator.ip_addresses);
+    terms.add_all("indicator.domains", &finding.indicator.domains);
+    terms.add_all("indicator.uris", &finding.indicator.uris);
+    for signature in &finding.indicator.signatures {
+        for (field, pointer) in SIGNATURES {
+            terms.add_json(field, signature.pointer(pointer));
         }
-        terms.add_all("processes.args", &process.args);
     }
-    for (number, file) in finding.files.iter().enumerate() {
-        terms.enter(number);
-        terms.add_file("files", Some(file));
-    }
-    for (number, connection) in finding.connections.iter().enumerate() {
-        terms.enter(number);
-        terms.add_json(
-            "connections.destination_ip",
-            connection.get("destinationIp"),
-        );
-        terms.add_json("connections.source_ip", connection.get("sourceIp"));
-    }
-    for (number, pod) in pods(finding).iter().enumerate() {
-        terms.enter(number);
-        terms.add_json("kubernetes.pods.name", pod.get("name"));
-        terms.add_json("kubernetes.pods.ns", pod.get("ns"));
-    }
+    terms.add_processes(finding);
     terms.enter(0);
-    terms.add_resource(result);
-    for (key, value) in finding.security_marks.iter().flat_map(|marks| &marks.marks) {
-        // SCC: keys and values of marks do not know case.
-        let field = format!("security_marks.marks.{}", key.to_lowercase());
-        terms.add(&field, value);
-    }
-    for (key, value) in &finding.source_properties {
-        // Each finding would be a value of its own.
-        if key != OCCURRENCES && key != FIRST_SEEN {
-            terms.add_json(&format!("source_properties.{key}"), Some(value));
-        }
-    }
     // A finding without a value is a group of its own, and counted as such.
     for field in GROUPED {
         let none = Term {
@@ -242,8 +247,40 @@ pub(crate) fn of(result: &FindingResult) -> BTreeMap<Term, BTreeSet<u8>> {
             terms.found.insert(none, BTreeSet::from([0]));
         }
     }
-    terms.found
+    if terms.cut > 0 {
+        let cut = Term {
+            field: format!("source_properties.{NOT_INDEXED}"),
+            value: terms.cut.to_string(),
+        };
+        terms.found.insert(cut, BTreeSet::from([0]));
+    }
+    Indexed {
+        terms: terms.found,
+        cut: terms.cut,
+    }
 }
+
+/// What is indexed of a signature, and where it is.
+const SIGNATURES: [(&str, &str); 3] = [
+    (
+        "indicator.signatures.memory_hash_signature.binary_family",
+        "/memoryHashSignature/binaryFamily",
+    ),
+    (
+        "indicator.signatures.yara_rule_signature.yara_rule",
+        "/yaraRuleSignature/yaraRule",
+    ),
+    ("indicator.signatures.signature_type", "/signatureType"),
+];
+
+/// What is indexed of a connection, and its name in JSON.
+const CONNECTION: [(&str, &str); 5] = [
+    ("connections.destination_ip", "destinationIp"),
+    ("connections.destination_port", "destinationPort"),
+    ("connections.source_ip", "sourceIp"),
+    ("connections.source_port", "sourcePort"),
+    ("connections.protocol", "protocol"),
+];
 
 /// How many elements each of [`ELEMENTS`] has.
 pub(crate) fn element_counts(finding: &Finding) -> [usize; 5] {
@@ -257,17 +294,24 @@ pub(crate) fn element_counts(finding: &Finding) -> [usize; 5] {
 }
 
 fn pods(finding: &Finding) -> &[Value] {
-    let pods = finding
+    kubernetes(finding, "pods")
+}
+
+fn kubernetes<'a>(finding: &'a Finding, list: &str) -> &'a [Value] {
+    let list = finding
         .kubernetes
         .as_ref()
-        .and_then(|value| value.get("pods"));
-    pods.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        .and_then(|value| value.get(list));
+    list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 #[derive(Default)]
 struct Terms {
     found: BTreeMap<Term, BTreeSet<u8>>,
+    /// Terms of each field.
+    counts: BTreeMap<String, usize>,
     element: u8,
+    cut: usize,
 }
 
 impl Terms {
@@ -281,6 +325,10 @@ impl Terms {
         if value.is_empty() {
             return;
         }
+        let kept = beginning(value);
+        if !self.insert(field.to_owned(), kept.to_owned()) || kept.len() < value.len() {
+            self.cut += 1;
+        }
         if ADDRESSES.contains(&field)
             && let Ok(address) = value.parse()
         {
@@ -289,20 +337,33 @@ impl Terms {
                 format!("{:032x}", u128::from(to_v6(address))),
             );
         }
-        self.insert(field.to_owned(), beginning(value).to_owned());
     }
 
-    fn insert(&mut self, field: String, value: String) {
+    /// Returns false when there are too many already.
+    fn insert(&mut self, field: String, value: String) -> bool {
         let term = Term { field, value };
-        if self.found.len() < TERMS_MAX || self.found.contains_key(&term) {
-            self.found.entry(term).or_default().insert(self.element);
+        if let Some(elements) = self.found.get_mut(&term) {
+            elements.insert(self.element);
+            return true;
         }
+        let count = self.counts.entry(term.field.clone()).or_default();
+        if *count >= FIELD_TERMS_MAX || self.found.len() >= TERMS_MAX {
+            return false;
+        }
+        *count += 1;
+        self.found.insert(term, BTreeSet::from([self.element]));
+        true
     }
 
     fn add_all(&mut self, field: &str, values: &[String]) {
         for value in values {
             self.add(field, value);
         }
+    }
+
+    /// 0 as well: it is a value, such as root's id, though JSON leaves it out.
+    fn add_number(&mut self, field: &str, number: i64) {
+        self.add(field, &number.to_string());
     }
 
     fn add_file(&mut self, field: &str, file: Option<&File>) {
@@ -327,6 +388,72 @@ impl Terms {
         }
     }
 
+    fn add_containers(&mut self, finding: &Finding) {
+        for (number, container) in finding.containers.iter().enumerate() {
+            self.enter(number);
+            self.add("containers.name", &container.name);
+            self.add("containers.uri", &container.uri);
+            self.add("containers.image_id", &container.image_id);
+            if let Some(time) = container.create_time {
+                self.add("containers.create_time", &time.to_string());
+            }
+        }
+        for (number, pod) in pods(finding).iter().enumerate() {
+            self.enter(number);
+            self.add_json("kubernetes.pods.name", pod.get("name"));
+            self.add_json("kubernetes.pods.ns", pod.get("ns"));
+        }
+        self.enter(0);
+        for node in kubernetes(finding, "nodes") {
+            self.add_json("kubernetes.nodes.name", node.get("name"));
+        }
+        for (number, container) in finding.containers.iter().enumerate() {
+            self.enter(number);
+            for label in &container.labels {
+                self.add("containers.labels.name", &label.name);
+                self.add("containers.labels.value", &label.value);
+            }
+        }
+        self.enter(0);
+    }
+
+    /// What a container can have many of last.
+    fn add_processes(&mut self, finding: &Finding) {
+        for (number, process) in finding.processes.iter().enumerate() {
+            self.enter(number);
+            self.add("processes.name", &process.name);
+            self.add_file("processes.binary", process.binary.as_ref());
+            if let Some(binary) = &process.binary {
+                self.add_number("processes.binary.size", binary.size);
+            }
+            self.add_file("processes.script", process.script.as_ref());
+            self.add_number("processes.pid", process.pid);
+            self.add_number("processes.parent_pid", process.parent_pid);
+            self.add_number("processes.user_id", process.user_id);
+        }
+        for (number, connection) in finding.connections.iter().enumerate() {
+            self.enter(number);
+            for (field, key) in CONNECTION {
+                self.add_json(field, connection.get(key));
+            }
+        }
+        for (number, file) in finding.files.iter().enumerate() {
+            self.enter(number);
+            self.add_file("files", Some(file));
+            self.add_number("files.size", file.size);
+        }
+        for (number, process) in finding.processes.iter().enumerate() {
+            self.enter(number);
+            for library in &process.libraries {
+                self.add_file("processes.libraries", Some(library));
+            }
+        }
+        for (number, process) in finding.processes.iter().enumerate() {
+            self.enter(number);
+            self.add_all("processes.args", &process.args);
+        }
+    }
+
     fn add_resource(&mut self, result: &FindingResult) {
         let resource = &result.resource;
         self.add("resource.display_name", &resource.display_name);
@@ -334,6 +461,10 @@ impl Terms {
         self.add("resource.cloud_provider", &resource.cloud_provider);
         self.add("resource.service", &resource.service);
         self.add("resource.location", &resource.location);
+        self.add(
+            "resource.resource_path_string",
+            &resource.resource_path_string,
+        );
         let Some(metadata) = &resource.gcp_metadata else {
             return;
         };

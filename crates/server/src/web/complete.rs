@@ -232,6 +232,7 @@ fn fields_like(typed: &str) -> Vec<Item> {
                 Kind::Enum(_) => "one of a few words",
                 Kind::Time => "time",
                 Kind::Number => "number",
+                Kind::Flag => "true or false",
                 Kind::Open => "key follows",
             }
             .to_owned(),

@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use model::Timestamp;
-
+use super::test::{Test, misused, test, time_range};
 use super::{Comparison, Error, Expression, Operator, Value};
 use crate::column::Ids;
 use crate::fields::{self, Found, Kind, Place};
 use crate::name::FindingName;
-use crate::{ns, terms};
+use crate::terms;
 
 /// What a row must fulfil.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,23 +52,6 @@ pub(crate) enum Condition {
         /// For findings with more elements than are told apart.
         exact: Box<Condition>,
     },
-}
-
-/// What one value must be.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Test {
-    /// Exactly this.
-    Equal(String),
-    /// This, whatever the case.
-    Same(String),
-    /// Has this within, whatever the case.
-    Has(String),
-    /// As a number.
-    Number { operator: Operator, value: f64 },
-    /// Between these two, both included.
-    Between(String, String),
-    /// Anything.
-    Present,
 }
 
 /// Checks a tree against the fields a finding has.
@@ -200,48 +182,6 @@ fn compare(found: &Found, comparison: &Comparison) -> Result<Condition, Error> {
     }
 }
 
-/// `None` asks for the field not to be set, which is what equality with empty text means.
-fn test(kind: Kind, fold: bool, comparison: &Comparison) -> Result<Option<Test>, Error> {
-    let number = |value: f64| Test::Number {
-        operator: comparison.operator,
-        value,
-    };
-    let test = match (comparison.operator, &comparison.value) {
-        (Operator::Equal, Value::Text(text)) if text.is_empty() => return Ok(None),
-        (Operator::Equal | Operator::Has, Value::Any) => Test::Present,
-        (Operator::Equal, Value::Text(text)) if fold => Test::Same(text.clone()),
-        (Operator::Equal, Value::Text(text)) => Test::Equal(text.clone()),
-        (Operator::Equal, Value::Boolean(value)) => Test::Equal(value.to_string()),
-        (Operator::Has, Value::Text(text)) => Test::Has(text.clone()),
-        (Operator::Has, Value::Integer(value)) => Test::Has(value.to_string()),
-        (Operator::Has, Value::Boolean(value)) => Test::Has(value.to_string()),
-        (Operator::Equal, Value::Integer(value)) => number(*value as f64),
-        (_, _) if kind == Kind::Text => {
-            return Err(misused(comparison, "this field is text: use = != or :"));
-        }
-        (_, Value::Integer(value)) => number(*value as f64),
-        (_, Value::Text(text)) => match text.parse() {
-            Ok(value) => number(value),
-            Err(_) => return Err(misused(comparison, "only numbers and times have an order")),
-        },
-        (_, Value::Boolean(_) | Value::Any) => {
-            return Err(misused(comparison, "only numbers and times have an order"));
-        }
-    };
-    Ok(Some(test))
-}
-
-fn misused(comparison: &Comparison, why: &str) -> Error {
-    Error::new(
-        comparison.value_position,
-        format!(
-            "{} {}: {why}",
-            comparison.field,
-            comparison.operator.symbol()
-        ),
-    )
-}
-
 fn enumeration(
     column: &'static str,
     names: &'static [&'static str],
@@ -283,40 +223,24 @@ fn enumeration(
 }
 
 fn time(column: &'static str, comparison: &Comparison) -> Result<Condition, Error> {
-    const MILLISECOND: i64 = 1_000_000;
+    if let (Operator::Equal | Operator::Has, Value::Any) = (comparison.operator, &comparison.value)
+    {
+        return Ok(Condition::And(Vec::new()));
+    }
+    let (from, until) = time_range(comparison)?;
     let at = |operator, value| Condition::Number {
         column,
         operator,
         value,
     };
-    match (comparison.operator, &comparison.value) {
-        (Operator::Equal | Operator::Has, Value::Any) => Ok(Condition::And(Vec::new())),
-        (Operator::Has, _) => Err(misused(comparison, "a time is compared by = < <= > >=")),
-        (operator, Value::Text(text)) => {
-            let time = Timestamp::parse(text).ok_or_else(|| {
-                Error::new(
-                    comparison.value_position,
-                    format!("{text:?} is not a time such as \"2026-03-01T12:00:00Z\" or milliseconds since 1970"),
-                )
-            })?;
-            Ok(at(operator, ns(time)))
-        }
-        (operator, Value::Integer(milliseconds)) => {
-            let start = milliseconds.saturating_mul(MILLISECOND);
-            // A time finer than a millisecond equals the millisecond it is in.
-            let end = start.saturating_add(MILLISECOND);
-            Ok(match operator {
-                Operator::Equal => Condition::And(vec![
-                    at(Operator::GreaterOrEqual, start),
-                    at(Operator::Less, end),
-                ]),
-                Operator::Greater => at(Operator::GreaterOrEqual, end),
-                Operator::LessOrEqual => at(Operator::Less, end),
-                _ => at(operator, start),
-            })
-        }
-        (_, Value::Boolean(_) | Value::Any) => Err(misused(comparison, "expected a time")),
+    let mut parts = Vec::new();
+    if from > i64::MIN {
+        parts.push(at(Operator::GreaterOrEqual, from));
     }
+    if until < i64::MAX {
+        parts.push(at(Operator::Less, until));
+    }
+    Ok(Condition::And(parts))
 }
 
 /// The elements of a repeated field are looked at in the document; what the index knows narrows the findings first.
@@ -445,12 +369,18 @@ fn element(path: &str, inner: &Expression) -> Result<Condition, Error> {
                 field => field.split('.').map(fields::camel_case).collect(),
             };
             negate_if_not_equal(comparison, |comparison| {
+                let document = |test| Condition::Document {
+                    path: keys.clone(),
+                    test,
+                };
+                let unset = || Condition::Not(Box::new(document(Test::Present)));
                 Ok(match test(kind, false, comparison)? {
-                    Some(test) => Condition::Document { path: keys, test },
-                    None => Condition::Not(Box::new(Condition::Document {
-                        path: keys,
-                        test: Test::Present,
-                    })),
+                    // JSON leaves 0 out.
+                    Some(test) if kind == Kind::Number && test.passes_zero() => {
+                        Condition::Or(vec![document(test), unset()])
+                    }
+                    Some(test) => document(test),
+                    None => unset(),
                 })
             })?
         }

@@ -17,11 +17,13 @@
 
 mod condition;
 mod parser;
+mod test;
 mod tree;
 
-pub(crate) use condition::{Condition, Test, compile, to_v6};
+pub(crate) use condition::{Condition, compile, to_v6};
 pub(crate) use parser::field_path;
 pub use parser::parse;
+pub(crate) use test::Test;
 pub use tree::{Comparison, Expression, Operator, Value};
 
 /// Bytes of one filter. The longest in SCC's own documentation is below 500.

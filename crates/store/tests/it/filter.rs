@@ -1,10 +1,10 @@
 //! The filter language against stored findings: which filter selects which.
 
 use model::finding::{
-    EnvironmentVariable, FindingResult, GcpMetadata, Label, Mute, Process, Severity, State,
+    EnvironmentVariable, File, FindingResult, GcpMetadata, Label, Mute, Process, Severity, State,
 };
 use serde_json::json;
-use store::{Change, Query, Store};
+use store::{Change, NOT_INDEXED, Query, Store};
 
 use crate::support::{at, finding, list, name, store};
 
@@ -202,6 +202,95 @@ fn times() {
 }
 
 #[test]
+fn times_anywhere() {
+    let (_folder, store) = store();
+    let started = |number: u64| {
+        let mut result = finding(number);
+        result.finding.containers[0].create_time = Some(at(number));
+        let properties = &mut result.finding.source_properties;
+        properties.insert("Started".to_owned(), json!(at(number).to_string()));
+        result
+    };
+    store.record(&[started(1), started(2), started(3)]).unwrap();
+    // Seen again: the time of the first is another than that of the latest.
+    let mut again = started(1);
+    again.finding.event_time = Some(at(60));
+    store.record(&[again]).unwrap();
+    let ada = |seconds| Change {
+        who: "ada",
+        now: at(seconds),
+    };
+    store.set_mute(&name(2), Mute::Muted, ada(20)).unwrap();
+    store.set_mute(&name(3), Mute::Muted, ada(30)).unwrap();
+    let check = |filter: String, expect: &[u64]| check(&store, &filter, expect);
+    for field in [
+        "source_properties.First_Seen",
+        "source_properties.Started",
+        "containers.create_time",
+    ] {
+        check(format!("{field}>\"{}\"", at(1)), &[2, 3]);
+        check(format!("{field}>=\"{}\"", at(2)), &[2, 3]);
+        check(format!("{field}<\"{}\"", at(2)), &[1]);
+        check(format!("{field}<=\"2026-03-01T13:00:02+01:00\""), &[1, 2]);
+        check(format!("{field}:*"), &[1, 2, 3]);
+    }
+    check(
+        format!("source_properties.First_Seen={}", at(2).0 / 1_000_000),
+        &[2],
+    );
+    check(
+        format!(
+            "contains(containers, create_time>\"{}\" AND name:\"api\")",
+            at(2)
+        ),
+        &[3],
+    );
+    check(format!("mute_update_time<\"{}\"", at(30)), &[2]);
+    check("-mute_update_time:*".to_owned(), &[1]);
+    check(
+        format!("mute_info.static_mute.apply_time>\"{}\"", at(20)),
+        &[3],
+    );
+}
+
+#[test]
+fn numbers_and_flags_that_are_not_set_are_zero_and_false() {
+    let (_folder, store) = store();
+    let mut root = finding(1);
+    let process = &mut root.finding.processes[0];
+    process.binary.as_mut().unwrap().size = 70_000;
+    process.binary.as_mut().unwrap().partially_hashed = true;
+    process.arguments_truncated = true;
+    let mut user = finding(2);
+    user.finding.processes[0].user_id = 1000;
+    user.finding.connections = vec![json!({"destinationPort": 4444, "protocol": "TCP"})];
+    store.record(&[root, user]).unwrap();
+    let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
+    check("processes.user_id=0", &[1]);
+    check("processes.user_id<1000", &[1]);
+    check("processes.user_id!=0", &[2]);
+    check("processes.user_id:*", &[2]);
+    check("contains(processes, user_id=0 AND name=\"x\")", &[1]);
+    // One member without a column: the same question to the documents.
+    check(
+        "contains(processes, user_id=0 AND binary.hashed_size=0)",
+        &[1],
+    );
+    check(
+        "contains(processes, user_id>0 AND binary.hashed_size<5)",
+        &[2],
+    );
+    check("processes.binary.size>69999", &[1]);
+    check("connections.destination_port=4444", &[2]);
+    check("connections.destinationPort>4444", &[]);
+    check("connections.protocol=\"TCP\"", &[2]);
+    check("processes.arguments_truncated=true", &[1]);
+    check("processes.arguments_truncated=false", &[2]);
+    check("processes.arguments_truncated!=true", &[2]);
+    check("processes.binary.partially_hashed:*", &[1]);
+}
+
+#[test]
 fn nested_and_repeated_fields() {
     let (_folder, store) = filled();
     let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
@@ -342,6 +431,14 @@ fn mistakes_name_their_place() {
         "category>\"a\"",
         "9: category >: this field is text: use = != or :",
     );
+    check(
+        "source_properties.First_Seen>\"yesterday\"",
+        "29: \"yesterday\" is not a time such as \"2026-03-01T12:00:00Z\" or milliseconds since 1970",
+    );
+    check(
+        "processes.arguments_truncated=1",
+        "30: processes.arguments_truncated =: use = or != with true or false",
+    );
     check("name:\"x\"", "5: name :: name is compared by = with a text");
     check(
         "inIpRange(category, \"10.0.0.0/8\")",
@@ -374,6 +471,65 @@ fn a_field_that_many_values_match() {
         total("contains(processes, binary.sha256:\"0\" AND name=\"x\")"),
         1500
     );
+}
+
+#[test]
+fn what_a_container_has_many_of_keeps_nothing_else_out() {
+    let (_folder, store) = store();
+    let mut hostile = findings().remove(1);
+    hostile.finding.source_properties = [("Container_Id".to_owned(), json!("c0ffee"))].into();
+    let process = &mut hostile.finding.processes[0];
+    process.args = (0..1024).map(|number| number.to_string()).collect();
+    process.libraries = (0..600)
+        .map(|number| File {
+            path: format!("/lib/{number}.so"),
+            ..File::default()
+        })
+        .collect();
+    hostile.finding.files = process.libraries.clone();
+    let mut long = finding(1);
+    long.finding.processes[0].args = vec!["x".repeat(5000)];
+    store.record(&[hostile, long, finding(3)]).unwrap();
+    let change = Change {
+        who: "ada",
+        now: at(9),
+    };
+    let marks = [("team".to_owned(), "red".to_owned())].into();
+    store.set_marks(&name(2), &marks, &[], change).unwrap();
+    for filter in [
+        "resource.project_display_name=\"shop\"",
+        "source_properties.Container_Id=\"c0ffee\"",
+        "security_marks.marks.team=\"red\"",
+        "processes.libraries.path=\"/lib/0.so\"",
+        "files.path=\"/lib/255.so\"",
+        "processes.args=\"0\"",
+        "processes.pid=4242",
+    ] {
+        check(&store, filter, &[2]);
+    }
+    for parent in ["projects/shop/sources/-", "folders/9/sources/-"] {
+        let query = Query {
+            parent: parent.to_owned(),
+            ..Query::default()
+        };
+        assert_eq!(numbers(&store, &query).0, [2], "{parent}");
+    }
+    // And it is said.
+    check(&store, "source_properties.Values_Not_Indexed>0", &[1, 2]);
+    let said = |number| {
+        let found = store.get(&name(number)).unwrap().finding;
+        found.source_properties.get(NOT_INDEXED).cloned()
+    };
+    assert_eq!(said(1), Some(json!(1)));
+    // Of the arguments 256 are indexed, as of the libraries and files.
+    assert_eq!(said(2), Some(json!(1024 - 256 + 2 * (600 - 256))));
+    assert_eq!(said(3), None);
+    // A repeat without them takes it back.
+    let mut again = finding(2);
+    again.finding.event_time = Some(at(90));
+    again.finding.files = vec![File::default()];
+    store.record(&[again]).unwrap();
+    assert_eq!(said(2), None);
 }
 
 #[test]

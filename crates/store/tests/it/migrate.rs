@@ -140,3 +140,36 @@ fn an_older_store_keeps_everything() {
         3
     );
 }
+
+#[test]
+fn columns_of_an_older_version_are_filled_anew() {
+    let (folder, store) = crate::support::store();
+    let mut many = finding(1);
+    many.finding.processes[0].args = (0..600).map(|number| number.to_string()).collect();
+    many.finding.processes[0].user_id = 1000;
+    let mut findings: Vec<_> = (0..1300).map(finding).collect();
+    findings[1] = many;
+    store.record(&findings).unwrap();
+    let before = all(&store, "");
+    drop(store);
+
+    // As version 5 left it: such fields were in no column, and nothing said what was not indexed.
+    let file = Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    file.execute_batch(
+        "DELETE FROM term WHERE field IN ('processes.user_id', 'source_properties.Values_Not_Indexed'); \
+         DELETE FROM piece WHERE id % 256 > 62; \
+         UPDATE document SET body = json_remove(body, '$.finding.sourceProperties.Values_Not_Indexed'); \
+         PRAGMA user_version = 5;",
+    )
+    .unwrap();
+    drop(file);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(all(&store, ""), before);
+    for filter in [
+        "processes.user_id=1000",
+        "source_properties.Values_Not_Indexed>0",
+    ] {
+        assert_eq!(list(&store, filter).results[0].finding.name, name(1));
+        assert_eq!(list(&store, filter).total_size, 1, "{filter}");
+    }
+}
