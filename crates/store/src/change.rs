@@ -83,7 +83,12 @@ impl Store {
                 Some(old) => {
                     let mut new = old.next();
                     apply_mask(&mut new.result, finding, mask)?;
-                    new.state_by_user |= old.result.finding.state != new.result.finding.state;
+                    let (before, after) = (&old.result.finding, &new.result.finding);
+                    new.state_by_user |= before.state != after.state;
+                    if before.severity != after.severity {
+                        let detected = old.detected_severity.unwrap_or(before.severity);
+                        new.detected_severity = Some(detected).filter(|own| *own != after.severity);
+                    }
                     let wanted = new.result.finding.mute;
                     if wanted != old.result.finding.mute {
                         mute::set(&mut new.result, wanted, change.who, change.now);
@@ -288,6 +293,7 @@ pub(crate) fn insert(
         result,
         occurrences: 1,
         state_by_user: false,
+        detected_severity: None,
     };
     let mut new = old.next();
     if mute::apply_rules(index.db, id, &mut new.result, true, now)? {

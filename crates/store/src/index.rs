@@ -3,7 +3,7 @@
 use std::sync::MutexGuard;
 
 use model::Timestamp;
-use model::finding::FindingResult;
+use model::finding::{FindingResult, Severity};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::column::Entry;
@@ -20,6 +20,8 @@ pub(crate) struct Stored {
     pub(crate) occurrences: i64,
     /// A user decided the state.
     pub(crate) state_by_user: bool,
+    /// What the detector said the severity is, where a user decided otherwise.
+    pub(crate) detected_severity: Option<Severity>,
 }
 
 impl Stored {
@@ -30,6 +32,7 @@ impl Stored {
             result: self.result.clone(),
             occurrences: self.occurrences,
             state_by_user: self.state_by_user,
+            detected_severity: self.detected_severity,
         }
     }
 }
@@ -72,18 +75,21 @@ impl<'a> Index<'a> {
 
     /// The stored finding with this row id, which is there.
     pub(crate) fn load_id(&self, id: i64) -> Result<Stored, Error> {
-        let (occurrences, state_by_user, body): (_, _, String) = self
+        let (occurrences, state_by_user, detected, body): (_, _, Option<i64>, String) = self
             .db
             .prepare_cached(
-                "SELECT f.occurrences, f.state_by_user, d.body FROM finding f \
+                "SELECT f.occurrences, f.state_by_user, f.detected_severity, d.body FROM finding f \
                  JOIN document d ON d.finding_id = f.id WHERE f.id = $1",
             )?
-            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            .query_row([id], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?;
         Ok(Stored {
             id,
             result: serde_json::from_str(&body)?,
             occurrences,
             state_by_user,
+            detected_severity: detected.and_then(severity),
         })
     }
 
@@ -127,7 +133,7 @@ impl<'a> Index<'a> {
         self.db
             .prepare_cached(
                 "UPDATE finding SET state = $1, severity = $2, mute = $3, class = $4, event_time = $5, \
-                 occurrences = $6, state_by_user = $7 WHERE id = $8",
+                 occurrences = $6, state_by_user = $7, detected_severity = $8 WHERE id = $9",
             )?
             .execute(params![
                 finding.state as i64,
@@ -137,6 +143,7 @@ impl<'a> Index<'a> {
                 row.entry.numbers[0],
                 new.occurrences,
                 new.state_by_user,
+                new.detected_severity.map(|severity| severity as i64),
                 new.id,
             ])?;
         self.write_document(new)?;
@@ -275,6 +282,19 @@ impl<'a> Index<'a> {
                 row.get(0)
             })?)
     }
+}
+
+/// The severity with this number.
+fn severity(number: i64) -> Option<Severity> {
+    [
+        Severity::SeverityUnspecified,
+        Severity::Critical,
+        Severity::High,
+        Severity::Medium,
+        Severity::Low,
+    ]
+    .into_iter()
+    .find(|severity| *severity as i64 == number)
 }
 
 /// When it happened; when recorded, for a finding that does not say.

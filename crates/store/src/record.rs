@@ -59,7 +59,7 @@ pub enum Outcome {
 impl Store {
     /// Stores findings in one transaction: all of them are on disk when it returns, or none. A finding that is there
     /// already is folded: evidence of the newer event, later `eventTime`, count. What users set (state, mute, marks,
-    /// external systems) stays. A finding that stands for several times says so in its source property [`OCCURRENCES`].
+    /// external systems) stays; their severity for as long as that of the detector does. A finding that stands for several times says so in its source property [`OCCURRENCES`].
     pub fn record(&self, batch: &[FindingResult]) -> Result<Vec<Recorded>, Error> {
         let now = Timestamp::from(SystemTime::now());
         self.database.write(|db| {
@@ -137,7 +137,10 @@ fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
     if !stored.state_by_user {
         finding.state = new.state;
     }
-    finding.severity = new.severity;
+    if stored.detected_severity != Some(new.severity) {
+        finding.severity = new.severity;
+        stored.detected_severity = None;
+    }
     merge_evidence(finding, new);
     if !seen.resource.name.is_empty() {
         stored.result.resource = seen.resource.clone();

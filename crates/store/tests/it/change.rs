@@ -69,6 +69,44 @@ fn what_a_user_set_survives_repeats() {
 }
 
 #[test]
+fn a_severity_that_a_user_set_lasts_until_the_detector_says_something_else() {
+    let (_folder, store) = filled();
+    store.set_sink("all", "").unwrap();
+    let waiting = || store.sinks().unwrap()[0].waiting;
+    let set = |severity, seconds| {
+        let given = with(1, |result| result.finding.severity = severity);
+        store
+            .update_finding(&name(1), &given, &["severity"], by(seconds))
+            .unwrap()
+    };
+    let seen = |severity, seconds| {
+        let seen = with(1, |result| {
+            result.finding.severity = severity;
+            result.finding.event_time = Some(at(seconds));
+        });
+        let outcome = store.record(&[seen]).unwrap()[0].outcome;
+        (outcome, store.get(&name(1)).unwrap().finding.severity)
+    };
+    set(Severity::Low, 10);
+    assert_eq!(waiting(), 1);
+    // The detector has said critical from the beginning.
+    let repeat = |count| Outcome::Repeat { count };
+    assert_eq!(seen(Severity::Critical, 11), (repeat(2), Severity::Low));
+    set(Severity::Medium, 12);
+    assert_eq!(seen(Severity::Critical, 13), (repeat(3), Severity::Medium));
+    assert_eq!(waiting(), 2);
+    assert_eq!(
+        seen(Severity::High, 14),
+        (Outcome::Changed { count: 4 }, Severity::High)
+    );
+    assert_eq!(
+        seen(Severity::Critical, 15),
+        (Outcome::Changed { count: 5 }, Severity::Critical)
+    );
+    assert_eq!(waiting(), 4);
+}
+
+#[test]
 fn an_update_creates_what_is_missing_unless_it_has_a_mask() {
     let (_folder, store) = store();
     let given = with(5, |result| {

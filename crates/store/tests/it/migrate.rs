@@ -156,7 +156,8 @@ fn columns_of_an_older_version_are_filled_anew() {
     // As version 5 left it: such fields were in no column, and nothing said what was not indexed.
     let file = Connection::open(folder.path().join("hullwatch.db")).unwrap();
     file.execute_batch(
-        "DELETE FROM term WHERE field IN ('processes.user_id', 'source_properties.Values_Not_Indexed'); \
+        "ALTER TABLE finding DROP COLUMN detected_severity; \
+         DELETE FROM term WHERE field IN ('processes.user_id', 'source_properties.Values_Not_Indexed'); \
          DELETE FROM piece WHERE id % 256 > 62; \
          UPDATE document SET body = json_remove(body, '$.finding.sourceProperties.Values_Not_Indexed'); \
          PRAGMA user_version = 5;",
@@ -172,4 +173,18 @@ fn columns_of_an_older_version_are_filled_anew() {
         assert_eq!(list(&store, filter).results[0].finding.name, name(1));
         assert_eq!(list(&store, filter).total_size, 1, "{filter}");
     }
+    let lowered = {
+        let mut result = finding(7);
+        result.finding.severity = model::finding::Severity::Low;
+        result
+    };
+    let change = Change {
+        who: "ada",
+        now: at(9),
+    };
+    store
+        .update_finding(&name(7), &lowered, &["severity"], change)
+        .unwrap();
+    store.record(&[finding(7)]).unwrap();
+    assert_eq!(list(&store, "severity=LOW").total_size, 1);
 }
