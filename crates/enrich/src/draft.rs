@@ -51,7 +51,7 @@ impl FileId {
 pub(crate) struct Wanted {
     pub(crate) draft: u64,
     pub(crate) part: Part,
-    pub(crate) container: u64,
+    pub(crate) container: Arc<Container>,
     pub(crate) id: Option<FileId>,
 }
 

@@ -18,7 +18,10 @@ use model::{
     Timestamp,
     enriched::{Container, EnrichedEvent, EnrichedPayload},
     event::{Event, FileFacts, FileKey, Observation, Payload},
-    limits::{FILES_BYTES_MAX, FILES_MAX},
+    limits::{
+        EVENTS_PARKED_MAX, EVENTS_UNDESCRIBED_MAX, FILES_BYTES_MAX, FILES_MAX, HASH_BYTES_MAX,
+        OBSERVATIONS_PARKED_MAX,
+    },
 };
 
 use crate::{
@@ -27,7 +30,9 @@ use crate::{
     draft::{Draft, FileId, Place, Wanted},
     hash::Block,
     judge::{Judge, Judged, Request, Scanner},
+    losses::Losses,
     process_table::ProcessTable,
+    shares::Shares,
     slow::{Slow, Ticket},
     waiting_room::WaitingRoom,
     weighted::WeightedCache,
@@ -40,7 +45,7 @@ pub struct Config {
     pub containers: containers::Config,
     /// The host's root directory as this process sees it: `/`, unless it runs in a container of its own.
     pub host_root: PathBuf,
-    /// Files larger than this are not hashed. No limit by default: large files are read in turns and delay nobody.
+    /// Files larger than this are not hashed.
     pub hash_bytes_max: u64,
     /// Look for the image file that an added file was copied from also when no indicator knows the file.
     pub same_content_for_all_added: bool,
@@ -51,23 +56,10 @@ impl Default for Config {
         Self {
             containers: containers::Config::default(),
             host_root: PathBuf::from("/"),
-            hash_bytes_max: u64::MAX,
+            hash_bytes_max: HASH_BYTES_MAX,
             same_content_for_all_added: false,
         }
     }
-}
-
-/// What was not done, for the agent's own report. All count since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Events about processes that are in no container, or that nobody ever announced.
-    pub unknown_process: u64,
-    /// Of those, dropped before their time since too many were waiting.
-    pub unknown_process_overflow: u64,
-    /// Files not hashed since too many were waiting.
-    pub hash_overload: u64,
-    /// Events let through with unfinished files since too many were parked.
-    pub parked_overload: u64,
 }
 
 /// See the module.
@@ -81,16 +73,19 @@ pub struct Enricher {
     files: WeightedCache<FileId, Judged>,
     ignore: Box<dyn Fn(u64, u32) + Send>,
     parked: HashMap<u64, Draft>,
+    parked_shares: Shares,
     tickets: HashMap<Ticket, Wanted>,
+    /// Answers for files that had to make room for smaller ones.
+    displaced: Vec<(Ticket, Judged)>,
     /// Who else waits for contents that are being read: a sensor hands the same bytes over once.
     reading: HashMap<FileKey, Vec<(Wanted, Box<Request>)>>,
-    followers: usize,
+    follower_shares: Shares,
     next_draft: u64,
     waiting: WaitingRoom,
     /// Finished events of containers that their engine is still to describe, by the container's id, each in order.
     undescribed: HashMap<String, Vec<EnrichedEvent>>,
-    undescribed_count: usize,
-    counters: Counters,
+    undescribed_shares: Shares,
+    losses: Losses,
 }
 
 impl Enricher {
@@ -115,14 +110,16 @@ impl Enricher {
             files: WeightedCache::new(FILES_MAX, FILES_BYTES_MAX),
             ignore,
             parked: HashMap::new(),
+            parked_shares: Shares::new(EVENTS_PARKED_MAX, usize::MAX),
+            displaced: Vec::new(),
             tickets: HashMap::new(),
             reading: HashMap::new(),
-            followers: 0,
+            follower_shares: Shares::new(OBSERVATIONS_PARKED_MAX, usize::MAX),
             next_draft: 0,
             waiting: WaitingRoom::default(),
             undescribed: HashMap::new(),
-            undescribed_count: 0,
-            counters: Counters::default(),
+            undescribed_shares: Shares::new(EVENTS_UNDESCRIBED_MAX, usize::MAX),
+            losses: Losses::default(),
         }
     }
 
@@ -178,15 +175,19 @@ impl Enricher {
     pub fn poll(&mut self, out: &mut Vec<EnrichedEvent>) {
         self.take_judged(out);
         self.give_out_described(out);
-        self.counters.unknown_process += self.waiting.expire(Instant::now());
+        self.waiting.expire(Instant::now());
         self.processes.expire(Timestamp::from(SystemTime::now()));
+        for event in self.losses.due(Instant::now()) {
+            self.emit(event, out);
+        }
     }
 
-    /// Something is being read, or waits for its process or for its container's description.
+    /// Something is being read, or waits for its process or for its container's description, or a loss is still to be told.
     pub fn has_pending(&self) -> bool {
         !self.parked.is_empty()
             || !self.waiting.is_empty()
             || !self.undescribed.is_empty()
+            || !self.losses.is_empty()
             || self.containers.has_awaited()
     }
 
@@ -208,11 +209,6 @@ impl Enricher {
     /// The look-up of containers, for the last lines of their logs.
     pub fn container_lookup(&self) -> &Containers {
         &self.containers
-    }
-
-    /// What was not done so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// Where the process is, with what is known of its container.

@@ -106,6 +106,11 @@ impl Reading {
         self.key
     }
 
+    /// Bytes read in the current pass.
+    pub fn bytes_read(&self) -> u64 {
+        self.offset
+    }
+
     /// Number of names of the file, as of the last look at it.
     pub fn link_count(&self) -> u32 {
         self.link_count

@@ -48,6 +48,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Bytes that are still to be read of the file, as far as its size tells.
+    pub(crate) fn bytes_left(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Reading(reading) => reading.key().size.saturating_sub(reading.bytes_read()),
+            _ => 0,
+        }
+    }
+
     /// Looked up when it is first asked for, before the bytes are read: an engine deletes a container's own layers soon after
     /// it has ended.
     fn verdict(&self) -> &Verdict {
@@ -106,6 +114,22 @@ pub(crate) enum Bytes {
 pub(crate) struct Judged {
     pub(crate) file: Arc<File>,
     pub(crate) interpreter: Option<Interpreter>,
+}
+
+impl Judged {
+    /// What is known of the bytes, for others who want the same.
+    pub(crate) fn content(&self) -> Result<Arc<Content>, MissingReason> {
+        match self.file.content {
+            enriched::Content::Missing { reason } => Err(reason),
+            enriched::Content::Known { sha256, size } => Ok(Arc::new(Content {
+                sha256,
+                size,
+                kind: self.file.kind,
+                interpreter: self.interpreter,
+                contents: self.file.contents.clone(),
+            })),
+        }
+    }
 }
 
 /// See the module.
@@ -183,6 +207,10 @@ impl Judge {
     ) -> Option<Judged> {
         if let Bytes::Reading(reading) = &mut request.bytes {
             match reading.advance(budget, block) {
+                // Whoever makes it grow must not keep it from ending.
+                Progress::More if reading.bytes_read() > self.hash_bytes_max => {
+                    request.bytes = Bytes::Missing(MissingReason::TooLarge);
+                }
                 Progress::More => return None,
                 Progress::Done(result) => self.end(request, result),
             }
@@ -288,19 +316,23 @@ impl Judge {
         let Ok(fd) = file.fd.try_clone() else {
             return Some(None);
         };
-        if pace == Pace::Slow {
-            return Some(read_whole(fd, &self.cache, block).ok());
-        }
         let Ok(mut reading) = Reading::new(fd) else {
             return Some(None);
         };
         if let Some(content) = self.cache.get(&reading.key()) {
             return Some(Some(content));
         }
-        if reading.key().size > HASH_INLINE_BYTES_MAX {
+        let (size, budget) = match pace {
+            Pace::Slow => (self.hash_bytes_max, u64::MAX),
+            Pace::Fast | Pace::Overloaded => (HASH_INLINE_BYTES_MAX, HASH_INLINE_BYTES_MAX),
+        };
+        if reading.key().size > self.hash_bytes_max {
+            return Some(None);
+        }
+        if reading.key().size > size {
             return None;
         }
-        match reading.advance(HASH_INLINE_BYTES_MAX, block) {
+        match reading.advance(budget, block) {
             Progress::More => None,
             Progress::Done(Err(_)) => Some(None),
             Progress::Done(Ok(content)) => {
@@ -369,5 +401,40 @@ impl Judge {
                 is_memfd: facts.is_memfd,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Scanner for Nobody {
+        fn matches(&self, _: &Sha256) -> Vec<IndicatorMatch> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_file_that_grows_past_the_limit_is_given_up() {
+        const LIMIT: u64 = 1024 * 1024;
+        let judge = Judge::new(Box::new(Nobody), LIMIT, false);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(LIMIT).unwrap();
+        let reading = Reading::new(file.try_clone().unwrap().into()).unwrap();
+        file.set_len(1000 * LIMIT).unwrap();
+        let mut request = Request {
+            root: None,
+            mounts: None,
+            facts: FileFacts::default(),
+            path_used: None,
+            links_seen: 0,
+            bytes: Bytes::Reading(Box::new(reading)),
+            verdict: OnceCell::new(),
+        };
+        let judged = judge.slow(&mut request, 2 * LIMIT, &mut Block::default());
+        let reason = MissingReason::TooLarge;
+        assert_eq!(judged.unwrap().content(), Err(reason));
     }
 }

@@ -20,15 +20,17 @@ mod file_facts;
 mod file_kind;
 pub mod hash;
 mod judge;
+mod losses;
 mod proc;
 mod process_table;
 pub mod provenance;
 mod script;
+mod shares;
 mod slow;
 mod waiting_room;
 mod weighted;
 
-pub use enricher::{Config, Counters, Enricher};
+pub use enricher::{Config, Enricher};
 pub use file_kind::Interpreter;
 pub use judge::Scanner;
 pub use script::script_argument;

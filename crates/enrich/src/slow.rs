@@ -1,7 +1,8 @@
 //! The thread that reads large files: bounded, and fair between containers.
 //!
-//! One file may have terabytes (a sparse one costs nothing to make). So files are read in turns, one container after the
-//! other, and a container can only fill its own share of the queue.
+//! One file may have gigabytes (a sparse one costs nothing to make). So files are read in turns, one container after the
+//! other, and a container can only fill its own share of the queue. When it has, a smaller file takes the place of its largest:
+//! programs that matter are small, and hiding one behind others takes many of its own size, which are soon read.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,6 +18,7 @@ use model::limits::{HASH_JOBS_MAX, HASH_JOBS_PER_CONTAINER_MAX, HASH_TURN_BYTES}
 use crate::{
     hash::Block,
     judge::{Judge, Judged, Request},
+    shares::Shares,
 };
 
 /// A number that names one request.
@@ -30,19 +32,38 @@ pub(crate) struct Slow {
     next: Ticket,
 }
 
+/// A request that was queued.
+pub(crate) struct Submitted {
+    pub(crate) ticket: Ticket,
+    /// The one that had to go for it.
+    pub(crate) displaced: Option<(Ticket, Box<Request>)>,
+}
+
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
-    jobs: HashMap<u64, VecDeque<Job>>,
+    /// By the container's id.
+    jobs: HashMap<String, VecDeque<Job>>,
     /// Containers that have jobs, the next one first.
-    turns: VecDeque<u64>,
-    count: usize,
+    turns: VecDeque<String>,
+    /// Of all jobs, also the one being worked on.
+    shares: Shares,
     is_stopped: bool,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            jobs: HashMap::new(),
+            turns: VecDeque::new(),
+            shares: Shares::new(HASH_JOBS_MAX, HASH_JOBS_PER_CONTAINER_MAX),
+            is_stopped: false,
+        }
+    }
 }
 
 struct Job {
@@ -74,33 +95,34 @@ impl Slow {
     /// Queues a request of a container.
     ///
     /// # Errors
-    /// The request again, when the container's share or the queue is full.
+    /// The request again, when there is no room and the container's other requests are all smaller.
     pub(crate) fn submit(
         &mut self,
-        container: u64,
+        container: &str,
         request: Box<Request>,
-    ) -> Result<Ticket, Box<Request>> {
-        let mut queue = self.shared.lock();
-        let share = queue.jobs.get(&container).map_or(0, VecDeque::len);
-        if self.thread.is_none()
-            || queue.count >= HASH_JOBS_MAX
-            || share >= HASH_JOBS_PER_CONTAINER_MAX
-        {
+    ) -> Result<Submitted, Box<Request>> {
+        if self.thread.is_none() {
             return Err(request);
         }
+        let mut queue = self.shared.lock();
+        let displaced = if queue.shares.has_room(container) {
+            queue.shares.take(container);
+            None
+        } else {
+            match queue.take_largest(container, request.bytes_left()) {
+                Some(job) => Some((job.ticket, job.request)),
+                None => return Err(request),
+            }
+        };
         self.next += 1;
         let ticket = self.next;
-        queue.count += 1;
-        if share == 0 {
-            queue.turns.push_back(container);
+        let jobs = queue.jobs.entry(container.to_owned()).or_default();
+        jobs.push_back(Job { ticket, request });
+        if !queue.turns.iter().any(|waiting| waiting == container) {
+            queue.turns.push_back(container.to_owned());
         }
-        queue
-            .jobs
-            .entry(container)
-            .or_default()
-            .push_back(Job { ticket, request });
         self.shared.wake.notify_one();
-        Ok(ticket)
+        Ok(Submitted { ticket, displaced })
     }
 
     /// The next finished request.
@@ -119,15 +141,23 @@ impl Drop for Slow {
     }
 }
 
+impl Queue {
+    /// Takes the container's job that has most left to read, when that is more than `left`.
+    fn take_largest(&mut self, container: &str, left: u64) -> Option<Job> {
+        let jobs = self.jobs.get_mut(container)?;
+        let sizes = jobs.iter().map(|job| job.request.bytes_left());
+        let (at, most) = sizes.enumerate().max_by_key(|(_, size)| *size)?;
+        if most > left { jobs.remove(at) } else { None }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the next job. `None` when the work is over.
-    ///
-    /// The job stays counted and its container keeps an entry while it is out, so that the shares hold.
-    fn take(&self) -> Option<(u64, Job)> {
+    fn take(&self) -> Option<(String, Job)> {
         let mut queue = self.lock();
         loop {
             if queue.is_stopped {
@@ -148,12 +178,12 @@ impl Shared {
     }
 
     /// Ends a container's turn, with the job when it is not done.
-    fn end_turn(&self, container: u64, unfinished: Option<Job>) {
+    fn end_turn(&self, container: String, unfinished: Option<Job>) {
         let mut queue = self.lock();
         if unfinished.is_none() {
-            queue.count = queue.count.saturating_sub(1);
+            queue.shares.give_back(&container);
         }
-        let jobs = queue.jobs.entry(container).or_default();
+        let jobs = queue.jobs.entry(container.clone()).or_default();
         jobs.extend(unfinished);
         let is_empty = jobs.is_empty();
         // A job submitted meanwhile to an empty queue has asked for a turn itself.

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use detect::finding::Naming;
+use model::limits::HASH_BYTES_MAX;
 use serde::Deserialize;
 
 /// `hullwatch run --config FILE`. `docs/configuration.md` is its page.
@@ -19,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) naming: Naming,
     /// Where engines keep their files, when that cannot be found out.
     pub(crate) engines: Engines,
+    /// Files that containers run and load.
+    pub(crate) files: Files,
     /// The findings store.
     pub(crate) findings: Findings,
     /// Where findings are sent.
@@ -34,6 +37,22 @@ pub(crate) struct Config {
 pub(crate) struct Engines {
     /// More directories with engine files.
     pub(crate) extra_roots: Vec<PathBuf>,
+}
+
+/// `[files]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Files {
+    /// Larger files are not hashed, which is reported.
+    pub(crate) hash_bytes_max: u64,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            hash_bytes_max: HASH_BYTES_MAX,
+        }
+    }
 }
 
 /// `[findings]`
@@ -78,6 +97,7 @@ impl Config {
                 report_env_values: self.detection.report_env_values,
                 ..enrich::containers::Config::default()
             },
+            hash_bytes_max: self.files.hash_bytes_max,
             same_content_for_all_added: ["added_binary_executed", "added_library_loaded"]
                 .into_iter()
                 .any(|drift| self.is_enabled(drift)),

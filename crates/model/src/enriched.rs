@@ -39,8 +39,13 @@ pub enum EnrichedPayload {
     /// The process (a shell) was asked to run a file without a known format, and reads it as a script instead:
     /// [`Process::script`] is that file.
     ScriptRun,
-    /// Some events were lost.
+    /// Some events were lost: of the container, when there is one.
     Loss(Loss),
+    /// Files that ran or were loaded in the container could not be hashed, so that no indicator was asked about them.
+    Unhashed {
+        /// How many, by the reason.
+        files: BTreeMap<MissingReason, u64>,
+    },
     /// A sensor changed its state.
     SensorState(SensorState),
     /// A container is not covered, or only in part.
@@ -57,7 +62,7 @@ impl EnrichedPayload {
             Self::Exec => EventKind::Exec,
             Self::LibraryLoad { .. } => EventKind::LibraryLoad,
             Self::ScriptRun => EventKind::ScriptRun,
-            Self::Loss(_) => EventKind::Loss,
+            Self::Loss(_) | Self::Unhashed { .. } => EventKind::Loss,
             Self::SensorState(_) => EventKind::SensorState,
             Self::NotCovered { .. } => EventKind::NotCovered,
         }
@@ -73,7 +78,7 @@ pub enum EventKind {
     LibraryLoad,
     /// A shell reads a file that execve refused.
     ScriptRun,
-    /// Events were lost.
+    /// Events were lost, or files could not be hashed.
     Loss,
     /// A sensor changed its state.
     SensorState,

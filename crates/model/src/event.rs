@@ -284,8 +284,12 @@ pub enum LossSource {
     LibraryBuffer,
     /// The fanotify queue overflowed: descriptors of executed files.
     Fanotify,
-    /// The agent's own queue was full.
+    /// The agent's own queue was full: what did not fit was judged without what it waited for.
     Queue,
+    /// The process of a library load was not known: processes are remembered within a bound.
+    UnknownProcess,
+    /// A list of indicators could not be read: files that were not looked up in it.
+    Indicators,
     /// A record could not be decoded.
     Decode,
 }

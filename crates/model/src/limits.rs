@@ -103,6 +103,10 @@ pub const FILES_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Files up to this size are hashed at once (below a millisecond); larger ones by a thread of their own, in turns.
 pub const HASH_INLINE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Bytes of the largest file that is hashed unless the configuration says otherwise: about ten seconds of work. The largest
+/// libraries in use have two gigabytes.
+pub const HASH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
 /// Bytes of one file hashed before the next container's file has its turn.
 pub const HASH_TURN_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -112,11 +116,24 @@ pub const HASH_JOBS_MAX: usize = 512;
 /// Large files of one container waiting to be hashed.
 pub const HASH_JOBS_PER_CONTAINER_MAX: usize = 64;
 
-/// Observations that wait for a file of their process to be hashed.
-pub const OBSERVATIONS_PARKED_MAX: usize = 4096;
+/// Events that wait for their own files to be hashed, of all containers. One container gets half of the places at most. Each may
+/// hold the descriptor of a script.
+pub const EVENTS_PARKED_MAX: usize = 2048;
+
+/// Observations that wait for such an event of their process, of all containers. Each may hold a descriptor.
+pub const OBSERVATIONS_PARKED_MAX: usize = 512;
+
+/// Events that wait for their container's engine to describe it, of all containers.
+pub const EVENTS_UNDESCRIBED_MAX: usize = 4096;
 
 /// Library loads that wait for the exec event of a process not heard of yet: two sensors report independently.
 pub const LOADS_WAITING_MAX: usize = 1024;
+
+// What waits here must leave the sensor descriptors for what comes.
+const _: () = assert!(
+    HASH_JOBS_MAX + EVENTS_PARKED_MAX + OBSERVATIONS_PARKED_MAX + LOADS_WAITING_MAX
+        <= DESCRIPTORS_HELD_MAX
+);
 
 /// Mounts read of one mount namespace. The kernel allows 100,000; engines make about 30.
 pub const MOUNTS_PER_NAMESPACE_MAX: usize = 4096;

@@ -72,7 +72,7 @@ pub struct Evidence {
 }
 
 /// Why a file's bytes are not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingReason {
     /// The process had ended and the file was gone before anything could open it.

@@ -1,4 +1,4 @@
-//! Events were lost between the kernel and the detectors.
+//! Events were lost between the kernel and the detectors, or files could not be hashed.
 //!
 //! ## Why it matters
 //! A flood of harmless events is a way to hide one that matters. What was lost cannot be judged, so it must at least be counted
@@ -6,12 +6,16 @@
 //!
 //! ## Evidence
 //! The count and the place: the ring buffer of program starts or of process ends, the buffer of library loads, fanotify's
-//! queue (each overflow counts once and hides an unknown number of files), the agent's own queue, or a record that could not be
-//! decoded. Each place has one finding; it is updated while the loss goes on.
+//! queue (each overflow counts once and hides an unknown number of files), the agent's own queue, a record that could not be
+//! decoded, a library load whose process was not known, or a list of indicators that could not be read. Each place has one
+//! finding, for each container where that is known; it is updated while the loss goes on.
+//!
+//! Programs, scripts and libraries that ran in a container but could not be hashed have one finding for each container, with
+//! their number and the reasons: no list of indicators was asked about them.
 //!
 //! ## Blind spots and false positives
 //! Heavy builds on a small machine lose events too. The buffers' sizes are fixed bounds, chosen so that the machine's full rate
-//! of program starts fits.
+//! of program starts fits. The count is that of the last second in which something was lost.
 //!
 //! ## Response
 //! See what ran at that time: the container with the most findings or the highest load. Give the agent more CPU if the load is
@@ -68,27 +72,55 @@ pub(crate) static SPEC: Spec = Spec {
 };
 
 fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
-    let EnrichedPayload::Loss(loss) = &event.payload else {
-        return;
-    };
-    let place = match loss.source {
-        LossSource::ExecRing => "the kernel's buffer of program starts",
-        LossSource::ProcessRing => "the kernel's buffer of process starts and ends",
-        LossSource::LibraryBuffer => "the kernel's buffer of library loads",
-        LossSource::Fanotify => "fanotify's queue of executed files (each overflow counts once)",
-        LossSource::Queue => "the agent's own queue",
-        LossSource::Decode => "decoding (records that made no sense)",
+    let container = event
+        .container
+        .as_ref()
+        .map(|container| model::text::escape_terminal(&container.name));
+    let (count, place, description) = match &event.payload {
+        EnrichedPayload::Loss(loss) => {
+            let of = container.map_or(String::new(), |name| format!(" of container {name}"));
+            let description = format!("{} events{of} {}.", loss.count, fate(loss.source));
+            (loss.count, name_of(&loss.source), description)
+        }
+        EnrichedPayload::Unhashed { files } => {
+            let count = files.values().sum();
+            let reasons: Vec<String> = files
+                .iter()
+                .map(|(reason, count)| format!("{count} since {}", reason.text()))
+                .collect();
+            let of = container.map_or(String::new(), |name| format!(" in container {name}"));
+            let description = format!(
+                "{count} files that ran or were loaded{of} could not be hashed: {}.",
+                reasons.join(", ")
+            );
+            (count, "unhashed".to_owned(), description)
+        }
+        _ => return,
     };
     out.push(Detection {
         detector: SPEC.id,
         event: event.clone(),
-        description: format!("{} events were lost in {place}.", loss.count),
-        identity: vec![name_of(&loss.source)],
+        description,
+        identity: vec![place.clone()],
         files: Vec::new(),
         severity: None,
-        properties: vec![
-            ("Lost_Events", loss.count.into()),
-            ("Lost_In", name_of(&loss.source).into()),
-        ],
+        properties: vec![("Lost_Events", count.into()), ("Lost_In", place.into())],
     });
+}
+
+fn fate(source: LossSource) -> &'static str {
+    match source {
+        LossSource::ExecRing => "were lost in the kernel's buffer of program starts",
+        LossSource::ProcessRing => "were lost in the kernel's buffer of process starts and ends",
+        LossSource::LibraryBuffer => "were lost in the kernel's buffer of library loads",
+        LossSource::Fanotify => {
+            "were lost in fanotify's queue of executed files (each overflow counts once)"
+        }
+        LossSource::Queue => {
+            "found the agent's own queue full, and were judged without what they had to wait for"
+        }
+        LossSource::UnknownProcess => "were lost: library loads of a process that was not known",
+        LossSource::Indicators => "were judged without a list of indicators that could not be read",
+        LossSource::Decode => "were lost in decoding (records that made no sense)",
+    }
 }

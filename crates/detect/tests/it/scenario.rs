@@ -666,6 +666,10 @@ fn errors() -> Vec<Scenario> {
             count: 12_345,
         }))
     };
+    let of_container = |payload| EnrichedEvent {
+        container: Some(Arc::new(container())),
+        ..about_agent(payload)
+    };
     let not_covered = EnrichedEvent {
         container: Some(Arc::new(container())),
         ..about_agent(EnrichedPayload::NotCovered {
@@ -704,6 +708,20 @@ fn errors() -> Vec<Scenario> {
                 lost(LossSource::ExecRing),
                 lost(LossSource::Fanotify),
                 lost(LossSource::ExecRing),
+            ],
+        ),
+        scenario(
+            "events_dropped",
+            "fires_of_a_container",
+            "what was not judged of one container",
+            vec![
+                of_container(EnrichedPayload::Unhashed {
+                    files: [(MissingReason::Overload, 7), (MissingReason::TooLarge, 2)].into(),
+                }),
+                of_container(EnrichedPayload::Loss(Loss {
+                    source: LossSource::UnknownProcess,
+                    count: 3,
+                })),
             ],
         ),
         scenario(

@@ -5,8 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 use model::{
     Timestamp,
     enriched::{EnrichedEvent, Process},
-    event::{Cgroup, Exec, LibraryLoad, Observation, Payload, ProcessKey},
-    limits::OBSERVATIONS_PARKED_MAX,
+    event::{Cgroup, Exec, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
 };
 
 use super::Enricher;
@@ -147,11 +146,7 @@ impl Enricher {
         let time = observation.event.time;
         let Some(key) = self.processes.find(observation.event.process, time) else {
             if may_wait {
-                let dropped = self.waiting.push(observation, Instant::now());
-                self.counters.unknown_process += dropped;
-                self.counters.unknown_process_overflow += dropped;
-            } else {
-                self.counters.unknown_process += 1;
+                self.waiting.push(observation, Instant::now());
             }
             return;
         };
@@ -164,12 +159,13 @@ impl Enricher {
             .parked()
             .and_then(|number| self.parked.get_mut(&number))
         {
-            if self.followers < OBSERVATIONS_PARKED_MAX {
-                self.followers += 1;
+            let container = &draft.place.container;
+            if self.follower_shares.has_room(&container.id) {
+                self.follower_shares.take(&container.id);
                 draft.followers.push(observation);
                 return;
             }
-            self.counters.parked_overload += 1;
+            self.losses.lost(Some(container), LossSource::Queue, 1);
         }
         let container = self.containers.latest(&entry.container);
         let Some(process) = self.processes.process(key) else {

@@ -5,8 +5,7 @@ use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc};
 use model::{
     Text,
     enriched::EnrichedEvent,
-    event::FileFacts,
-    limits::OBSERVATIONS_PARKED_MAX,
+    event::{FileFacts, LossSource},
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
@@ -15,23 +14,28 @@ use crate::{
     draft::{FileId, Part, Place, Slot, Wanted},
     file_facts::{Fallback, complete_facts},
     judge::{Bytes, Judged, Request},
+    slow::Submitted,
 };
 
 impl Enricher {
     /// Takes in the files that were judged meanwhile.
     pub(super) fn take_judged(&mut self, out: &mut Vec<EnrichedEvent>) {
-        while let Some((ticket, judged)) = self.slow.take_done() {
+        while let Some((ticket, judged)) = self.displaced.pop().or_else(|| self.slow.take_done()) {
             let Some(wanted) = self.tickets.remove(&ticket) else {
                 continue;
             };
             let key = wanted.id.as_ref().map(|id| id.key);
+            let others = key.and_then(|key| self.reading.remove(&key));
+            let content = others.as_ref().map(|_| judged.content());
             self.remember(wanted.id.as_ref(), &judged);
             self.fill(&wanted, judged, out);
-            let others = key.and_then(|key| self.reading.remove(&key));
             for (wanted, mut request) in others.into_iter().flatten() {
-                if let Some(content) = key.and_then(|key| self.judge.cache.get_unsettled(&key)) {
-                    request.bytes = Bytes::Known(content);
-                }
+                // It was read for all of them, or it cannot be.
+                request.bytes = match &content {
+                    Some(Ok(content)) => Bytes::Known(Arc::clone(content)),
+                    Some(Err(reason)) => Bytes::Missing(*reason),
+                    None => Bytes::Missing(MissingReason::ReadFailed),
+                };
                 if let Slot::Ready(judged) = self.judge_or_queue(wanted.clone(), *request) {
                     self.fill(&wanted, judged, out);
                 }
@@ -41,7 +45,7 @@ impl Enricher {
 
     /// One more file of a parked draft is known.
     fn fill(&mut self, wanted: &Wanted, judged: Judged, out: &mut Vec<EnrichedEvent>) {
-        if let Some(mut draft) = self.parked.remove(&wanted.draft) {
+        if let Some(mut draft) = self.unpark(wanted.draft) {
             *draft.slot(wanted.part) = Some(Slot::Ready(judged));
             self.go_on(wanted.draft, draft, out);
         }
@@ -103,13 +107,13 @@ impl Enricher {
         let wanted = Wanted {
             draft,
             part,
-            container: place.number,
+            container: Arc::clone(&place.container),
             id,
         };
         if matches!(request.bytes, Bytes::Missing(_))
             && let Some(key) = request.facts.key
             && let Some(others) = self.reading.get_mut(&key)
-            && self.parked.len() < OBSERVATIONS_PARKED_MAX
+            && self.parked_shares.has_room(&place.container.id)
         {
             others.push((wanted, Box::new(request)));
             return Slot::Waiting;
@@ -125,31 +129,45 @@ impl Enricher {
             }
             Err(request) => request,
         };
-        let is_room = self.parked.len() < OBSERVATIONS_PARKED_MAX;
+        let is_room = self.parked_shares.has_room(&wanted.container.id);
         // The same bytes are being read, or compared with the image's: a program that is run many times asks once.
         if is_room
             && let Some(id) = &wanted.id
             && let Some(others) = self.reading.get_mut(&id.key)
         {
+            let mut request = request;
+            // One descriptor for them all.
+            if matches!(request.bytes, Bytes::Reading(_)) {
+                request.bytes = Bytes::Missing(MissingReason::Overload);
+            }
             others.push((wanted, request));
             return Slot::Waiting;
         }
         let submitted = if is_room {
-            self.slow.submit(wanted.container, request)
+            self.slow.submit(&wanted.container.id, request)
         } else {
             Err(request)
         };
         match submitted {
-            Ok(ticket) => {
+            Ok(Submitted { ticket, displaced }) => {
                 if let Some(id) = &wanted.id {
                     self.reading.entry(id.key).or_default();
                 }
                 self.tickets.insert(ticket, wanted);
+                if let Some((ticket, request)) = displaced {
+                    let judged = self.judge.overloaded(*request, &mut self.block);
+                    self.displaced.push((ticket, judged));
+                }
                 Slot::Waiting
             }
             Err(request) => {
-                self.counters.hash_overload += 1;
-                Slot::Ready(self.judge.overloaded(*request, &mut self.block))
+                let judged = self.judge.overloaded(*request, &mut self.block);
+                // Without its hash it will be counted as such.
+                if judged.file.sha256().is_some() {
+                    let container = Some(&wanted.container);
+                    self.losses.lost(container, LossSource::Queue, 1);
+                }
+                Slot::Ready(judged)
             }
         }
     }

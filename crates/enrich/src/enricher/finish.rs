@@ -1,10 +1,10 @@
 //! From a draft to its event: when all files are known, and the container's engine has described it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use model::{
-    enriched::{Container, EnrichedEvent, EnrichedPayload},
-    limits::OBSERVATIONS_PARKED_MAX,
+    enriched::{Container, EnrichedEvent, EnrichedPayload, Process},
+    event::LossSource,
 };
 
 use super::Enricher;
@@ -18,12 +18,11 @@ use crate::{
 impl Enricher {
     /// Emits the event when all its files are known, parks it otherwise.
     pub(super) fn go_on(&mut self, number: u64, mut draft: Draft, out: &mut Vec<EnrichedEvent>) {
-        if draft.is_waiting() {
-            self.parked.insert(number, draft);
-            return;
+        if !draft.is_waiting() {
+            self.settle_script(number, &mut draft);
         }
-        self.settle_script(number, &mut draft);
         if draft.is_waiting() {
+            self.parked_shares.take(&draft.place.container.id);
             self.parked.insert(number, draft);
             return;
         }
@@ -45,16 +44,45 @@ impl Enricher {
                 None => return,
             },
         };
+        let container = draft.place.container;
+        self.count_unhashed(&container, &process, &payload);
         let event = EnrichedEvent {
             time: draft.time,
-            container: Some(draft.place.container),
+            container: Some(Arc::clone(&container)),
             process: Some(process),
             payload,
         };
         self.emit(event, out);
         for follower in draft.followers {
-            self.followers = self.followers.saturating_sub(1);
+            self.follower_shares.give_back(&container.id);
             self.of_known_process(follower, out, false);
+        }
+    }
+
+    /// A draft whose files go on being judged.
+    pub(super) fn unpark(&mut self, number: u64) -> Option<Draft> {
+        let draft = self.parked.remove(&number)?;
+        self.parked_shares.give_back(&draft.place.container.id);
+        Some(draft)
+    }
+
+    fn count_unhashed(
+        &mut self,
+        container: &Arc<Container>,
+        process: &Process,
+        payload: &EnrichedPayload,
+    ) {
+        let program = process.binary.as_ref();
+        // An argument may name a script that never was there.
+        let script = process.script.as_ref().filter(|file| file.key.is_some());
+        let (first, second) = match payload {
+            EnrichedPayload::Exec => (program, script),
+            EnrichedPayload::ScriptRun => (script, None),
+            EnrichedPayload::LibraryLoad { library } => (Some(library), None),
+            _ => (None, None),
+        };
+        for file in first.into_iter().chain(second) {
+            self.losses.judged(container, file);
         }
     }
 
@@ -64,13 +92,16 @@ impl Enricher {
             && self.containers.has_awaited()
             && self.containers.is_awaited(container)
         {
-            if self.undescribed_count >= OBSERVATIONS_PARKED_MAX {
-                self.counters.parked_overload += 1;
-                self.release(out, |_| true);
+            if self.undescribed_shares.has_room(&container.id) {
+                self.undescribed_shares.take(&container.id);
+                let id = container.id.clone();
+                self.undescribed.entry(id).or_default().push(event);
+                return;
             }
-            self.undescribed_count += 1;
-            let id = container.id.clone();
-            self.undescribed.entry(id).or_default().push(event);
+            let container = Arc::clone(container);
+            self.losses.lost(Some(&container), LossSource::Queue, 1);
+            self.release(out, |held| held.id == container.id);
+            out.push(event);
             return;
         }
         // It may have been described just now.
@@ -108,8 +139,8 @@ impl Enricher {
             container.is_none_or(|container| of(container))
         });
         for mut event in described.flat_map(|(_, events)| events) {
-            self.undescribed_count -= 1;
             if let Some(container) = &mut event.container {
+                self.undescribed_shares.give_back(&container.id);
                 *container = containers.latest(container);
             }
             out.push(event);

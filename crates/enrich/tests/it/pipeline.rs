@@ -34,10 +34,44 @@ fn large_file(container: &mut Container, path: &str, megabytes: u64) -> OwnedFd 
     container.open(path)
 }
 
+fn unlimited() -> Config {
+    Config {
+        hash_bytes_max: u64::MAX,
+        ..Config::default()
+    }
+}
+
+/// Polls until `is_there` finds what it looks for.
+fn wait_for<T>(
+    pipeline: &mut Pipeline,
+    is_there: impl Fn(&[model::enriched::EnrichedEvent]) -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = is_there(&pipeline.events) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{:?}", pipeline.events);
+        pipeline.enricher.poll(&mut pipeline.events);
+        std::thread::yield_now();
+    }
+}
+
+/// Polls until a program has run, and checks that it was hashed.
+fn wait_for_hash_of(pipeline: &mut Pipeline, path: &str) {
+    let binary = wait_for(pipeline, |events| {
+        let mut binaries = events
+            .iter()
+            .filter_map(|event| event.process.as_ref()?.binary.clone());
+        binaries.find(|file| file.path == Text::from(path))
+    });
+    assert!(binary.sha256().is_some(), "{binary:?}");
+}
+
 #[test]
 fn a_large_file_holds_up_its_own_process_alone() {
     let (mut hostile, mut other) = (Container::start("", &[]), Container::start("", &[]));
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::with_config(unlimited());
     let fd = large_file(&mut hostile, "/opt/huge", 100_000);
     let huge = facts(&fd, "/opt/huge");
     pipeline.observe(exec(&hostile, huge, Some(fd)));
@@ -94,19 +128,25 @@ fn events_of_a_process_stay_in_order_and_equal_bytes_are_read_once() {
     );
 }
 
-#[test]
-fn a_container_that_floods_with_large_files_is_told_so() {
-    let mut container = Container::start("", &[]);
-    let mut pipeline = Pipeline::new();
-    large_file(&mut container, "/opt/huge", 100_000);
-    for start_ns in 0..200 {
+/// Runs so many large files in a container, each read for minutes.
+fn flood(pipeline: &mut Pipeline, container: &mut Container, times: u64) {
+    large_file(container, "/opt/huge", 100_000);
+    for start_ns in 0..times {
         container.sh(&format!("touch -d @{start_ns} /opt/huge"));
         let fd = container.open("/opt/huge");
-        let mut observation = exec(&container, facts(&fd, "/opt/huge"), Some(fd));
+        let mut observation = exec(container, facts(&fd, "/opt/huge"), Some(fd));
         observation.event.process.start_ns = start_ns + 10;
         pipeline.observe(observation);
     }
-    assert!(!pipeline.events.is_empty());
+}
+
+#[test]
+fn a_container_that_floods_with_large_files_is_told_so() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::with_config(unlimited());
+    flood(&mut pipeline, &mut container, 200);
+    let refused = pipeline.events.len() as u64;
+    assert!(refused > 0);
     for event in &pipeline.events {
         let binary = event.process.as_ref().unwrap().binary.clone().unwrap();
         assert_eq!(
@@ -118,8 +158,76 @@ fn a_container_that_floods_with_large_files_is_told_so() {
         // That the image has no such file needs no bytes.
         assert_eq!(binary.provenance, Provenance::Added);
     }
-    let refused = pipeline.events.len() as u64;
-    assert_eq!(pipeline.enricher.counters().hash_overload, refused);
+    let (id, files) = wait_for(&mut pipeline, |events| {
+        events.iter().find_map(|event| match &event.payload {
+            EnrichedPayload::Unhashed { files } => {
+                Some((event.container.clone()?.id.clone(), files.clone()))
+            }
+            _ => None,
+        })
+    });
+    let exec = pipeline
+        .events
+        .first()
+        .and_then(|event| event.container.clone());
+    assert_eq!(id, exec.unwrap().id);
+    assert_eq!(files, [(MissingReason::Overload, refused)].into());
+}
+
+#[test]
+fn a_program_run_behind_a_flood_of_large_files_is_hashed() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::with_config(unlimited());
+    flood(&mut pipeline, &mut container, 100);
+    let fd = large_file(&mut container, "/opt/small", 5);
+    pipeline.observe(exec(&container, facts(&fd, "/opt/small"), Some(fd)));
+    wait_for_hash_of(&mut pipeline, "/opt/small");
+}
+
+#[test]
+fn many_containers_that_flood_leave_room_for_another() {
+    let mut pipeline = Pipeline::with_config(unlimited());
+    let mut hostile = Vec::new();
+    for _ in 0..8 {
+        let mut container = Container::start("", &[]);
+        flood(&mut pipeline, &mut container, 64);
+        hostile.push(container);
+    }
+    let mut other = Container::start("", &[]);
+    let fd = large_file(&mut other, "/opt/large", 2);
+    pipeline.observe(exec(&other, facts(&fd, "/opt/large"), Some(fd)));
+    wait_for_hash_of(&mut pipeline, "/opt/large");
+}
+
+#[test]
+fn one_program_run_all_the_time_does_not_take_all_places() {
+    let (mut hostile, mut other) = (Container::start("", &[]), Container::start("", &[]));
+    let mut pipeline = Pipeline::with_config(unlimited());
+    let fd = large_file(&mut hostile, "/opt/huge", 100_000);
+    let huge = facts(&fd, "/opt/huge");
+    pipeline.observe(exec(&hostile, huge.clone(), Some(fd)));
+    for start_ns in 2..5000 {
+        let mut again = exec(&hostile, huge.clone(), None);
+        again.event.process.start_ns = start_ns;
+        pipeline.observe(again);
+    }
+    let fd = large_file(&mut other, "/opt/large", 2);
+    pipeline.observe(exec(&other, facts(&fd, "/opt/large"), Some(fd)));
+    wait_for_hash_of(&mut pipeline, "/opt/large");
+}
+
+#[test]
+fn a_file_above_the_limit_is_not_read() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let fd = large_file(&mut container, "/opt/huge", 100_000);
+    let file = pipeline.exec(&container, facts(&fd, "/opt/huge"), Some(fd));
+    assert_eq!(
+        file.content,
+        Content::Missing {
+            reason: MissingReason::TooLarge
+        }
+    );
 }
 
 #[test]
