@@ -17,7 +17,7 @@ use std::{
 use model::{
     Timestamp,
     enriched::{Container, EnrichedEvent, EnrichedPayload},
-    event::{Event, FileFacts, FileKey, Observation, Payload},
+    event::{Event, FileFacts, FileKey, LossSource, Observation, Payload},
     limits::{
         EVENTS_PARKED_MAX, EVENTS_UNDESCRIBED_MAX, FILES_BYTES_MAX, FILES_MAX, HASH_BYTES_MAX,
         OBSERVATIONS_PARKED_MAX,
@@ -86,6 +86,8 @@ pub struct Enricher {
     undescribed: HashMap<String, Vec<EnrichedEvent>>,
     undescribed_shares: Shares,
     losses: Losses,
+    /// Those that `losses` has been told about.
+    scanner_failures: u64,
 }
 
 impl Enricher {
@@ -120,6 +122,7 @@ impl Enricher {
             undescribed: HashMap::new(),
             undescribed_shares: Shares::new(EVENTS_UNDESCRIBED_MAX, usize::MAX),
             losses: Losses::default(),
+            scanner_failures: 0,
         }
     }
 
@@ -175,8 +178,14 @@ impl Enricher {
     pub fn poll(&mut self, out: &mut Vec<EnrichedEvent>) {
         self.take_judged(out);
         self.give_out_described(out);
-        self.waiting.expire(Instant::now());
+        while let Some(observation) = self.waiting.take_expired(Instant::now()) {
+            self.of_unknown_process(observation, out);
+        }
         self.processes.expire(Timestamp::from(SystemTime::now()));
+        let failures = self.judge.scanner_failures();
+        let more = failures.saturating_sub(self.scanner_failures);
+        self.losses.lost(None, LossSource::Indicators, more);
+        self.scanner_failures = failures;
         for event in self.losses.due(Instant::now()) {
             self.emit(event, out);
         }

@@ -6,7 +6,7 @@
 use std::{
     cell::OnceCell,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use model::{
@@ -30,6 +30,11 @@ use crate::{
 pub trait Scanner {
     /// Indicators that know these bytes.
     fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch>;
+
+    /// Times so far that a list could not be read, so that its indicators were not asked.
+    fn failures(&self) -> u64 {
+        0
+    }
 }
 
 /// A file that is to be judged.
@@ -364,10 +369,16 @@ impl Judge {
     }
 
     fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch> {
-        self.scanner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .matches(sha256)
+        self.scanner().matches(sha256)
+    }
+
+    /// See [`Scanner::failures`].
+    pub(crate) fn scanner_failures(&self) -> u64 {
+        self.scanner().failures()
+    }
+
+    fn scanner(&self) -> MutexGuard<'_, Box<dyn Scanner + Send>> {
+        self.scanner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(

@@ -24,6 +24,7 @@ mod losses;
 mod proc;
 mod process_table;
 pub mod provenance;
+mod running;
 mod script;
 mod shares;
 mod slow;

@@ -1,8 +1,8 @@
 //! Processes of containers: what each one runs, who started it, which container it is in.
 //!
 //! Filled from exec, fork and exit events. A forked child has its parent's program until it execs. Ended processes stay
-//! for a while, since a library load may be reported after the exit. Bounded by count and by bytes: ended processes go
-//! first, then those not heard of for the longest time.
+//! for a while, since a library load may be reported after the exit. Bounded by bytes, of which each container has a share:
+//! one that has more than that loses its ended processes first, then those not heard of for the longest time.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -19,6 +19,14 @@ use model::{
     event::ProcessKey,
     limits::{ANCESTOR_ARGS_BYTES_MAX, ANCESTORS_MAX, PROCESSES_BYTES_MAX, PROCESSES_MAX},
 };
+
+/// Bytes that a process takes at least, in all the maps.
+const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + 64;
+
+const _: () = assert!(PROCESSES_BYTES_MAX / ENTRY_BYTES <= PROCESSES_MAX);
+
+/// What is kept when room is made: going through all processes must not happen with each new one.
+const BYTES_KEPT: usize = PROCESSES_BYTES_MAX / 8 * 7;
 
 /// How long an ended process is remembered.
 const EXITED_KEPT_NS: u64 = 5_000_000_000;
@@ -124,7 +132,7 @@ impl ProcessTable {
             first_seen: time,
             is_inherited: true,
             has_exited: false,
-            bytes: size_of::<Entry>() * 2,
+            bytes: ENTRY_BYTES,
         };
         self.insert(child, entry);
     }
@@ -164,7 +172,6 @@ impl ProcessTable {
         }
     }
 
-    /// Forgets a process that has left its container.
     /// Ids of the containers that have a process.
     pub(crate) fn containers(&self) -> HashSet<&str> {
         let running = self.entries.iter().filter(|(_, entry)| !entry.has_exited);
@@ -173,6 +180,7 @@ impl ProcessTable {
             .collect()
     }
 
+    /// Forgets a process that has left its container.
     pub(crate) fn forget(&mut self, key: ProcessKey) {
         self.remove(key);
     }
@@ -281,16 +289,44 @@ impl ProcessTable {
             Some((_, old)) => self.bytes = self.bytes.saturating_sub(old.bytes),
             None => self.by_pid.entry(key.pid).or_default().push(key.start_ns),
         }
-        while self.entries.len() > PROCESSES_MAX || self.bytes > PROCESSES_BYTES_MAX {
-            let victim = match self.exited.pop_front() {
-                Some((_, key)) => Some(key),
-                None => self.entries.peek_lru().map(|(key, _)| *key),
+        if self.bytes > PROCESSES_BYTES_MAX {
+            self.make_room();
+        }
+    }
+
+    /// Forgets processes of the containers that have most.
+    fn make_room(&mut self) {
+        let mut held: HashMap<&str, usize> = HashMap::new();
+        for (_, entry) in &self.entries {
+            *held.entry(&entry.container.id).or_default() += entry.bytes;
+        }
+        let share = fair_share(held.values().copied().collect(), BYTES_KEPT);
+        let mut is_too_much = |entry: &Entry| {
+            let Some(held) = held.get_mut(entry.container.id.as_str()) else {
+                return false;
             };
-            let Some(victim) = victim else {
-                return;
-            };
+            let is_too_much = *held > share;
+            if is_too_much {
+                *held -= entry.bytes;
+            }
+            is_too_much
+        };
+        let mut victims = Vec::new();
+        for (_, key) in &self.exited {
+            if self.entries.peek(key).is_some_and(&mut is_too_much) {
+                victims.push(*key);
+            }
+        }
+        for (key, entry) in self.entries.iter().rev() {
+            if !entry.has_exited && is_too_much(entry) {
+                victims.push(*key);
+            }
+        }
+        for victim in victims {
             self.remove(victim);
         }
+        let entries = &self.entries;
+        self.exited.retain(|(_, key)| entries.contains(key));
     }
 
     fn remove(&mut self, key: ProcessKey) {
@@ -305,6 +341,21 @@ impl ProcessTable {
             }
         }
     }
+}
+
+/// The most that each may have so that all have `total` together: who has less keeps it, and the others share the rest.
+fn fair_share(mut held: Vec<usize>, total: usize) -> usize {
+    held.sort_unstable();
+    let (mut left, mut others) = (total, held.len());
+    for held in held {
+        let share = left / others.max(1);
+        if held > share {
+            return share;
+        }
+        left -= held;
+        others -= 1;
+    }
+    usize::MAX
 }
 
 /// Drops the values that may be secrets.
@@ -348,12 +399,7 @@ fn weight(process: &Process) -> usize {
             size_of::<Ancestor>() + args(&ancestor.args) + ancestor.path.as_ref().map_or(0, text)
         })
         .sum();
-    size_of::<Entry>() * 2
-        + size_of::<Process>()
-        + args(&process.args)
-        + env
-        + ancestors
-        + process.cwd.0.len()
+    ENTRY_BYTES + size_of::<Process>() + args(&process.args) + env + ancestors + process.cwd.0.len()
 }
 
 #[cfg(test)]
@@ -471,6 +517,40 @@ mod tests {
         assert!(table.bytes <= PROCESSES_BYTES_MAX);
         assert!(table.entries.len() > 500 && table.by_pid.len() == table.entries.len());
         assert!(table.get(key(3999)).is_some());
+    }
+
+    #[test]
+    fn a_flood_of_one_container_leaves_the_processes_of_others() {
+        let mut table = ProcessTable::default();
+        let container = |id: &str| {
+            Arc::new(Container {
+                id: id.to_owned(),
+                ..Container::default()
+            })
+        };
+        let (quiet, hostile) = (container("quiet"), container("hostile"));
+        for pid in 1..=20 {
+            exec(&mut table, &quiet, pid, 1, &["daemon"], u64::from(pid));
+        }
+        // One of them has ended a moment ago.
+        table.exit(key(20), Timestamp(20));
+        let large = "x".repeat(16 * 1024);
+        for pid in 100..4000 {
+            exec(&mut table, &hostile, pid, 1, &[&large], u64::from(pid));
+        }
+        for pid in 1..=20 {
+            assert!(table.contains(key(pid)), "{pid}");
+        }
+        assert!(table.bytes <= PROCESSES_BYTES_MAX);
+        assert!(!table.contains(key(100)) && table.contains(key(3999)));
+    }
+
+    #[test]
+    fn who_has_little_keeps_it_and_the_others_share_the_rest() {
+        assert_eq!(fair_share(vec![10, 90, 50], 100), 45);
+        assert_eq!(fair_share(vec![100, 100], 100), 50);
+        assert_eq!(fair_share(vec![10, 20], 100), usize::MAX);
+        assert_eq!(fair_share(Vec::new(), 100), usize::MAX);
     }
 
     #[test]

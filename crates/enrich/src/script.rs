@@ -194,7 +194,7 @@ pub(crate) fn open_script(process: &Process, argument: &Text) -> Script {
     }
 }
 
-fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {
+pub(crate) fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {
     let stat = fstat(fd).ok();
     let path = proc::path_of(fd).map(|mut path| {
         let is_unnamed = stat.as_ref().is_some_and(|stat| stat.st_nlink == 0);

@@ -24,17 +24,16 @@ impl WaitingRoom {
         self.order.is_empty()
     }
 
-    /// Lets an observation wait. Gives the number of those that had to go for it.
-    pub(crate) fn push(&mut self, observation: Observation, now: Instant) -> u64 {
-        let mut dropped = 0;
+    /// Lets an observation wait. Gives back the one that had to go for it.
+    pub(crate) fn push(&mut self, observation: Observation, now: Instant) -> Option<Observation> {
+        let mut oldest = None;
         if self.order.len() >= LOADS_WAITING_MAX {
-            self.drop_oldest();
-            dropped = 1;
+            oldest = self.take_oldest();
         }
         let pid = observation.event.process.pid;
         self.order.push_back((now, pid));
         self.by_pid.entry(pid).or_default().push(observation);
-        dropped
+        oldest
     }
 
     /// What waits for that process, in order.
@@ -49,27 +48,22 @@ impl WaitingRoom {
         observations
     }
 
-    /// Drops what has waited in vain, and gives its number.
-    pub(crate) fn expire(&mut self, now: Instant) -> u64 {
-        let mut dropped = 0;
-        while let Some((since, _)) = self.order.front()
-            && now.duration_since(*since) >= WAIT_MAX
-        {
-            self.drop_oldest();
-            dropped += 1;
+    /// The next one that has waited in vain.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<Observation> {
+        let (since, _) = self.order.front()?;
+        if now.duration_since(*since) < WAIT_MAX {
+            return None;
         }
-        dropped
+        self.take_oldest()
     }
 
-    fn drop_oldest(&mut self) {
-        let Some((_, pid)) = self.order.pop_front() else {
-            return;
-        };
-        if let Some(observations) = self.by_pid.get_mut(&pid) {
-            observations.remove(0);
-            if observations.is_empty() {
-                self.by_pid.remove(&pid);
-            }
+    fn take_oldest(&mut self) -> Option<Observation> {
+        let (_, pid) = self.order.pop_front()?;
+        let observations = self.by_pid.get_mut(&pid)?;
+        let oldest = observations.remove(0);
+        if observations.is_empty() {
+            self.by_pid.remove(&pid);
         }
+        Some(oldest)
     }
 }

@@ -129,6 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_file_that_is_hashed_is_the_users_choice() {
+        let limit = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            config.enrich().hash_bytes_max
+        };
+        assert_eq!(limit(""), HASH_BYTES_MAX);
+        assert_eq!(limit("[files]\nhash_bytes_max = 5"), 5);
+    }
+
+    #[test]
     fn the_examples_of_the_documentation_are_read() {
         let configuration = include_str!("../../../docs/configuration.md");
         let notifications = include_str!("../../../docs/notifications.md");

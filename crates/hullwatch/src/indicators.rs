@@ -113,4 +113,9 @@ impl enrich::Scanner for Scanner {
             .flat_map(|database| database.lookup(sha256))
             .collect()
     }
+
+    fn failures(&self) -> u64 {
+        let databases = self.databases.iter();
+        databases.map(|database| database.read_failures()).sum()
+    }
 }

@@ -248,6 +248,21 @@ impl Containers {
         }
     }
 
+    /// The container of a process that has ended, when it is one of those remembered and its control group tells.
+    pub(crate) fn remembered(&self, cgroup: &Cgroup) -> Option<Arc<Container>> {
+        let path = self.proc.below_host(cgroup.path.as_bytes());
+        let known = match cgroup::parse(path) {
+            Some(named) => self.known.peek(&Identity::Id(named.id.to_owned())),
+            None => {
+                let ends = (1..path.len()).filter(|&at| path.get(at) == Some(&b'/'));
+                let ends = ends.chain([path.len()]).rev();
+                let mut prefixes = ends.filter_map(|end| path.get(..end));
+                prefixes.find_map(|prefix| self.known.peek(&Identity::Cgroup(prefix.to_vec())))
+            }
+        };
+        known.map(|known| Arc::clone(&known.container))
+    }
+
     /// The container as it is described by now. What was given out before stays as it was.
     pub fn latest(&self, container: &Arc<Container>) -> Arc<Container> {
         let by_cgroup = || Identity::Cgroup(container.cgroup.as_bytes().to_vec());

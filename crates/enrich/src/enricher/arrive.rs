@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 use model::{
     Timestamp,
     enriched::{EnrichedEvent, Process},
-    event::{Cgroup, Exec, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
+    event::{Cgroup, Event, Exec, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
 };
 
 use super::Enricher;
@@ -14,7 +14,9 @@ use crate::{
     draft::{Draft, Kind, Part, Slot, unfinished},
     file_facts::Fallback,
     file_kind::Interpreter,
+    proc,
     process_table::{Program, keep_env},
+    running,
     script::{open_script, script_argument},
 };
 
@@ -145,8 +147,13 @@ impl Enricher {
     ) {
         let time = observation.event.time;
         let Some(key) = self.processes.find(observation.event.process, time) else {
-            if may_wait {
-                self.waiting.push(observation, Instant::now());
+            let in_vain = if may_wait {
+                self.waiting.push(observation, Instant::now())
+            } else {
+                Some(observation)
+            };
+            if let Some(observation) = in_vain {
+                self.of_unknown_process(observation, out);
             }
             return;
         };
@@ -232,6 +239,49 @@ impl Enricher {
             _ => return,
         };
         self.go_on(number, draft, out);
+    }
+
+    /// Its process was never announced: of the host, as a rule. One of a container was forgotten, or its exec was lost; what
+    /// still runs is looked at anew.
+    pub(super) fn of_unknown_process(
+        &mut self,
+        observation: Observation,
+        out: &mut Vec<EnrichedEvent>,
+    ) {
+        let Event {
+            time,
+            process: key,
+            cgroup: Some(cgroup),
+            ..
+        } = &observation.event
+        else {
+            return;
+        };
+        let (time, key, cgroup) = (*time, *key, Arc::clone(cgroup));
+        let mnt_namespace = proc::mnt_namespace_of(key.pid).filter(|_| running::is(key));
+        let container = match mnt_namespace {
+            None => self.containers.remembered(&cgroup),
+            Some(mnt_namespace) => match self.containers.resolve(&cgroup, key.pid, mnt_namespace) {
+                Resolution::Container(container) => Some(container),
+                Resolution::Host => None,
+            },
+        };
+        let Some(container) = container else {
+            return;
+        };
+        let running = mnt_namespace.and_then(|mnt_namespace| running::exec(key, mnt_namespace));
+        if let Some((mut exec, file)) = running {
+            if let Some(parent) = self.processes.find(exec.parent, time) {
+                exec.parent = parent;
+            }
+            self.exec(time, key, Some(cgroup), exec, Some(file), None, out);
+        }
+        if self.processes.contains(key) {
+            self.of_known_process(observation, out, false);
+        } else {
+            let source = LossSource::UnknownProcess;
+            self.losses.lost(Some(&container), source, 1);
+        }
     }
 
     /// The process has been announced.

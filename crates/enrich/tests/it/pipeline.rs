@@ -2,19 +2,22 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use enrich::{Config, Enricher};
+use enrich::{Config, Enricher, Scanner};
 use model::{
     Text,
-    enriched::{Content, EnrichedPayload},
+    enriched::{Content, EnrichedPayload, IndicatorMatch},
     event::{
         Cgroup, Event, Exec, FileFacts, Loss, LossSource, Namespaces, Observation, Payload,
         ProcessKey,
     },
-    provenance::{MissingReason, Provenance, UnknownReason},
+    provenance::{MissingReason, Provenance, Sha256, UnknownReason},
 };
 
 use crate::{
@@ -247,6 +250,87 @@ fn a_library_that_is_reported_before_its_process_waits_for_it() {
     assert!(!pipeline.enricher.has_pending());
 }
 
+/// A library load of a process that nobody announced.
+fn unannounced(container: &Container, process: ProcessKey, cgroup: &str) -> Observation {
+    let fd = container.open("/usr/bin/other");
+    let mut loaded = load(container, facts(&fd, "/usr/bin/other"), Some(fd));
+    loaded.event.process = process;
+    loaded.event.cgroup = Some(Arc::new(Cgroup {
+        id: 0,
+        path: Text::from(cgroup),
+    }));
+    loaded
+}
+
+/// A process that runs.
+fn running(pid: u32) -> ProcessKey {
+    const TICK_NS: u64 = 10_000_000;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks: u64 = fields.split(' ').nth(20).unwrap().parse().unwrap();
+    ProcessKey {
+        pid,
+        start_ns: ticks * TICK_NS + 1234,
+    }
+}
+
+#[test]
+fn a_library_of_a_process_that_was_forgotten_is_judged() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let key = running(container.pid());
+    pipeline.observe(unannounced(&container, key, "/"));
+    let events = pipeline.settle();
+    let [exec, loaded] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    for event in [exec, loaded] {
+        let process = event.process.as_ref().unwrap();
+        assert_eq!((process.key, process.exec_time), (key, None));
+        assert_eq!(process.args.last(), Some(&Text::from("sh")));
+        let binary = process.binary.as_ref().unwrap();
+        assert_eq!(binary.path, Text::from("/bin/busybox"));
+        assert_eq!(binary.provenance, Provenance::BuiltIn);
+    }
+    let EnrichedPayload::LibraryLoad { library } = &loaded.payload else {
+        panic!("{loaded:?}");
+    };
+    assert!(library.sha256().is_some());
+}
+
+#[test]
+fn a_library_of_a_process_that_is_gone_is_a_loss_of_its_container() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let cgroup = format!("/docker/{}", "5f".repeat(32));
+    let fd = container.open("/usr/bin/tool");
+    let mut announced = exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+    announced.event.cgroup = Some(Arc::new(Cgroup {
+        id: 0,
+        path: Text::from(cgroup.as_str()),
+    }));
+    pipeline.observe(announced);
+    pipeline.settle();
+    // Above every pid that there is.
+    let gone = ProcessKey {
+        pid: 1 << 30,
+        start_ns: 7,
+    };
+    pipeline.observe(unannounced(&container, gone, &cgroup));
+    // One of the host is of no interest.
+    pipeline.observe(unannounced(&container, running(std::process::id()), "/"));
+    let events = pipeline.settle();
+    let [event] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    let loss = Loss {
+        source: LossSource::UnknownProcess,
+        count: 1,
+    };
+    assert_eq!(event.payload, EnrichedPayload::Loss(loss));
+    assert_eq!(event.container.as_ref().unwrap().id, "5f".repeat(32));
+}
+
 #[test]
 fn children_have_their_lineage_and_their_parents_program() {
     let container = Container::start("", &[]);
@@ -409,6 +493,40 @@ fn what_is_about_the_agent_passes_through() {
         (events[0].container.as_ref(), events[0].process.as_ref()),
         (None, None)
     );
+}
+
+/// Its list cannot be read.
+#[derive(Default)]
+struct Broken(AtomicU64);
+
+impl Scanner for Broken {
+    fn matches(&self, _: &Sha256) -> Vec<IndicatorMatch> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Vec::new()
+    }
+
+    fn failures(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn indicators_that_cannot_be_read_are_a_loss() {
+    let container = Container::start("", &[]);
+    let scanner = Box::new(Broken::default());
+    let mut pipeline = Pipeline {
+        enricher: Enricher::new(Config::default(), scanner, Box::new(|_, _| {})),
+        ..Pipeline::new()
+    };
+    let fd = container.open("/usr/bin/tool");
+    pipeline.observe(exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd)));
+    pipeline.enricher.poll(&mut pipeline.events);
+    let loss = Loss {
+        source: LossSource::Indicators,
+        count: 1,
+    };
+    let told = pipeline.events.last().unwrap();
+    assert_eq!(told.payload, EnrichedPayload::Loss(loss));
 }
 
 #[test]

@@ -189,6 +189,8 @@ fn is_awaited(host: &Host) -> bool {
         file: None,
         script: None,
     });
+    // That its program could not be hashed is told.
+    pipeline.enricher.poll(&mut pipeline.events);
     assert_eq!(pipeline.enricher.has_pending(), pipeline.events.is_empty());
     pipeline.enricher.has_pending()
 }
