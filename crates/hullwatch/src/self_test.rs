@@ -1,5 +1,5 @@
-//! Proves at start and now and then that the agent sees: runs a harmless program whose hash the built-in list names in an
-//! overlay of its own, and waits for its event to come out of the pipeline with container, hash and match.
+//! Proves at start and now and then that the agent sees: in an overlay of its own it runs a harmless program and has another
+//! one map a library, both on the built-in list, and waits for their events to come out of the pipeline with hash and match.
 
 use std::{
     fs,
@@ -38,12 +38,21 @@ const REASON_BYTES_MAX: u64 = 1024;
 /// The program that the test runs: harmless, and on the built-in list.
 const PROGRAM: samples::Sample = samples::BUILT_IN_PROGRAM;
 
+/// The library that the test has mapped: likewise.
+const LIBRARY: samples::Sample = samples::BUILT_IN_LIBRARY;
+
+/// What maps it.
+const MAPPER: samples::Sample = samples::MAPPER;
+
 /// Tells the test's own events from all others, by the program and an argument that is new in each run of the agent. The
 /// argument alone would not do: who shares the host's process ids can read it, and could hide another program behind it.
 pub(crate) struct Mark {
     token: String,
-    program: Sha256,
-    is_seen: AtomicBool,
+    programs: [Sha256; 2],
+    is_exec_seen: AtomicBool,
+    is_load_seen: AtomicBool,
+    /// There is a sensor for library loads.
+    expects_loads: AtomicBool,
 }
 
 impl Mark {
@@ -56,30 +65,56 @@ impl Mark {
         getrandom::fill(&mut token).map_err(|error| anyhow!("getting random numbers: {error}"))?;
         Ok(Arc::new(Self {
             token: format!("{:032x}", u128::from_ne_bytes(token)),
-            program: PROGRAM.sha256(),
-            is_seen: AtomicBool::new(false),
+            programs: [PROGRAM.sha256(), MAPPER.sha256()],
+            is_exec_seen: AtomicBool::new(false),
+            is_load_seen: AtomicBool::new(false),
+            expects_loads: AtomicBool::new(true),
         }))
     }
 
-    /// For an event of the test, whether it proves that the agent sees. `None` for all others.
+    /// Library loads are not seen, which was said.
+    pub(crate) fn expect_no_loads(&self) {
+        self.expects_loads.store(false, Ordering::Relaxed);
+    }
+
+    /// For an event of the test, whether it completes the proof that the agent sees. `None` for all others.
     pub(crate) fn proves(&self, event: &EnrichedEvent) -> Option<bool> {
         let process = event.process.as_ref()?;
         if process.args.get(1)?.as_bytes() != self.token.as_bytes() {
             return None;
         }
         let binary = process.binary.as_ref()?;
-        if binary.sha256() != Some(self.program) {
+        if !self.programs.contains(&binary.sha256()?) {
             return None;
         }
-        let is_proof = matches!(event.payload, EnrichedPayload::Exec) && !binary.matches.is_empty();
-        if is_proof {
-            self.is_seen.store(true, Ordering::Relaxed);
+        let (file, is_seen) = match &event.payload {
+            EnrichedPayload::Exec => (binary, &self.is_exec_seen),
+            EnrichedPayload::LibraryLoad { library } => (library, &self.is_load_seen),
+            _ => return Some(false),
+        };
+        if file.matches.is_empty() {
+            return Some(false);
         }
-        Some(is_proof)
+        is_seen.store(true, Ordering::Relaxed);
+        Some(self.unseen().is_none())
     }
 
-    fn take_seen(&self) -> bool {
-        self.is_seen.swap(false, Ordering::Relaxed)
+    /// What was not seen since [`Self::forget`].
+    fn unseen(&self) -> Option<&'static str> {
+        if !self.is_exec_seen.load(Ordering::Relaxed) {
+            Some("a program was run for it, but no event with its hash came")
+        } else if self.expects_loads.load(Ordering::Relaxed)
+            && !self.is_load_seen.load(Ordering::Relaxed)
+        {
+            Some("a library was loaded for it, but no event with its hash came")
+        } else {
+            None
+        }
+    }
+
+    fn forget(&self) {
+        self.is_exec_seen.store(false, Ordering::Relaxed);
+        self.is_load_seen.store(false, Ordering::Relaxed);
     }
 }
 
@@ -118,7 +153,8 @@ impl SelfTest {
                 Err(error) => self.failed(now, &error.to_string()),
             };
         };
-        if self.mark.take_seen() {
+        let unseen = self.mark.unseen();
+        if unseen.is_none() {
             self.end();
             self.failures = 0;
             self.next = now + INTERVAL;
@@ -128,7 +164,10 @@ impl SelfTest {
         if !has_failed && now.duration_since(*since) < WAIT_MAX {
             return None;
         }
-        let reason = self.end();
+        let reason = match self.end() {
+            empty if empty.is_empty() => unseen.unwrap_or_default().to_owned(),
+            reason => reason,
+        };
         self.failed(now, &reason)
     }
 
@@ -139,13 +178,11 @@ impl SelfTest {
         }
         self.failures = 0;
         self.next = now + INTERVAL;
-        Some(match reason {
-            "" => "a program was run for it, but no event with its hash came".to_owned(),
-            reason => reason.to_owned(),
-        })
+        Some(reason.to_owned())
     }
 
     fn begin(&self) -> io::Result<Child> {
+        self.mark.forget();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -184,8 +221,17 @@ impl Drop for SelfTest {
 
 /// `hullwatch self-test DIRECTORY TOKEN`: what the test's own process does.
 pub(crate) fn run(args: &SelfTestArgs) -> Result<u8> {
-    sensor_ebpf::run_in_overlay(&args.directory, &PROGRAM.bytes(), &args.token)
-        .context("running a program in an overlay")?;
+    let token = args.token.as_str();
+    sensor_ebpf::run_in_overlay(
+        &args.directory,
+        &[
+            ("program", &PROGRAM.bytes()),
+            ("mapper", &MAPPER.bytes()),
+            (token, &LIBRARY.bytes()),
+        ],
+        &[["/program", token], ["/mapper", token]],
+    )
+    .context("running programs in an overlay")?;
     Ok(EXIT_DONE)
 }
 
@@ -231,6 +277,7 @@ mod tests {
         let mark = Mark::new().unwrap();
         let token = mark.token.clone();
         assert_eq!(mark.proves(&event(&token, PROGRAM.sha256())), Some(false));
+        assert_eq!(mark.proves(&event(&token, MAPPER.sha256())), Some(false));
         assert_eq!(mark.proves(&event("other", PROGRAM.sha256())), None);
         assert_eq!(mark.proves(&event(&token, Sha256([7; 32]))), None);
     }

@@ -1,4 +1,4 @@
-//! Runs a program the way an engine does, in an overlay and a mount namespace of its own: for the agent to see whether it sees.
+//! Runs programs the way an engine does, in an overlay and a mount namespace of its own: for the agent to see whether it sees.
 
 use std::{
     fs,
@@ -23,12 +23,16 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(2),
 ];
 
-/// Mounts over `directory`, in a mount namespace that this process enters for good, and runs `program` (a static one) there
-/// several times with `argument`. For a process that was started for this alone and has one thread.
+/// Mounts over `directory`, in a mount namespace that this process enters for good, and runs `commands` there several times,
+/// in an image of `files` (name and bytes). For a process that was started for this alone and has one thread.
 ///
 /// # Errors
-/// When a mount is refused (it takes CAP_SYS_ADMIN and overlayfs), or the program does not run.
-pub fn run_in_overlay(directory: &Path, program: &[u8], argument: &str) -> io::Result<()> {
+/// When a mount is refused (it takes CAP_SYS_ADMIN and overlayfs), or a program does not run or fails.
+pub fn run_in_overlay(
+    directory: &Path,
+    files: &[(&str, &[u8])],
+    commands: &[[&str; 2]],
+) -> io::Result<()> {
     // SAFETY: only the mount namespace is unshared. Descriptors, which the function is unsafe for, stay as they are.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
     // What is mounted from here on stays in this namespace, and goes with it.
@@ -48,12 +52,14 @@ pub fn run_in_overlay(directory: &Path, program: &[u8], argument: &str) -> io::R
     for name in ["image", "upper", "work", "root"] {
         fs::create_dir(name)?;
     }
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o755)
-        .open("image/self-test")?
-        .write_all(program)?;
+    for (name, bytes) in files {
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(Path::new("image").join(name))?
+            .write_all(bytes)?;
+    }
     mount(
         "hullwatch",
         "root",
@@ -64,9 +70,11 @@ pub fn run_in_overlay(directory: &Path, program: &[u8], argument: &str) -> io::R
     chroot("root")?;
     chdir("/")?;
     for pause in PAUSES {
-        let status = Command::new("/self-test").arg(argument).status()?;
-        if !status.success() {
-            return Err(io::Error::other(format!("the program ended with {status}")));
+        for [program, argument] in commands {
+            let status = Command::new(program).arg(argument).status()?;
+            if !status.success() {
+                return Err(io::Error::other(format!("{program} ended with {status}")));
+            }
         }
         std::thread::sleep(pause);
     }

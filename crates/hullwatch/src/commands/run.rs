@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use model::{
     Timestamp,
     enriched::Container,
-    event::{SensorCondition, SensorState},
+    event::{Sensor, SensorCondition, SensorState},
     finding::FindingResult,
 };
 use store::Store;
@@ -70,6 +70,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         on_watching: Box::new(move |containers| report_watching(containers, known)),
     })?;
     for state in agent.sensor_states() {
+        if state.sensor == Sensor::Perf && state.condition != SensorCondition::Running {
+            mark.expect_no_loads();
+        }
         report_sensor(&state);
     }
 
