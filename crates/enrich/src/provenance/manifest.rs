@@ -9,7 +9,7 @@ use std::{
 
 use model::{
     limits::{MANIFEST_FILES_MAX, PATH_BYTES_MAX},
-    provenance::Sha256,
+    provenance::{Sha256, UnknownReason},
 };
 
 /// Regular files of an image and their digests.
@@ -17,12 +17,14 @@ use model::{
 pub struct Manifest {
     path: PathBuf,
     files: HashMap<Vec<u8>, Sha256>,
+    is_cut: bool,
 }
 
 impl Manifest {
     /// Reads an mtree manifest. Pure; lines that make no sense are left out. `None` when it names no file with a digest.
     pub fn parse(path: &Path, text: &[u8]) -> Option<Self> {
         let mut files = HashMap::new();
+        let mut is_cut = false;
         let mut directory: Vec<Vec<u8>> = Vec::new();
         let mut directory_bytes = 0;
         for line in text.split(|&byte| byte == b'\n') {
@@ -53,9 +55,9 @@ impl Manifest {
                     sha256 = std::str::from_utf8(digest).ok().and_then(Sha256::parse);
                 }
             }
-            if let Some(sha256) = sha256
-                && files.len() < MANIFEST_FILES_MAX
-            {
+            if sha256.is_some() && files.len() >= MANIFEST_FILES_MAX {
+                is_cut = true;
+            } else if let Some(sha256) = sha256 {
                 let mut file = Vec::with_capacity(directory_bytes + name.len() + 1);
                 for part in directory.iter().chain([&name]).filter(|part| *part != b".") {
                     file.push(b'/');
@@ -74,12 +76,19 @@ impl Manifest {
         (!files.is_empty()).then(|| Self {
             path: path.to_owned(),
             files,
+            is_cut,
         })
     }
 
     /// The digest of the regular file at that path.
-    pub fn find(&self, path: &[u8]) -> Option<Sha256> {
-        self.files.get(path).copied()
+    ///
+    /// # Errors
+    /// When it is not among the [`MANIFEST_FILES_MAX`] that are kept, and others are not.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Sha256>, UnknownReason> {
+        match self.files.get(path) {
+            None if self.is_cut => Err(UnknownReason::ImageUnreadable),
+            found => Ok(found.copied()),
+        }
     }
 
     /// Another path with those bytes.
@@ -120,6 +129,7 @@ fn decode(name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provenance::Image;
 
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -132,9 +142,9 @@ mod tests {
         );
         let manifest = Manifest::parse(Path::new("/bundle/x.mtree"), text.as_bytes()).unwrap();
         for path in ["/top", "/usr/bin/a b", "/etc/passwd"] {
-            assert!(manifest.find(path.as_bytes()).is_some(), "{path}");
+            assert!(manifest.find(path.as_bytes()).unwrap().is_some(), "{path}");
         }
-        assert!(manifest.find(b"/usr/bin/link").is_none());
+        assert_eq!(manifest.find(b"/usr/bin/link"), Ok(None));
         assert_eq!(manifest.files.len(), 3);
     }
 
@@ -142,6 +152,27 @@ mod tests {
     fn more_steps_up_than_down_do_no_harm() {
         let text = format!("..\n..\nfile sha256digest={DIGEST}\n..\\\n\\\n");
         let manifest = Manifest::parse(Path::new(""), text.as_bytes()).unwrap();
-        assert!(manifest.find(b"/file").is_some());
+        assert!(manifest.find(b"/file").unwrap().is_some());
+    }
+
+    #[test]
+    fn of_a_file_that_was_not_kept_nothing_is_known() {
+        let mut text = String::new();
+        for number in 0..MANIFEST_FILES_MAX {
+            text.push_str(&format!("f{number} sha256digest={DIGEST}\n"));
+        }
+        let manifest = Manifest::parse(Path::new(""), text.as_bytes()).unwrap();
+        assert_eq!(manifest.find(b"/one-more"), Ok(None));
+        text.push_str(&format!("one-more sha256digest={DIGEST}\n"));
+        let manifest = Manifest::parse(Path::new(""), text.as_bytes()).unwrap();
+        assert!(manifest.find(b"/f0").unwrap().is_some());
+        let unknown = Err(UnknownReason::ImageUnreadable);
+        assert_eq!(manifest.find(b"/one-more"), unknown);
+        assert_eq!(manifest.find(b"/never-there"), unknown);
+        let image = Image::Manifest(manifest);
+        assert_eq!(
+            image.find(b"/one-more").unwrap_err(),
+            UnknownReason::ImageUnreadable
+        );
     }
 }

@@ -112,7 +112,7 @@ impl Image {
                 Ok(None) => Ok(Shipped::Nothing),
                 Err(Unreadable { .. }) => Err(UnknownReason::ImageUnreadable),
             },
-            Self::Manifest(manifest) => Ok(match manifest.find(path) {
+            Self::Manifest(manifest) => Ok(match manifest.find(path)? {
                 Some(sha256) => Shipped::Digest(sha256, manifest.path().to_owned()),
                 None => Shipped::Nothing,
             }),
