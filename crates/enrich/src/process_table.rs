@@ -17,7 +17,10 @@ use model::{
     Text, Timestamp,
     enriched::{Ancestor, Container, EnvVariable, Process},
     event::ProcessKey,
-    limits::{ANCESTOR_ARGS_BYTES_MAX, ANCESTORS_MAX, PROCESSES_BYTES_MAX, PROCESSES_MAX},
+    limits::{
+        ANCESTOR_ARGS_BYTES_MAX, ANCESTORS_MAX, ENV_NAME_BYTES_MAX, PROCESSES_BYTES_MAX,
+        PROCESSES_MAX,
+    },
 };
 
 /// Bytes that a process takes at least, in all the maps.
@@ -267,12 +270,14 @@ impl ProcessTable {
             }
             let process = entry.program.process();
             let is_own = !entry.is_inherited;
+            let (args, is_cut) = cut_args(&process.args);
             ancestors.push(Ancestor {
                 key: next,
                 pid_in_namespace: if is_own { process.pid_in_namespace } else { 0 },
                 name: process.name.clone(),
                 path: process.binary.as_ref().map(|file| file.path.clone()),
-                args: cut_args(&process.args),
+                args,
+                args_truncated: is_cut || process.args_truncated,
                 uid: process.credentials.uid,
             });
             if entry.parent == next {
@@ -358,28 +363,32 @@ fn fair_share(mut held: Vec<usize>, total: usize) -> usize {
     usize::MAX
 }
 
-/// Drops the values that may be secrets.
-pub(crate) fn keep_env(env: Vec<(Text, Text)>) -> Vec<EnvVariable> {
-    let keep = |(name, value): (Text, Text)| EnvVariable {
-        value: ENV_VALUES_KEPT.contains(&name.as_bytes()).then_some(value),
-        name,
+/// Drops the values that may be secrets, and what is too long of names. True when a name was cut.
+pub(crate) fn keep_env(env: Vec<(Text, Text)>) -> (Vec<EnvVariable>, bool) {
+    let mut is_cut = false;
+    let keep = |(mut name, value): (Text, Text)| {
+        let value = ENV_VALUES_KEPT.contains(&name.as_bytes()).then_some(value);
+        is_cut |= name.0.len() > ENV_NAME_BYTES_MAX;
+        name.0.truncate(ENV_NAME_BYTES_MAX);
+        EnvVariable { name, value }
     };
-    env.into_iter().map(keep).collect()
+    (env.into_iter().map(keep).collect(), is_cut)
 }
 
-fn cut_args(args: &[Text]) -> Vec<Text> {
+/// The first [`ANCESTOR_ARGS_BYTES_MAX`] bytes of arguments. True when there are more.
+fn cut_args(args: &[Text]) -> (Vec<Text>, bool) {
     let mut left = ANCESTOR_ARGS_BYTES_MAX;
     let mut kept = Vec::new();
     for arg in args {
-        if left == 0 {
-            break;
-        }
         let bytes = arg.as_bytes();
-        let part = bytes.get(..left.min(bytes.len())).unwrap_or_default();
-        left = left.saturating_sub(part.len() + 1);
-        kept.push(Text::from(part));
+        if left == 0 || bytes.len() > left {
+            kept.extend(bytes.get(..left).filter(|_| left > 0).map(Text::from));
+            return (kept, true);
+        }
+        left = left.saturating_sub(bytes.len() + 1);
+        kept.push(arg.clone());
     }
-    kept
+    (kept, false)
 }
 
 fn weight(process: &Process) -> usize {
@@ -555,11 +564,36 @@ mod tests {
 
     #[test]
     fn values_of_the_environment_are_dropped_but_for_the_loaders() {
-        let env = keep_env(vec![
+        let (env, is_cut) = keep_env(vec![
             (Text::from("DB_PASSWORD"), Text::from("secret")),
             (Text::from("LD_PRELOAD"), Text::from("/tmp/x.so")),
         ]);
+        assert!(!is_cut);
         assert_eq!(env[0].value, None);
         assert_eq!(env[1].value, Some(Text::from("/tmp/x.so")));
+    }
+
+    #[test]
+    fn what_is_cut_is_said() {
+        let (env, is_cut) = keep_env(vec![("N".repeat(300).into(), Text::default())]);
+        assert_eq!((env[0].name.0.len(), is_cut), (ENV_NAME_BYTES_MAX, true));
+
+        let mut table = ProcessTable::default();
+        let container = Arc::new(Container::default());
+        let fits = "x".repeat(ANCESTOR_ARGS_BYTES_MAX - 4);
+        let long = format!("{fits}y");
+        exec(&mut table, &container, 10, 1, &["run", &fits], 1);
+        exec(&mut table, &container, 11, 10, &["run", &long], 2);
+        exec(&mut table, &container, 12, 11, &["run", &fits, "z"], 3);
+        let cut_before = Process {
+            args_truncated: true,
+            ..Process::clone(&program(13, &["run"]).process())
+        };
+        let cut_before = Program::new(Arc::new(cut_before), None);
+        table.exec(key(13), &container, cut_before, key(12), Timestamp(4));
+        let ancestors = table.ancestors(key(13), &container);
+        let said: Vec<bool> = ancestors.iter().map(|above| above.args_truncated).collect();
+        assert_eq!(said, [true, true, true, false]);
+        assert_eq!(ancestors[2].args[1], Text::from(fits.as_str()));
     }
 }

@@ -105,7 +105,7 @@ pub struct Process {
     pub args_truncated: bool,
     /// Environment. Values are kept only for the names that decide what gets loaded (see `enrich`).
     pub env: Vec<EnvVariable>,
-    /// Some variables were cut.
+    /// Some variables, or the name of one, were cut.
     pub env_truncated: bool,
     /// Working directory inside the container.
     pub cwd: Text,
@@ -146,6 +146,9 @@ pub struct Ancestor {
     pub path: Option<Text>,
     /// Its arguments.
     pub args: Vec<Text>,
+    /// Some of them were cut. Recordings of before it was noted lack it.
+    #[serde(default)]
+    pub args_truncated: bool,
     /// Its user.
     pub uid: u32,
 }

@@ -15,7 +15,7 @@ pub const ENV_BYTES_MAX: usize = 8 * 1024;
 /// Number of environment variables kept with an exec event.
 pub const ENV_COUNT_MAX: usize = 512;
 
-/// Bytes of one environment name: longer ones are cut.
+/// Bytes of one environment name: longer ones are cut, and `env_truncated` is set.
 pub const ENV_NAME_BYTES_MAX: usize = 256;
 
 /// Ancestors kept with a process, the nearest first.
@@ -159,7 +159,7 @@ pub const MANIFEST_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Files kept of one image manifest.
 pub const MANIFEST_FILES_MAX: usize = 100_000;
 
-/// Bytes of arguments kept of each ancestor of a process.
+/// Bytes of arguments kept of each ancestor of a process. The rest is cut and its `args_truncated` is set.
 pub const ANCESTOR_ARGS_BYTES_MAX: usize = 512;
 
 /// Bytes of all processes remembered: each may carry [`ARGV_BYTES_MAX`] and [`ENV_BYTES_MAX`].

@@ -101,7 +101,7 @@ fn ancestor_process(
             ..File::default()
         }),
         args,
-        arguments_truncated: args_cut,
+        arguments_truncated: ancestor.args_truncated || args_cut,
         pid: pid(ancestor.pid_in_namespace, ancestor.key.pid),
         parent_pid: parent.map_or(0, |parent| pid(parent.pid_in_namespace, parent.key.pid)),
         user_id: i64::from(ancestor.uid),

@@ -314,6 +314,17 @@ fn severity_follows_the_settings() {
 }
 
 #[test]
+fn arguments_that_were_cut_before_are_reported_as_cut() {
+    let mut event = malicious(Provenance::Added);
+    let mut process = event.process.as_deref().cloned().unwrap();
+    process.ancestors[1].args_truncated = true;
+    event.process = Some(Arc::new(process));
+    let processes = build(&event).finding.processes;
+    let truncated: Vec<bool> = processes.iter().map(|p| p.arguments_truncated).collect();
+    assert_eq!(truncated, [false, false, true]);
+}
+
+#[test]
 fn hostile_text_stays_bounded_and_valid() {
     let hostile = b"/tmp/\x1b]0;owned\x07\n\xff\xfe\xe2\x80\xae".repeat(2_000);
     let mut event = with_args(

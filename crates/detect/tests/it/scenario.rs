@@ -150,6 +150,7 @@ pub(crate) fn process(binary: File, args: &[&str]) -> Process {
                 name: "sh".into(),
                 path: Some("/bin/sh".into()),
                 args: vec!["sh".into(), "-c".into(), "TOKEN=abc /tmp/x".into()],
+                args_truncated: false,
                 uid: 1000,
             },
             Ancestor {
@@ -161,6 +162,7 @@ pub(crate) fn process(binary: File, args: &[&str]) -> Process {
                 name: "web".into(),
                 path: Some("/usr/bin/web".into()),
                 args: vec!["/usr/bin/web".into()],
+                args_truncated: false,
                 uid: 1000,
             },
         ],

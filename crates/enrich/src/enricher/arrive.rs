@@ -87,6 +87,7 @@ impl Enricher {
             )
         });
         let parent = self.processes.parent(key).unwrap_or(exec.parent);
+        let (env, is_env_cut) = keep_env(exec.env);
         let process = Process {
             key,
             pid_in_namespace: exec.pid_in_namespace,
@@ -98,8 +99,8 @@ impl Enricher {
             script: None,
             args: exec.args,
             args_truncated: exec.args_truncated,
-            env: keep_env(exec.env),
-            env_truncated: exec.env_truncated,
+            env,
+            env_truncated: exec.env_truncated || is_env_cut,
             cwd: exec.cwd,
             credentials: exec.credentials,
             namespaces: exec.namespaces,

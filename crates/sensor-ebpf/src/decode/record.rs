@@ -306,12 +306,8 @@ pub(crate) fn environment(block: &[u8]) -> Vec<(Text, Text)> {
         .take(limits::ENV_COUNT_MAX)
         .map(|variable| {
             let mut parts = variable.splitn(2, |&byte| byte == b'=');
-            let name = parts.next().unwrap_or_default();
-            let name = name.get(..limits::ENV_NAME_BYTES_MAX).unwrap_or(name);
-            (
-                Text::from(name),
-                Text::from(parts.next().unwrap_or_default()),
-            )
+            let mut part = || Text::from(parts.next().unwrap_or_default());
+            (part(), part())
         })
         .collect()
 }

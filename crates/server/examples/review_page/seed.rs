@@ -364,6 +364,7 @@ fn event(container: &Arc<Container>, time: Timestamp, binary: File, number: u64)
         name: Text::from(name),
         path: Some(Text::from(path)),
         args: args.iter().map(|word| Text::from(*word)).collect(),
+        args_truncated: false,
         uid,
     };
     let name = binary
