@@ -75,7 +75,12 @@ impl<'a> Index<'a> {
 
     /// The stored finding with this row id, which is there.
     pub(crate) fn load_id(&self, id: i64) -> Result<Stored, Error> {
-        let (occurrences, state_by_user, detected, body): (_, _, Option<i64>, String) = self
+        self.find(id)?.ok_or(Error::Damaged)
+    }
+
+    /// The stored finding with this row id.
+    pub(crate) fn find(&self, id: i64) -> Result<Option<Stored>, Error> {
+        let found: Option<(_, _, Option<i64>, String)> = self
             .db
             .prepare_cached(
                 "SELECT f.occurrences, f.state_by_user, f.detected_severity, d.body FROM finding f \
@@ -83,14 +88,18 @@ impl<'a> Index<'a> {
             )?
             .query_row([id], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?;
-        Ok(Stored {
+            })
+            .optional()?;
+        let Some((occurrences, state_by_user, detected, body)) = found else {
+            return Ok(None);
+        };
+        Ok(Some(Stored {
             id,
             result: serde_json::from_str(&body)?,
             occurrences,
             state_by_user,
             detected_severity: detected.and_then(severity),
-        })
+        }))
     }
 
     /// Adds a finding that is not there yet, and notes in it what is not indexed. Returns its row id.

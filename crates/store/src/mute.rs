@@ -2,6 +2,8 @@
 //!
 //! What is set by hand or by a static rule overrides dynamic rules. `muteInfo` of the finding says which is the case.
 
+use std::cell::Cell;
+
 use model::Timestamp;
 use model::finding::{FindingResult, Mute};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::filter::{Condition, Test};
-use crate::index::Index;
+use crate::index::{Index, Stored};
 use crate::name::{FindingName, all_sources_of};
 use crate::order;
 use crate::resource::{self, MuteConfig, MuteConfigType};
@@ -18,6 +20,9 @@ use crate::{Change, Error, Store, audit};
 
 /// Findings changed in one transaction when many are muted: short enough for the agent to get its turn.
 const BATCH: usize = 200;
+
+/// Findings looked for at a time, while others may write. More are looked for once these are done.
+const CANDIDATES: usize = 10_000;
 
 /// Field under which the dynamic rules that mute a finding are indexed.
 pub(crate) const RECORDS: &str = "mute_info.dynamic_mute_records.mute_config";
@@ -204,34 +209,26 @@ impl Store {
         Ok(total)
     }
 
-    /// Applies the rules anew to what is selected, until nothing is.
+    /// Applies the rules anew to what is selected.
     fn refresh_where(
         &self,
         now: Timestamp,
         select: impl Fn(&Connection) -> Result<Selection, Error>,
     ) -> Result<u64, Error> {
         let mut total = 0;
-        let mut after = None;
-        loop {
-            let places = self.database.write(|db| {
-                let places = order::oldest(db, &select(db)?, after, BATCH)?;
-                let mut index = Index::new(db, &self.database);
-                for (_, id) in &places {
-                    let old = index.load_id(*id)?;
-                    let mut new = old.next();
-                    if apply_rules(db, *id, &mut new.result, false, now)? {
-                        index.update(&mut new)?;
-                        total += 1;
-                    }
+        self.each_selected(
+            select,
+            |index, old| {
+                let mut new = old.next();
+                if apply_rules(index.db, old.id, &mut new.result, false, now)? {
+                    index.update(&mut new)?;
+                    total += 1;
                 }
-                index.finish()?;
-                Ok(places)
-            })?;
-            match places.last() {
-                Some(last) => after = Some(*last),
-                None => return Ok(total),
-            }
-        }
+                Ok(())
+            },
+            || true,
+        )?;
+        Ok(total)
     }
 
     /// Sets the mute state of all that match, in short transactions. `progress` gets the number so far and ends the
@@ -247,28 +244,63 @@ impl Store {
         let detail = json!({"filter": filter, "mute": mute});
         self.database
             .write(|db| audit::note(db, change, "bulk mute", parent, &detail))?;
-        let mut total = 0;
+        let total = Cell::new(0);
+        self.each_selected(
+            |db| Selection::new(db, parent, filter),
+            |index, old| {
+                // It may have changed since it was looked for.
+                if !select::matches(index.db, parent, filter, old.id)? {
+                    return Ok(());
+                }
+                total.set(total.get() + 1);
+                let mut new = old.next();
+                set(&mut new.result, mute, change.who, change.now);
+                if old.result != new.result {
+                    index.update(&mut new)?;
+                }
+                Ok(())
+            },
+            || progress(total.get()),
+        )?;
+        Ok(total.get())
+    }
+
+    /// Changes what is selected, the oldest first: looks for it while others write, for that may take long, and changes
+    /// it in short transactions. `progress` is asked after each whether to go on.
+    fn each_selected(
+        &self,
+        select: impl Fn(&Connection) -> Result<Selection, Error>,
+        mut change: impl FnMut(&mut Index<'_>, Stored) -> Result<(), Error>,
+        mut progress: impl FnMut() -> bool,
+    ) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let places = self.database.write(|db| {
-                let selection = Selection::new(db, parent, filter)?;
-                let places = order::oldest(db, &selection, after, BATCH)?;
-                let mut index = Index::new(db, &self.database);
-                for (_, id) in &places {
-                    let old = index.load_id(*id)?;
-                    let mut new = old.next();
-                    set(&mut new.result, mute, change.who, change.now);
-                    if old.result != new.result {
-                        index.update(&mut new)?;
-                    }
-                }
-                index.finish()?;
-                Ok(places)
+            let places = self.database.read(|db| {
+                order::oldest(
+                    db,
+                    Some(self.database.cache()),
+                    &select(db)?,
+                    after,
+                    CANDIDATES,
+                )
             })?;
-            total += places.len() as u64;
+            for batch in places.chunks(BATCH) {
+                self.database.write(|db| {
+                    let mut index = Index::new(db, &self.database);
+                    for (_, id) in batch {
+                        if let Some(stored) = index.find(*id)? {
+                            change(&mut index, stored)?;
+                        }
+                    }
+                    index.finish()
+                })?;
+                if !progress() {
+                    return Ok(());
+                }
+            }
             match places.last() {
-                Some(last) if progress(total) => after = Some(*last),
-                _ => return Ok(total),
+                Some(last) => after = Some(*last),
+                None => return Ok(()),
             }
         }
     }

@@ -67,9 +67,10 @@ pub(crate) fn page(
     })
 }
 
-/// The oldest findings that come after `after`.
+/// The oldest findings that come after `after`. Without cache within a transaction that writes.
 pub(crate) fn oldest(
     db: &Connection,
+    cache: Option<&Arc<Cache>>,
     selection: &Selection,
     after: Option<Position>,
     wanted: usize,
@@ -84,7 +85,7 @@ pub(crate) fn oldest(
         }],
     };
     let after = after.map(|(time, id)| vec![time, time, id]);
-    let (found, _) = search.first(chunk::load(db, None)?, after.as_deref(), wanted, false)?;
+    let (found, _) = search.first(chunk::load(db, cache)?, after.as_deref(), wanted, false)?;
     Ok(found.iter().map(|rank| search.position(rank)).collect())
 }
 

@@ -23,7 +23,7 @@ impl Store {
         let old = Selection::all();
         loop {
             let removed = self.database.write(|db| {
-                let places = order::oldest(db, &old, None, BATCH)?;
+                let places = order::oldest(db, None, &old, None, BATCH)?;
                 let mut index = Index::new(db, &self.database);
                 let mut removed = 0;
                 for (time, id) in places {

@@ -54,6 +54,18 @@ pub(crate) enum Condition {
     },
 }
 
+impl Condition {
+    /// Columns alone do not answer it.
+    pub(super) fn needs_documents(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::needs_documents),
+            Self::Not(inner) => inner.needs_documents(),
+            Self::Document { .. } | Self::Element { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Checks a tree against the fields a finding has.
 pub(crate) fn compile(expression: &Expression) -> Result<Condition, Error> {
     Ok(match expression {

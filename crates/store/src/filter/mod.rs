@@ -66,6 +66,25 @@ pub(crate) fn fields_of(expression: &Expression) -> Vec<&str> {
     }
 }
 
+/// The first condition that is answered from documents, one finding after the other: where it stands, and its field.
+pub(crate) fn unindexed(expression: &Expression) -> Option<(usize, &str)> {
+    let (position, field) = match expression {
+        Expression::And(parts) | Expression::Or(parts) => {
+            return parts.iter().find_map(unindexed);
+        }
+        Expression::Not(inner) => return unindexed(inner),
+        Expression::Comparison(comparison) => (comparison.position, &comparison.field),
+        Expression::Contains {
+            field, position, ..
+        }
+        | Expression::InIpRange {
+            field, position, ..
+        } => (*position, field),
+    };
+    let needs_documents = compile(expression).is_ok_and(|condition| condition.needs_documents());
+    needs_documents.then_some((position, field))
+}
+
 /// Reads a filter and checks its fields, operators and values, as a query with it would.
 pub fn check(text: &str) -> Result<(), Error> {
     compile(&parse(text)?).map(|_| ())

@@ -198,6 +198,85 @@ fn configs_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_config_depends_on_columns_alone() {
+    let (_folder, store) = store();
+    for (refused, named) in [
+        (
+            "severity=LOW AND description:\"x\"",
+            "position 17: a mute config cannot depend on description,",
+        ),
+        (
+            "-vulnerability.cve.id=\"x\"",
+            "cannot depend on vulnerability.cve.id,",
+        ),
+        (
+            "contains(processes, name=\"x\" AND env_variables.name=\"y\")",
+            "cannot depend on processes,",
+        ),
+        (
+            "contains(containers.labels, name=\"x\" AND value=\"y\")",
+            "cannot depend on containers.labels,",
+        ),
+    ] {
+        let error = store
+            .create(&config(MuteConfigType::Dynamic, refused), by(1))
+            .unwrap_err();
+        assert!(matches!(error, Error::Invalid { what: "filter", .. }));
+        assert!(error.to_string().contains(named), "{error}");
+    }
+    // SCC's own list, and what else has columns.
+    for (number, field) in [
+        "severity",
+        "category",
+        "resource.name",
+        "resource.project_name",
+        "resource.project_display_name",
+        "resource.folders.resource_folder",
+        "resource.parent_name",
+        "resource.parent_display_name",
+        "resource.type",
+        "finding_class",
+        "indicator.ip_addresses",
+        "indicator.domains",
+        "containers.name",
+        "containers.labels.value",
+        "processes.args",
+        "source_properties.Container_Id",
+        "security_marks.marks.team",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let word = if field == "severity" { "LOW" } else { "THREAT" };
+        let config = MuteConfig {
+            name: format!("{CONFIG}{number}"),
+            ..config(
+                MuteConfigType::Dynamic,
+                &format!("{field}=\"{word}\" OR {field}:\"x\""),
+            )
+        };
+        store.create(&config, by(1)).unwrap();
+    }
+    let one = "contains(processes, name=\"x\" AND args=\"y\")";
+    store
+        .create(&config(MuteConfigType::Dynamic, one), by(1))
+        .unwrap();
+}
+
+#[test]
+fn rules_are_looked_through_while_another_writes() {
+    let (folder, store) = store();
+    store
+        .create(&config(MuteConfigType::Dynamic, "severity=CRITICAL"), by(5))
+        .unwrap();
+    store.record(&[finding(1), finding(2)]).unwrap();
+    let other = rusqlite::Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Would fail when it asked for the lock.
+    assert_eq!(store.refresh_mutes(at(7)).unwrap(), 0);
+}
+
+#[test]
 fn resources_are_kept_by_name_and_listed_in_pages() {
     let (_folder, store) = store();
     let short = "organizations/1/muteConfigs/quiet";
