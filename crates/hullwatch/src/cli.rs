@@ -24,6 +24,8 @@ pub(crate) enum Command {
     /// Tokens for the API and the review page
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Who changed what, and who signed in, the newest first
+    Audit(AuditArgs),
     /// Run the harmless act of a detector in a throw-away container
     Simulate(SimulateArgs),
     /// List and show findings
@@ -137,6 +139,15 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         state: StateDir,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    #[command(flatten)]
+    pub(crate) state: StateDir,
+    /// Output format; `json` is one object with the list `entries`
+    #[arg(long, value_enum, default_value_t = TableFormat::Table)]
+    pub(crate) format: TableFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

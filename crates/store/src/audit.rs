@@ -1,12 +1,20 @@
-//! The audit log: who changed what, when. Written in the transaction of the change.
+//! The audit log: who changed what, and who signed in, when. A change is written in its own transaction.
 
 use model::Timestamp;
-use rusqlite::{Transaction, params};
+use rusqlite::{Params, Transaction, params};
 use serde_json::Value;
 
 use crate::{Change, Error, Store, ns, timestamp};
 
-/// One change.
+/// Refused logins that are kept. When more come, the oldest go: who has no token cannot fill the log.
+const REFUSED_MAX: u32 = 1000;
+
+/// Time in which one address's refused logins are one entry.
+const REFUSED_TIME_NS: i64 = 3_600_000_000_000;
+
+const COLUMNS: &str = "id, time, who, action, target, detail";
+
+/// One change or login.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEntry {
     /// Grows by one with each change; a page begins after the last one's.
@@ -26,11 +34,21 @@ pub struct AuditEntry {
 impl Store {
     /// The newest changes with an id below `before` (all, for `i64::MAX`), newest first.
     pub fn audit_log(&self, before: i64, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2");
+        self.entries(&sql, params![before, limit])
+    }
+
+    /// The newest changes to the thing of this name, newest first.
+    pub fn audit_log_of(&self, target: &str, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM audit WHERE target = $1 ORDER BY id DESC LIMIT $2");
+        self.entries(&sql, params![target, limit])
+    }
+
+    fn entries(&self, sql: &str, params: impl Params) -> Result<Vec<AuditEntry>, Error> {
         self.database.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, time, who, action, target, detail FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2",
-            )?;
-            let mut rows = statement.query(params![before, limit])?;
+            let mut statement = db.prepare_cached(sql)?;
+            let mut rows = statement.query(params)?;
             let mut entries = Vec::new();
             while let Some(row) = rows.next()? {
                 entries.push(AuditEntry {
@@ -46,7 +64,7 @@ impl Store {
         })
     }
 
-    /// Notes something that changed nothing in the store but matters, such as a refused login.
+    /// Notes something that changed nothing in the store but matters, such as a login.
     pub fn note(
         &self,
         change: Change<'_>,
@@ -56,6 +74,28 @@ impl Store {
     ) -> Result<(), Error> {
         self.database
             .write(|db| note(db, change, action, target, detail))
+    }
+
+    /// Notes a refused login from an address: one entry an hour, and a limited number in all.
+    pub fn note_refused_login(&self, address: &str, now: Timestamp) -> Result<(), Error> {
+        self.database.write(|db| {
+            let is_known = db
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM audit WHERE target = $1 AND action = 'refuse login' AND time > $2)",
+                )?
+                .query_row(params![address, ns(now) - REFUSED_TIME_NS], |row| row.get(0))?;
+            if is_known {
+                return Ok(());
+            }
+            let change = Change { who: "", now };
+            note(db, change, "refuse login", address, &Value::Null)?;
+            db.prepare_cached(
+                "DELETE FROM audit WHERE action = 'refuse login' AND id <= \
+                 (SELECT id FROM audit WHERE action = 'refuse login' ORDER BY time DESC, id DESC LIMIT 1 OFFSET $1)",
+            )?
+            .execute([REFUSED_MAX])?;
+            Ok(())
+        })
     }
 }
 

@@ -57,7 +57,13 @@ impl Store {
             }
             let created = insert(&mut index, &parsed, finding.clone(), change.now)?;
             index.finish()?;
-            audit::note(db, change, "create finding", name, &Value::Null)?;
+            audit::note(
+                db,
+                change,
+                "create finding",
+                &parsed.to_string(),
+                &Value::Null,
+            )?;
             Ok(created)
         })
     }
@@ -97,7 +103,13 @@ impl Store {
                 }
             };
             index.finish()?;
-            audit::note(db, change, "update finding", name, &json!(mask))?;
+            audit::note(
+                db,
+                change,
+                "update finding",
+                &parsed.to_string(),
+                &json!(mask),
+            )?;
             Ok(updated)
         })
     }
@@ -252,7 +264,7 @@ impl Store {
             body(&mut new)?;
             let result = replace(&mut index, &old, new, change.now)?;
             index.finish()?;
-            audit::note(db, change, action, name, detail)?;
+            audit::note(db, change, action, &parsed.to_string(), detail)?;
             Ok(result)
         })
     }

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod audit;
 mod detectors;
 mod doctor;
 mod findings;
@@ -18,6 +19,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
         Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Token(command) => token::run(&command),
+        Command::Audit(args) => audit::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Findings(command) => findings::run(&command),
         Command::Detectors(args) => detectors::run(&args),

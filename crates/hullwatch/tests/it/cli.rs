@@ -65,3 +65,28 @@ fn findings_of_a_directory_without_a_store_cannot_be_listed() {
         stderr(&output)
     );
 }
+
+#[test]
+fn the_audit_log_is_listed_for_people_and_for_programs() {
+    let state = tempfile::tempdir().unwrap();
+    let state = ["--state-dir", state.path().to_str().unwrap()];
+    let run = |args: &[&str]| {
+        let output = hullwatch(&[args, &state].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["token", "create", "--role", "viewer", "--name", "ada"]);
+    run(&["token", "revoke", "ada"]);
+    let log: Value = serde_json::from_str(&run(&["audit", "--format", "json"])).unwrap();
+    let actions: Vec<_> = log["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (entry["action"].as_str().unwrap(), &entry["target"]))
+        .collect();
+    let ada = Value::from("ada");
+    assert_eq!(actions, [("revoke token", &ada), ("create token", &ada)]);
+    assert_eq!(log["entries"][1]["detail"]["role"], "viewer");
+    let table = run(&["audit"]);
+    assert!(table.lines().nth(1).unwrap().contains("revoke token"));
+}

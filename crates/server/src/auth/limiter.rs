@@ -43,7 +43,7 @@ impl Limiter {
 }
 
 /// One household has a /64 of IPv6 to itself, so that is what counts as one address.
-fn network(peer: IpAddr) -> IpAddr {
+pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
         IpAddr::V6(address) => match address.to_ipv4_mapped() {

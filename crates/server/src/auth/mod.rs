@@ -12,6 +12,7 @@ use model::Timestamp;
 use store::{CredentialKind, Store};
 
 pub use limiter::Limiter;
+pub(crate) use limiter::network;
 pub(crate) use token::random_hex;
 pub use token::{
     Holder, NewToken, TokenError, TokenInfo, create_token, first_start, list_tokens, login_link,

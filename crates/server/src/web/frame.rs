@@ -1,6 +1,7 @@
 //! What every page has: title, navigation, who is signed in, whether everything is watched.
 
 use super::assets;
+use crate::auth::Role;
 
 /// Common part of a page.
 pub(crate) struct Frame {
@@ -23,13 +24,14 @@ pub(crate) enum Section {
     Findings,
     Index,
     Coverage,
+    Audit,
 }
 
 /// Who looks at the page.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub(crate) name: String,
-    pub(crate) role: &'static str,
+    pub(crate) role: Role,
     pub(crate) csrf: String,
 }
 
@@ -74,16 +76,24 @@ impl Frame {
         }
     }
 
-    pub(crate) fn nav(&self) -> [NavLink; 3] {
-        [
+    pub(crate) fn nav(&self) -> Vec<NavLink> {
+        let mut pages = vec![
             ("/findings", "Findings", Section::Findings),
             ("/index", "Threat findings index", Section::Index),
             ("/coverage", "Coverage", Section::Coverage),
-        ]
-        .map(|(href, label, section)| NavLink {
+        ];
+        if self
+            .user
+            .as_ref()
+            .is_some_and(|user| user.role == Role::Admin)
+        {
+            pages.push(("/audit", "Audit log", Section::Audit));
+        }
+        let links = pages.into_iter().map(|(href, label, section)| NavLink {
             href,
             label,
             current: section == self.section,
-        })
+        });
+        links.collect()
     }
 }

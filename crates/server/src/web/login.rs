@@ -20,6 +20,8 @@ use axum::{
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
+use serde_json::json;
+use store::Change;
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -57,43 +59,61 @@ pub(crate) async fn login(State(web): State<Arc<Web>>, form: Form) -> Result<Res
         form.get("token").trim().to_owned(),
         form.get("one_time").to_owned(),
     );
-    let secret = web
+    let next = session::local(form.get("next")).to_owned();
+    let is_link = !one_time.is_empty();
+    let outcome = web
         .blocking(move |web| {
             let store = web.store();
-            let found = if one_time.is_empty() {
-                auth::token_holder(store, &token)?
-            } else {
+            let found = if is_link {
                 auth::redeem_login(store, &one_time)?
+            } else {
+                auth::token_holder(store, &token)?
             };
-            Ok(match found {
-                Some(holder) => Some(auth::open_session(store, &holder)?.secret),
-                None => None,
-            })
+            let Some(holder) = found else {
+                if !web.app.limiter().failed(peer, now()) {
+                    return Ok(Outcome::TooMany);
+                }
+                store.note_refused_login(&auth::network(peer).to_string(), now())?;
+                return Ok(Outcome::Refused);
+            };
+            let session = auth::open_session(store, &holder)?;
+            let change = Change {
+                who: &holder.name,
+                now: now(),
+            };
+            let detail = json!({ "with": if is_link { "link" } else { "token" } });
+            store.note(change, "log in", &peer.to_string(), &detail)?;
+            Ok(Outcome::SignedIn(session))
         })
         .await?;
-    let next = session::local(form.get("next"));
-    match secret {
-        Some(secret) => Ok((
+    match outcome {
+        Outcome::SignedIn(session) => Ok((
             [(
                 header::SET_COOKIE,
-                session::set_cookie(web.pages.tls, Some(&secret)),
+                session::set_cookie(web.pages.tls, Some(&session.secret)),
             )],
-            Redirect::to(next),
+            Redirect::to(&next),
         )
             .into_response()),
-        None if web.app.limiter().failed(peer, now()) => {
-            let error = if form.get("one_time").is_empty() {
-                "That token is not valid (any more)."
-            } else {
+        Outcome::Refused => {
+            let error = if is_link {
                 "That link was used already, or is too old. Sign in with a token."
+            } else {
+                "That token is not valid (any more)."
             };
-            let page = page(Some(error.to_owned()), "", next);
+            let page = page(Some(error.to_owned()), "", &next);
             Ok((StatusCode::UNAUTHORIZED, html(&page)?).into_response())
         }
-        None => Err(Failure::TooMany(
+        Outcome::TooMany => Err(Failure::TooMany(
             "Too many failed tries from this address. Wait a minute.".to_owned(),
         )),
     }
+}
+
+enum Outcome {
+    SignedIn(auth::NewToken),
+    Refused,
+    TooMany,
 }
 
 /// `POST /logout`.

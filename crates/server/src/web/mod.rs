@@ -5,6 +5,7 @@
 
 mod assets;
 pub(crate) mod attack;
+mod audit;
 mod clauses;
 mod complete;
 mod coverage;
@@ -81,6 +82,7 @@ pub fn router(app: App, pages: Pages) -> Router {
         .route("/index", get(index::list))
         .route("/index/{id}", get(index::detector))
         .route("/coverage", get(coverage::show))
+        .route("/audit", get(audit::show))
         .route("/static/{digest}/{name}", get(assets::serve))
         .layer(middleware::from_fn(secure))
         .with_state(web)

@@ -35,7 +35,7 @@ impl Session {
     pub(crate) fn user(&self) -> User {
         User {
             name: self.caller.name.clone(),
-            role: self.caller.role.name(),
+            role: self.caller.role,
             csrf: self.csrf(),
         }
     }
@@ -128,7 +128,7 @@ fn not_signed_in(parts: &Parts) -> Response {
 
 /// An address within these pages, to go to after a form; `/findings` for anything else.
 pub(crate) fn local(address: &str) -> &str {
-    let known = ["/findings", "/finding/", "/index", "/coverage"];
+    let known = ["/findings", "/finding/", "/index", "/coverage", "/audit"];
     let fine = known.iter().any(|prefix| {
         address.strip_prefix(prefix).is_some_and(|rest| {
             prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['?', '/'])

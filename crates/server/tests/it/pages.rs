@@ -99,6 +99,7 @@ async fn every_page_has_the_policy_and_stays_in_no_cache() {
         "/index",
         "/index?view=matrix",
         "/coverage",
+        "/audit",
         "/login",
         finding.as_str(),
         "/finding/none",
@@ -254,6 +255,84 @@ async fn a_change_is_made_by_whom_it_is_and_is_in_the_audit_log() {
     assert_eq!(
         server.store.get(&name).unwrap().finding.mute,
         model::finding::Mute::Muted
+    );
+}
+
+#[tokio::test]
+async fn the_audit_log_shows_changes_and_logins_to_admins() {
+    let server = Server::with_findings(1);
+    let (editor, admin) = (
+        sign_in(&server, Role::Editor).await,
+        sign_in(&server, Role::Admin).await,
+    );
+    for _ in 0..3 {
+        send(&server, false, form("/login", "", &[("token", "hw_0_0")])).await;
+    }
+    let link = create_token(&server.store, "linked", Role::Viewer).unwrap();
+    let link = login_link(&server.store, &link).unwrap();
+    send(
+        &server,
+        false,
+        form("/login", "", &[("one_time", &link.secret)]),
+    )
+    .await;
+    let name = format!("{SOURCE}/findings/f0");
+    let csrf = csrf_of(&send(&server, false, page("/findings", &editor)).await.body);
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("name", &name),
+        ("action", "inactive"),
+    ];
+    send(&server, false, form("/findings/actions", &editor, &fields)).await;
+
+    let refused = send(&server, false, page("/audit", &editor)).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let log = send(&server, false, page("/audit", &admin)).await.body;
+    let rows: Vec<&str> = log.split("<tr>").skip(2).collect();
+    for (row, parts) in rows.iter().zip([
+        ["editor", "set state", "INACTIVE"],
+        ["linked", "log in", "link"],
+        ["command line", "create token", "viewer"],
+        ["unknown", "refuse login", "127.0.0.1"],
+        ["admin", "log in", "token"],
+        ["editor", "log in", "127.0.0.1"],
+    ]) {
+        assert!(
+            parts.iter().all(|part| row.contains(part)),
+            "{parts:?}: {row}"
+        );
+    }
+    assert!(rows[0].contains(&format!("href=\"/finding/{SOURCE}/findings/f0\"")));
+    let finding = send(&server, false, page(&format!("/finding/{name}"), &editor))
+        .await
+        .body;
+    let card = finding.split("<h2 id=\"changes\">").nth(1).unwrap();
+    assert!(card.contains("set state <code>INACTIVE</code>") && card.contains("by editor"));
+
+    // Older entries are a page on.
+    for _ in 0..100 {
+        server
+            .store
+            .note(
+                store::Change {
+                    who: "x",
+                    now: model::Timestamp(1),
+                },
+                "y",
+                "z",
+                &serde_json::Value::Null,
+            )
+            .unwrap();
+    }
+    let first = send(&server, false, page("/audit", &admin)).await.body;
+    let older = first.split("href=\"/audit?before=").nth(1).unwrap();
+    let older = format!("/audit?before={}", older.split('"').next().unwrap());
+    assert!(!first.contains("INACTIVE"));
+    assert!(
+        send(&server, false, page(&older, &admin))
+            .await
+            .body
+            .contains("INACTIVE")
     );
 }
 

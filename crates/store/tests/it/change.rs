@@ -287,6 +287,35 @@ fn every_change_is_in_the_audit_log() {
         [("ada", "set mute", at(11)), ("ada", "set state", at(10))]
     );
     assert_eq!(store.audit_log(log[0].id, 10).unwrap(), log[1..]);
+    // Under one name, however it was called.
+    let short = name(1).replace("/locations/global", "");
+    assert_ne!(short, name(1));
+    store.set_mute(&short, Mute::Unmuted, by(13)).unwrap();
+    let of_it = store.audit_log_of(&name(1), 2).unwrap();
+    assert_eq!((of_it[0].time, &of_it[1]), (at(13), &log[0]));
+}
+
+#[test]
+fn refused_logins_cannot_fill_the_audit_log() {
+    const MINUTE: u64 = 60;
+    let (_folder, store) = filled();
+    store.set_mute(&name(1), Mute::Muted, by(1)).unwrap();
+    for minute in 0..90 {
+        store
+            .note_refused_login("192.0.2.1", at(minute * MINUTE))
+            .unwrap();
+    }
+    assert_eq!(store.audit_log_of("192.0.2.1", 10).unwrap().len(), 2);
+    for number in 0..1200 {
+        let address = format!("198.51.100.{number}");
+        store
+            .note_refused_login(&address, at(100 * MINUTE))
+            .unwrap();
+    }
+    let log = store.audit_log(i64::MAX, 2000).unwrap();
+    assert_eq!(log.len(), 1001, "a thousand of them, and the change");
+    assert_eq!(log[0].target, "198.51.100.1199");
+    assert_eq!(log[1000].action, "set mute");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use self::{
     settings::Setting,
 };
 use super::{
-    Failure, Web, clauses,
+    Failure, Web, audit, clauses,
     frame::{Frame, Section},
     response,
     session::Session,
@@ -46,6 +46,9 @@ const RELATED_MAX: u32 = 50;
 /// How far the timeline reaches, to each side.
 const RELATED_NS: u64 = 3_600_000_000_000;
 
+/// Changes shown; the audit log has all.
+const CHANGES_MAX: usize = 20;
+
 #[derive(Template)]
 #[template(path = "finding.html")]
 struct Page {
@@ -56,6 +59,9 @@ struct Page {
     json: Option<Vec<JsonLine>>,
     json_text: String,
     summary: Summary,
+    /// What people did to it, newest first.
+    changes: Vec<audit::Entry>,
+    changes_more: bool,
 }
 
 /// What the summary tab shows.
@@ -135,6 +141,9 @@ pub(crate) async fn show(
         }
         let now = crate::app::now();
         let is_json = tab == "json";
+        let changes = web
+            .store()
+            .audit_log_of(&result.finding.name, CHANGES_MAX as u32 + 1)?;
         let page = Page {
             frame: Frame {
                 title: result.finding.category.clone(),
@@ -143,6 +152,12 @@ pub(crate) async fn show(
             row: shown::row(&result, now),
             active: result.finding.state == model::finding::State::Active,
             may_edit: session.may_edit(),
+            changes_more: changes.len() > CHANGES_MAX,
+            changes: changes
+                .into_iter()
+                .take(CHANGES_MAX)
+                .map(|entry| audit::entry(entry, now))
+                .collect(),
             json_text: if is_json {
                 json::text(&result)?
             } else {
