@@ -31,3 +31,12 @@ pub const AUTH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Addresses told apart by the failure count.
 pub const AUTH_PEERS_MAX: usize = 4096;
+
+/// Exports at a time. Each reads the store for as long as its file lasts.
+pub const EXPORTS_MAX: usize = 4;
+
+/// Time that a reader of an export may take for one piece of it.
+pub const EXPORT_PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Findings of one piece: about a megabyte.
+pub const EXPORT_PIECE_FINDINGS: usize = 100;

@@ -53,7 +53,7 @@ pub use inventory::ContainerState;
 pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
 pub use notify::{Delivery, NotifierLock, SinkState, UNCONFIGURED_DAYS_MAX};
 pub use prune::RETENTION_DAYS_DEFAULT;
-pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
+pub use query::{FindingId, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
 pub use record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES, Outcome, Recorded};
 pub use resource::{
     MuteConfig, MuteConfigType, NotificationConfig, Operation, Resource, ResourcePage, Source,

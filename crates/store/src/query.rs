@@ -4,6 +4,7 @@ use model::finding::FindingResult;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::aggregate::selected;
 use crate::fields::enumerations;
 use crate::name::FindingName;
 use crate::page::{self, Token};
@@ -45,7 +46,7 @@ pub struct Page {
 
 impl Store {
     /// One page of the findings that match. A page token stays valid while findings arrive; a finding that changes its
-    /// place in the order between two pages can be on both or on none.
+    /// place in the order between two pages can be on both or on none: by `create_time` none does.
     pub fn list(&self, query: &Query) -> Result<Page, Error> {
         let order = page::parse_order(&query.order_by)?;
         let identity = [query.parent.as_str(), &query.filter, &query.order_by];
@@ -75,7 +76,7 @@ impl Store {
                 results: found
                     .positions
                     .iter()
-                    .map(|(_, id)| document(db, *id))
+                    .map(|(_, id)| document(db, *id)?.ok_or(Error::Damaged))
                     .collect::<Result<_, _>>()?,
                 next_page_token,
                 total_size: found.total.unsigned_abs(),
@@ -93,7 +94,40 @@ impl Store {
                 )?
                 .query_row(params![parsed.key, parsed.parent.to_string()], |row| row.get(0))
                 .optional()?;
-            document(db, id.ok_or_else(|| Error::NotFound(name.to_owned()))?)
+            let found = id.map(|id| document(db, id)).transpose()?.flatten();
+            found.ok_or_else(|| Error::NotFound(name.to_owned()))
+        })
+    }
+}
+
+/// A finding among those of [`Store::ids`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FindingId(i64);
+
+impl Store {
+    /// All findings that match at one moment, the one made last first: to be read in pieces by [`Store::findings`], while
+    /// others come and change their place in time. Eight bytes each.
+    pub fn ids(&self, parent: &str, filter: &str) -> Result<Vec<FindingId>, Error> {
+        self.database.read(|db| {
+            let selection = Selection::new(db, parent, filter)?;
+            let mut ids = Vec::new();
+            for (batch, bits) in selected(db, self.database.cache(), &selection)? {
+                ids.extend(bits.iter().map(|offset| FindingId(batch.id(offset))));
+            }
+            // Ids ascend as findings are made.
+            ids.sort_unstable_by_key(|id| std::cmp::Reverse(id.0));
+            Ok(ids)
+        })
+    }
+
+    /// These findings as they are now. Those that were removed are left out.
+    pub fn findings(&self, ids: &[FindingId]) -> Result<Vec<FindingResult>, Error> {
+        self.database.read(|db| {
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                found.extend(document(db, id.0)?);
+            }
+            Ok(found)
         })
     }
 }
@@ -132,11 +166,12 @@ pub(crate) fn page_size(asked: u32) -> u32 {
     }
 }
 
-fn document(db: &Connection, id: i64) -> Result<FindingResult, Error> {
-    let body: String = db
+fn document(db: &Connection, id: i64) -> Result<Option<FindingResult>, Error> {
+    let body: Option<String> = db
         .prepare_cached("SELECT body FROM document WHERE finding_id = $1")?
-        .query_row([id], |row| row.get(0))?;
-    Ok(serde_json::from_str(&body)?)
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    Ok(body.map(|body| serde_json::from_str(&body)).transpose()?)
 }
 
 fn to_json(value: &Value) -> serde_json::Value {

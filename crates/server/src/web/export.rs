@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -14,13 +15,22 @@ use axum::{
 };
 use hyper::body::Frame;
 use model::finding::FindingResult;
-use store::{PAGE_SIZE_MAX, Query};
-use tokio::sync::mpsc;
+use store::FindingId;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{Failure, Web, session::Session, shown, view::View};
+use crate::limits::{EXPORT_PIECE_FINDINGS, EXPORT_PIECE_TIMEOUT, EXPORTS_MAX};
 
-/// Pieces of the file on the way to a slow reader.
-const PIECES_QUEUED_MAX: usize = 4;
+/// A kind of file.
+struct Format {
+    media_type: &'static str,
+    file: &'static str,
+    begin: String,
+    finding: fn(&FindingResult) -> String,
+    /// Between two findings.
+    between: &'static str,
+    end: &'static str,
+}
 
 /// `GET /findings/export.json`.
 pub(crate) async fn json(
@@ -28,28 +38,15 @@ pub(crate) async fn json(
     _: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let view = View::parse(&query.unwrap_or_default());
-    let begin = "{\"listFindingsResults\":[".to_owned();
-    export(
-        web,
-        view,
-        "application/json",
-        "findings.json",
-        begin,
-        "]}\n",
-        |results, first| {
-            let mut out = String::new();
-            for (index, result) in results.iter().enumerate() {
-                if !(first && index == 0) {
-                    out.push(',');
-                }
-                out.push('\n');
-                out.push_str(&serde_json::to_string(result).unwrap_or_default());
-            }
-            out
-        },
-    )
-    .await
+    let format = Format {
+        media_type: "application/json",
+        file: "findings.json",
+        begin: "{\"listFindingsResults\":[\n".to_owned(),
+        finding: |result| serde_json::to_string(result).unwrap_or_default(),
+        between: ",\n",
+        end: "\n]}\n",
+    };
+    export(web, &query.unwrap_or_default(), format).await
 }
 
 const CSV_HEAD: &[&str] = &[
@@ -78,73 +75,103 @@ pub(crate) async fn csv(
     _: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let view = View::parse(&query.unwrap_or_default());
-    let begin = format!("{}\r\n", CSV_HEAD.join(","));
-    export(
-        web,
-        view,
-        "text/csv; charset=utf-8",
-        "findings.csv",
-        begin,
-        "",
-        |results, _| results.iter().map(csv_line).collect(),
-    )
-    .await
+    let format = Format {
+        media_type: "text/csv; charset=utf-8",
+        file: "findings.csv",
+        begin: format!("{}\r\n", CSV_HEAD.join(",")),
+        finding: csv_line,
+        between: "",
+        end: "",
+    };
+    export(web, &query.unwrap_or_default(), format).await
 }
 
-async fn export(
-    web: Arc<Web>,
-    view: View,
-    kind: &'static str,
-    file: &str,
-    begin: String,
-    end: &'static str,
-    write: fn(&[FindingResult], bool) -> String,
-) -> Result<Response, Failure> {
-    // The first page decides whether there is a file at all; the rest follows while it is read.
-    let mut query = Query {
-        filter: view.q,
-        order_by: view.order,
-        page_size: PAGE_SIZE_MAX,
-        ..Query::default()
-    };
-    let (first, mut query) = web
-        .blocking(move |web| {
-            let page = web.store().list(&query)?;
-            query.page_token.clone_from(&page.next_page_token);
-            Ok((page, query))
-        })
-        .await?;
-    let (sender, receiver) = mpsc::channel(PIECES_QUEUED_MAX);
-    tokio::task::spawn_blocking(move || {
-        let send = |text: String| sender.blocking_send(Ok(text)).is_ok();
-        let mut goes_on = send(begin) && send(write(&first.results, true));
-        while goes_on && !query.page_token.is_empty() {
-            match web.store().list(&query) {
-                Ok(page) => {
-                    goes_on = send(write(&page.results, false));
-                    query.page_token = page.next_page_token;
-                }
-                Err(error) => {
-                    // A broken transfer, so that half a file does not pass for a whole one.
-                    tracing::error!(error = %error, "an export failed: {error}");
-                    let _ = sender.blocking_send(Err(std::io::Error::other("the store failed")));
-                    return;
-                }
-            }
-        }
-        let _ = send(end.to_owned());
-    });
-    let disposition = format!("attachment; filename=\"{file}\"");
+async fn export(web: Arc<Web>, query: &str, format: Format) -> Result<Response, Failure> {
     let headers = [
-        (header::CONTENT_TYPE, kind.to_owned()),
-        (header::CONTENT_DISPOSITION, disposition),
+        (header::CONTENT_TYPE, format.media_type.to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{}\"", format.file),
+        ),
     ];
-    Ok((headers, Body::new(Pieces(receiver))).into_response())
+    let body = begin(web, View::parse(query).q, format, EXPORT_PIECE_TIMEOUT).await?;
+    Ok((headers, body).into_response())
+}
+
+/// The file. What it holds is decided now: findings that come, and those that are seen again meanwhile, move none out of it.
+async fn begin(
+    web: Arc<Web>,
+    filter: String,
+    format: Format,
+    patience: Duration,
+) -> Result<Body, Failure> {
+    let permit = Arc::clone(&web.exports).try_acquire_owned();
+    let permit = permit.map_err(|_| {
+        Failure::TooMany(format!(
+            "{EXPORTS_MAX} exports are under way. Try again when one has ended."
+        ))
+    })?;
+    let ids = web
+        .blocking(move |web| Ok(web.store().ids("", &filter)?))
+        .await?;
+    // One is read while the one before it is on its way.
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _permit = permit;
+        // Where it ends early the transfer breaks: half a file must not pass for a whole one.
+        if let Err(reason) = send(&web, &ids, format, &sender, patience).await {
+            tracing::warn!("an export was broken off: {reason}");
+        }
+    });
+    Ok(Body::new(Pieces {
+        receiver,
+        is_whole: false,
+    }))
+}
+
+async fn send(
+    web: &Arc<Web>,
+    ids: &[FindingId],
+    format: Format,
+    sender: &mpsc::Sender<Piece>,
+    patience: Duration,
+) -> Result<(), &'static str> {
+    let send = async |piece| match timeout(patience, sender.send(piece)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("the reader has gone"),
+        Err(_) => Err("the reader is too slow"),
+    };
+    send(Piece::Text(format.begin)).await?;
+    let mut between = "";
+    for ids in ids.chunks(EXPORT_PIECE_FINDINGS) {
+        let ids = ids.to_vec();
+        let findings = web
+            .blocking(move |web| Ok(web.store().findings(&ids)?))
+            .await
+            .map_err(|_| "the store failed")?;
+        let mut text = String::new();
+        for finding in &findings {
+            text.push_str(between);
+            text.push_str(&(format.finding)(finding));
+            between = format.between;
+        }
+        send(Piece::Text(text)).await?;
+    }
+    send(Piece::Text(format.end.to_owned())).await?;
+    send(Piece::End).await
+}
+
+/// A part of a file on its way to the reader.
+enum Piece {
+    Text(String),
+    End,
 }
 
 /// The pieces of a file as the body of an answer.
-struct Pieces(mpsc::Receiver<Result<String, std::io::Error>>);
+struct Pieces {
+    receiver: mpsc::Receiver<Piece>,
+    is_whole: bool,
+}
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
@@ -154,8 +181,17 @@ impl hyper::body::Body for Pieces {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let piece = self.0.poll_recv(cx);
-        piece.map(|piece| piece.map(|piece| piece.map(|text| Frame::data(text.into()))))
+        if self.is_whole {
+            return Poll::Ready(None);
+        }
+        self.receiver.poll_recv(cx).map(|piece| match piece {
+            Some(Piece::Text(text)) => Some(Ok(Frame::data(text.into()))),
+            Some(Piece::End) => {
+                self.is_whole = true;
+                None
+            }
+            None => Some(Err(std::io::Error::other("the export was broken off"))),
+        })
     }
 }
 
@@ -206,6 +242,11 @@ fn csv_cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+    use store::Store;
+
+    use crate::{app::App, limits::EXPORTS_MAX, service::Service, web::Pages};
+
     use super::*;
 
     #[test]
@@ -213,5 +254,88 @@ mod tests {
         assert_eq!(csv_cell("=cmd|' /C calc'!A0"), "\"'=cmd|' /C calc'!A0\"");
         assert_eq!(csv_cell("a\",\"b"), "\"a\"\",\"\"b\"");
         assert_eq!(csv_cell("a\r\nb"), "\"a\\r\\nb\"");
+    }
+
+    /// More findings than fit the pieces that are on the way.
+    const FINDINGS: usize = 5 * EXPORT_PIECE_FINDINGS;
+
+    fn filled() -> (tempfile::TempDir, Arc<Web>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let source = "organizations/1/sources/1";
+        let findings: Vec<_> = (0..FINDINGS as u64)
+            .map(|number| FindingResult {
+                finding: model::finding::Finding {
+                    name: format!("{source}/locations/global/findings/f{number}"),
+                    event_time: Some(model::Timestamp(number)),
+                    ..model::finding::Finding::default()
+                },
+                resource: model::finding::Resource::default(),
+            })
+            .collect();
+        store.record(&findings).unwrap();
+        let app = App::new(Service::new(store, source).unwrap());
+        (folder, Arc::new(Web::new(app, Pages::default())))
+    }
+
+    fn lines() -> Format {
+        Format {
+            media_type: "text/plain",
+            file: "lines",
+            begin: String::new(),
+            finding: |result| format!("{}\n", result.finding.name),
+            between: "",
+            end: "",
+        }
+    }
+
+    async fn start(web: &Arc<Web>, patience: Duration) -> Result<Body, Failure> {
+        begin(Arc::clone(web), String::new(), lines(), patience).await
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_again_meanwhile_stays_in_the_file() {
+        let (_folder, web) = filled();
+        let mut body = start(&web, Duration::MAX).await.unwrap();
+        // The beginning is on its way. Now the oldest become the newest.
+        body.frame().await.unwrap().unwrap();
+        let ids = web.store().ids("", "").unwrap();
+        let mut again = web.store().findings(&ids).unwrap();
+        again.reverse();
+        again.truncate(3 * EXPORT_PIECE_FINDINGS);
+        for result in &mut again {
+            result.finding.event_time = Some(model::Timestamp(1_000_000));
+        }
+        web.store().record(&again).unwrap();
+        let rest = body.collect().await.unwrap().to_bytes();
+        let rest = String::from_utf8(rest.to_vec()).unwrap();
+        let mut names: Vec<_> = rest.lines().collect();
+        assert!(names[0].ends_with(&format!("/f{}", FINDINGS - 1)));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FINDINGS);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_is_given_up_and_makes_room() {
+        let (_folder, web) = filled();
+        let mut stuck = Vec::new();
+        for _ in 0..EXPORTS_MAX {
+            stuck.push(start(&web, Duration::from_millis(1)).await.unwrap());
+        }
+        // Nobody reads: in the end all have made room.
+        let all = u32::try_from(EXPORTS_MAX).unwrap();
+        let room = web.exports.acquire_many(all).await.unwrap();
+        assert!(matches!(
+            start(&web, Duration::MAX).await,
+            Err(Failure::TooMany(_))
+        ));
+        drop(room);
+        // Half a file is no file.
+        for body in stuck {
+            body.collect().await.unwrap_err();
+        }
+        let whole = start(&web, Duration::MAX).await.unwrap();
+        whole.collect().await.unwrap();
     }
 }

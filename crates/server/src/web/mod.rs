@@ -37,6 +37,7 @@ use axum::{
     routing::{get, post},
 };
 use store::Store;
+use tokio::sync::Semaphore;
 
 use self::text as filters;
 use self::{
@@ -45,6 +46,7 @@ use self::{
 };
 use crate::{
     app::App,
+    limits::EXPORTS_MAX,
     status::{Code, Status},
 };
 
@@ -61,11 +63,13 @@ pub struct Pages {
 pub(crate) struct Web {
     app: App,
     pages: Pages,
+    /// Exports that may begin.
+    exports: Arc<Semaphore>,
 }
 
 /// All pages. Requests carry a [`crate::app::Peer`].
 pub fn router(app: App, pages: Pages) -> Router {
-    let web = Arc::new(Web { app, pages });
+    let web = Arc::new(Web::new(app, pages));
     Router::new()
         .route("/", get(async || Redirect::to("/findings")))
         .route("/login", get(login::form).post(login::login))
@@ -118,6 +122,14 @@ async fn secure(request: Request, next: Next) -> Response {
 }
 
 impl Web {
+    fn new(app: App, pages: Pages) -> Self {
+        Self {
+            app,
+            pages,
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+        }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         self.app.service().store()
     }
