@@ -1,5 +1,6 @@
 //! Counting what is selected: totals and groups.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -54,29 +55,39 @@ pub struct Groups {
 }
 
 impl Store {
-    /// Groups what is selected by the values of fields, and counts.
+    /// Groups what is selected by the values of fields, and counts. The next page begins after the last group of the one
+    /// before it, however many others there are by then: one that grows or shrinks past that place can be on both or on
+    /// none.
     pub fn group(&self, query: &GroupQuery) -> Result<Groups, Error> {
         let keys = group_keys(&query.group_by)?;
         let identity = [query.parent.as_str(), &query.filter, &query.group_by];
-        let token = Token::read(&query.page_token, &identity)?;
-        let skip = token.map_or(0, |token| {
-            usize::try_from(token.position.0).unwrap_or_default()
-        });
-        let end = skip.saturating_add(page_size(query.page_size) as usize);
-        let (total, groups) = self.database.read(|db| {
+        let after = match Token::read(&query.page_token, &identity)? {
+            Some(token) => Some(read_place(&token, keys.len())?),
+            None => None,
+        };
+        let size = page_size(query.page_size) as usize;
+        let (total, mut groups) = self.database.read(|db| {
             let selection = Selection::new(db, &query.parent, &query.filter)?;
             let selected = selected(db, self.database.cache(), &selection)?;
             let counts = count(db, &selected, &keys)?;
-            Ok((counts.len(), largest(db, counts, &keys, end)?))
+            // One more than asked for tells whether others follow.
+            Ok((
+                counts.len(),
+                largest(db, counts, &keys, after.as_ref(), size + 1)?,
+            ))
         })?;
-        let next_page_token = if end < total {
-            Token::new(&identity, Vec::new(), (end as i64, 0), total as i64).to_string()
-        } else {
-            String::new()
+        let has_more = groups.len() > size;
+        groups.truncate(size);
+        let next_page_token = match groups.last() {
+            Some((values, count)) if has_more => {
+                let values = values.iter().map(|value| value.as_str().into()).collect();
+                let count = i64::try_from(*count).unwrap_or(i64::MAX);
+                Token::new(&identity, values, (count, 0), total as i64).to_string()
+            }
+            _ => String::new(),
         };
         let results = groups
             .into_iter()
-            .skip(skip)
             .map(|(values, count)| Group {
                 properties: keys
                     .iter()
@@ -110,7 +121,7 @@ impl Store {
             let facet = |field: &&str| {
                 let keys = group_keys(field)?;
                 let counts = count(db, &selected, &keys)?;
-                let groups = largest(db, counts, &keys, limit as usize)?;
+                let groups = largest(db, counts, &keys, None, limit as usize)?;
                 let value = |(mut values, count): (Vec<String>, u64)| {
                     (values.pop().unwrap_or_default(), count)
                 };
@@ -330,17 +341,46 @@ fn count_each(columns: &[Terms<'_>], bits: &Bits, counts: &mut Counts) {
     }
 }
 
-/// The `wanted` largest groups, those of one size in the order of their values.
+/// Values of a group, and how many findings it has.
+type Sized = (Vec<String>, u64);
+
+/// The last group of a page.
+fn read_place(token: &Token, keys: usize) -> Result<Sized, Error> {
+    let values: Option<Vec<String>> = token
+        .keys
+        .iter()
+        .map(|value| value.as_str().map(str::to_owned))
+        .collect();
+    let values = values.filter(|values| values.len() == keys);
+    let values =
+        values.ok_or_else(|| Error::invalid("page_token", "not a token of this grouping"))?;
+    Ok((values, token.position.0.unsigned_abs()))
+}
+
+/// The larger group is first, of two of one size the one whose values are.
+fn compare(a: &Sized, b: &Sized) -> Ordering {
+    b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0))
+}
+
+/// The `wanted` groups that come first after `after`.
 fn largest(
     db: &Connection,
     counts: Counts,
     keys: &[GroupKey],
+    after: Option<&Sized>,
     wanted: usize,
-) -> Result<Vec<(Vec<String>, u64)>, Error> {
+) -> Result<Vec<Sized>, Error> {
     let mut counts: Vec<_> = counts.into_iter().collect();
+    let mut ties = 0;
+    if let Some((_, most)) = after {
+        counts.retain(|(_, n)| n.unsigned_abs() <= *most);
+        let is_tie = |(_, n): &&(_, i64)| n.unsigned_abs() == *most;
+        ties = counts.iter().filter(is_tie).count();
+    }
     counts.sort_unstable_by_key(|(_, n)| std::cmp::Reverse(*n));
-    // Only of those that can be among them the names are looked up.
-    let least = counts.get(wanted.saturating_sub(1)).map_or(0, |(_, n)| *n);
+    // Only of those that can be among them the names are looked up. Any of the ties may have been on an earlier page.
+    let last = ties.saturating_add(wanted).saturating_sub(1);
+    let least = counts.get(last).map_or(0, |(_, n)| *n);
     counts.retain(|(_, n)| *n >= least);
     let mut value = db.prepare_cached("SELECT value FROM term WHERE id = $1")?;
     let mut groups = Vec::with_capacity(counts.len());
@@ -357,7 +397,8 @@ fn largest(
         }
         groups.push((values, n.unsigned_abs()));
     }
-    groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    groups.retain(|group| after.is_none_or(|after| compare(after, group) == Ordering::Less));
+    groups.sort_by(compare);
     groups.truncate(wanted);
     Ok(groups)
 }

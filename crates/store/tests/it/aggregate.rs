@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::finding::{Container, FindingResult, Severity, State};
-use store::{GroupQuery, Store};
+use store::{Change, GroupQuery, Store};
 
 use crate::support::{at, finding, list, name, store};
 
@@ -260,4 +260,57 @@ fn groups_come_in_pages() {
         query.group_by = bad.to_owned();
         assert!(store.group(&query).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_page_of_groups_begins_where_the_last_one_ended() {
+    let (_folder, store) = store();
+    // Of sizes 9 to 1, and three of size 1.
+    let mut findings = Vec::new();
+    for (category, size) in [9_u64, 8, 7, 6, 5, 4, 3, 2, 1, 1, 1]
+        .into_iter()
+        .enumerate()
+    {
+        for _ in 0..size {
+            let mut result = finding(findings.len() as u64);
+            result.finding.category = format!("group {category:02}");
+            findings.push(result);
+        }
+    }
+    store.record(&findings).unwrap();
+    let mut query = GroupQuery {
+        filter: "state=\"ACTIVE\"".to_owned(),
+        group_by: "category".to_owned(),
+        page_size: 3,
+        ..GroupQuery::default()
+    };
+    let mut page = || {
+        let page = store.group(&query).unwrap();
+        query.page_token = page.next_page_token;
+        let named = |group: store::Group| group.properties[0].1.replace("group ", "");
+        let names: Vec<_> = page.results.into_iter().map(named).collect();
+        (names.join(" "), query.page_token.is_empty())
+    };
+    assert_eq!(page(), ("00 01 02".to_owned(), false));
+    // The first has fewer than all others now; a small one has become the largest.
+    let change = Change {
+        who: "ada",
+        now: at(9),
+    };
+    for number in 0..9 {
+        store
+            .set_state(&name(number), State::Inactive, change)
+            .unwrap();
+    }
+    let more: Vec<_> = (100..120)
+        .map(|number| {
+            let mut result = finding(number);
+            result.finding.category = "group 07".to_owned();
+            result
+        })
+        .collect();
+    store.record(&more).unwrap();
+    assert_eq!(page(), ("03 04 05".to_owned(), false));
+    assert_eq!(page(), ("06 08 09".to_owned(), false));
+    assert_eq!(page(), ("10".to_owned(), true));
 }
