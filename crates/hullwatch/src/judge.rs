@@ -11,9 +11,10 @@ use model::{
     Text, Timestamp,
     detection::Detection,
     enriched::{Container, EnrichedEvent},
-    finding::FindingResult,
+    finding::{FindingResult, LOST_EVENTS},
     limits::CONTAINERS_MAX,
 };
+use serde_json::Value;
 
 /// Other findings of a container that a finding names.
 const RECENT_FINDINGS_MAX: usize = 20;
@@ -37,6 +38,23 @@ pub(crate) struct Judge {
     /// Some of them have been seen again since they were last gone through, which was then.
     has_repeats: bool,
     gone_through: Timestamp,
+}
+
+/// Each event that was lost is in exactly one count.
+fn add_losses(detection: &mut Detection, counted: &Detection) {
+    let count = |(key, value): &(&str, Value)| (*key == LOST_EVENTS).then(|| value.as_u64())?;
+    let Some(before) = counted.properties.iter().find_map(count) else {
+        return;
+    };
+    for (key, value) in &mut detection.properties {
+        if *key == LOST_EVENTS {
+            *value = value
+                .as_u64()
+                .unwrap_or_default()
+                .saturating_add(before)
+                .into();
+        }
+    }
 }
 
 /// A fact that was found a moment ago.
@@ -77,9 +95,12 @@ impl Judge {
         let mut findings = Vec::new();
         for detection in self.dispatcher.on_event(event) {
             let id = detect::finding::id(&detection, &self.naming);
-            let mut times = 1;
+            let (mut times, mut detection) = (1, detection);
             if let Some(known) = self.repeated.get_mut(&id) {
                 known.times += 1;
+                if let Some(counted) = known.latest.take() {
+                    add_losses(&mut detection, &counted);
+                }
                 if !known.is_over(event.time) {
                     known.latest = Some(detection);
                     self.has_repeats = true;
@@ -187,5 +208,56 @@ impl Judge {
             severity: finding.severity,
             event_time: finding.event_time,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{
+        enriched::EnrichedPayload,
+        event::{Loss, LossSource},
+    };
+
+    use super::*;
+
+    #[test]
+    fn losses_that_are_found_again_are_added_up() {
+        let mut judge = Judge::new(Settings::default(), Naming::default());
+        let mut found = Vec::new();
+        // Within a second, after it, and at the end.
+        for (ms, count) in [(0, 1), (10, 20), (20, 300), (1500, 4000), (1510, 50_000)] {
+            let event = EnrichedEvent {
+                time: Timestamp(1_700_000_000_000_000_000).plus_ns(ms * 1_000_000),
+                container: None,
+                process: None,
+                payload: EnrichedPayload::Loss(Loss {
+                    source: LossSource::ExecRing,
+                    count,
+                }),
+            };
+            found.extend(judge.findings(&event, |_| Vec::new()));
+        }
+        found.extend(judge.repeats(None, |_| Vec::new()));
+        let property = |name: &str| -> Vec<u64> {
+            let properties = found.iter().map(|result| &result.finding.source_properties);
+            properties
+                .map(|properties| {
+                    properties
+                        .get(name)
+                        .map_or(1, |count| count.as_u64().unwrap())
+                })
+                .collect()
+        };
+        assert_eq!(property(LOST_EVENTS), [1, 4320, 50_000]);
+        assert_eq!(property(store::OCCURRENCES), [1, 3, 1]);
+
+        let directory = tempfile::tempdir().unwrap();
+        let store = store::Store::open(directory.path()).unwrap();
+        store.record(&found).unwrap();
+        let name = &found[0].finding.name;
+        let stored = store.get(name).unwrap();
+        let properties = stored.finding.source_properties;
+        assert_eq!(properties[LOST_EVENTS], 54_321);
+        assert_eq!(properties[store::OCCURRENCES], 5);
     }
 }

@@ -19,6 +19,10 @@ pub struct FindingResult {
     pub resource: Resource,
 }
 
+/// The source property that says how many events were lost. When the same loss is found again, it is added up: each event is
+/// in exactly one count.
+pub const LOST_EVENTS: &str = "Lost_Events";
+
 /// `google.cloud.securitycenter.v2.Finding`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

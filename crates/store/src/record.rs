@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use model::Timestamp;
-use model::finding::{Finding, FindingResult, Mute, State};
+use model::finding::{Finding, FindingResult, LOST_EVENTS, Mute, State};
 use serde_json::Value;
 
 use crate::index::{Index, Stored};
@@ -94,6 +94,8 @@ fn record_one(
             let mut rest = seen.clone();
             let properties = &mut rest.finding.source_properties;
             properties.insert(OCCURRENCES.to_owned(), Value::from(times - 1));
+            // All of them are in the finding already.
+            properties.remove(LOST_EVENTS);
             record_one(index, &rest, now)?;
         }
         return Ok(Recorded {
@@ -130,6 +132,13 @@ fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
         .insert(OCCURRENCES.to_owned(), Value::from(stored.occurrences));
     let time = new.event_time.unwrap_or(now);
     // Events can arrive out of order; the evidence shown is that of the latest.
+    let lost = [&*finding, new].map(|finding| finding.source_properties.get(LOST_EVENTS)?.as_u64());
+    if let [Some(before), Some(now)] = lost {
+        let sum = Value::from(before.saturating_add(now));
+        finding
+            .source_properties
+            .insert(LOST_EVENTS.to_owned(), sum);
+    }
     if finding.event_time.is_some_and(|latest| latest > time) {
         return;
     }
@@ -150,7 +159,7 @@ fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
 /// Takes what the newer event knows; what it does not know stays.
 fn merge_evidence(finding: &mut Finding, new: &Finding) {
     for (key, value) in &new.source_properties {
-        if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED].contains(&key.as_str()) {
+        if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED, LOST_EVENTS].contains(&key.as_str()) {
             finding.source_properties.insert(key.clone(), value.clone());
         }
     }

@@ -25,7 +25,7 @@ use model::{
     detection::Detection,
     enriched::{EnrichedEvent, EnrichedPayload, EventKind},
     event::LossSource,
-    finding::{FindingClass, Severity},
+    finding::{FindingClass, LOST_EVENTS, Severity},
 };
 
 use crate::{
@@ -76,6 +76,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
         .container
         .as_ref()
         .map(|container| model::text::escape_terminal(&container.name));
+    // Found again, the count in the description is that of the last time.
     let (count, place, description) = match &event.payload {
         EnrichedPayload::Loss(loss) => {
             let of = container.map_or(String::new(), |name| format!(" of container {name}"));
@@ -104,7 +105,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
         identity: vec![place.clone()],
         files: Vec::new(),
         severity: None,
-        properties: vec![("Lost_Events", count.into()), ("Lost_In", place.into())],
+        properties: vec![(LOST_EVENTS, count.into()), ("Lost_In", place.into())],
     });
 }
 

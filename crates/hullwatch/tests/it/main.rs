@@ -8,8 +8,10 @@
 
 mod cli;
 mod engines;
+mod flood;
 mod hostile;
 mod provenance;
+mod recording;
 mod serve;
 mod short_lived;
 mod simulations;
