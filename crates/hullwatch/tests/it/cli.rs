@@ -90,3 +90,65 @@ fn the_audit_log_is_listed_for_people_and_for_programs() {
     let table = run(&["audit"]);
     assert!(table.lines().nth(1).unwrap().contains("revoke token"));
 }
+
+#[test]
+fn lists_of_indicators_are_taken_in_and_looked_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let state_dir = directory.path().to_str().unwrap();
+    let (first, second) = ("ab".repeat(32), "cd".repeat(32));
+    let list = directory.path().join("feed.txt");
+    std::fs::write(
+        &list,
+        format!("# a comment\n{first};miner, seen in May\nnot a hash\n{second},family\n"),
+    )
+    .unwrap();
+    let run = |arguments: &[&str]| {
+        let output = hullwatch(&[arguments, &["--state-dir", state_dir]].concat());
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code(), out, stderr(&output))
+    };
+    let (code, _, complaint) = run(&["intel", "import", list.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(complaint.contains("feed.txt:3:"), "{complaint}");
+    let (_, lists, _) = run(&["intel", "list"]);
+    let row = lists.lines().find(|line| line.starts_with("feed "));
+    assert_eq!(
+        row.and_then(|row| row.split_ascii_whitespace().nth(1)),
+        Some("2"),
+        "{lists}"
+    );
+    for (sha256, code, answer) in [
+        (first, Some(0), "miner, seen in May"),
+        (second.to_uppercase(), Some(0), "family"),
+        ("ef".repeat(32), Some(1), "not known"),
+    ] {
+        let (exit, out, complaint) = run(&["intel", "lookup", &sha256]);
+        assert_eq!(
+            (exit, out.contains(answer)),
+            (code, true),
+            "{out}{complaint}"
+        );
+    }
+    let (code, _, complaint) = run(&["intel", "import", "/does/not/exist"]);
+    assert_eq!(code, Some(3));
+    assert!(complaint.contains("/does/not/exist"), "{complaint}");
+}
+
+#[test]
+fn each_detector_has_its_page() {
+    let output = hullwatch(&["detectors", "--format", "json"]);
+    let index: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let index = index["detectors"].as_array().unwrap();
+    assert_eq!(index.len(), detect::CATALOGUE.len());
+    for detector in index {
+        let output = hullwatch(&["detectors", detector["id"].as_str().unwrap()]);
+        let page = String::from_utf8(output.stdout).unwrap();
+        for field in ["category", "moduleName", "severity"] {
+            let value = detector[field].as_str().unwrap();
+            assert!(page.contains(value), "{value}: {page}");
+        }
+    }
+    let output = hullwatch(&["detectors", "no_such_detector"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("no_such_detector"));
+}

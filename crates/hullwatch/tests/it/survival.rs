@@ -1,7 +1,14 @@
 //! What holds when the watcher is killed.
 
-use std::fs;
+use std::{
+    collections::HashSet,
+    fs,
+    panic::{catch_unwind, resume_unwind},
+    path::Path,
+    thread,
+};
 
+use detect::samples;
 use model::finding::FindingResult;
 use rustix::{
     fs::{OFlags, fcntl_setfl},
@@ -9,7 +16,10 @@ use rustix::{
 };
 use testkit::{Engine, Image, Run, command::wait_for, engines::Runc};
 
-use crate::watcher::{Options, Watcher, categories, described, findings, hullwatch, stderr};
+use crate::{
+    stimuli,
+    watcher::{Options, Watcher, categories, described, findings, hullwatch, stderr},
+};
 
 #[test]
 fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
@@ -55,6 +65,64 @@ fn what_was_announced_survives_a_kill_and_the_gap_is_reported() {
         "{}",
         described(&errors)
     );
+}
+
+#[test]
+fn no_kill_loses_what_was_announced_and_the_next_one_watches_on() {
+    let image = Image::busybox("example.test/killed:v1")
+        .file("/bin/drop", 0o755, &stimuli::build("drop"))
+        .file("/sample", 0o644, &samples::UNLISTED_PROGRAM.bytes());
+    // A finding for each program, since each has other bytes.
+    let options = Options {
+        config: "[detection.detectors.added_binary_executed]\nenabled = true\n",
+        ..Options::default()
+    };
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let container = engine.run(&Run::new("hw-e2e-killed", &image));
+    let announced = |path: &Path| -> Vec<FindingResult> {
+        let text = fs::read_to_string(path).unwrap();
+        // The last line may be half of one.
+        let lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|result: &FindingResult| result.finding.category == "Added Binary Executed")
+            .collect()
+    };
+    let kill_some = || {
+        let mut state = None;
+        for enough in [1, 40, 300] {
+            let watcher = match state.take() {
+                Some(state) => Watcher::start_on(state, &options),
+                None => Watcher::start_with(&options),
+            };
+            wait_for(&format!("{enough} findings to be announced"), || {
+                (announced(&watcher.announced()).len() >= enough).then_some(())
+            });
+            let killed = watcher.kill();
+            let stored: HashSet<String> = killed
+                .findings("")
+                .into_iter()
+                .map(|result| result.finding.name)
+                .collect();
+            for result in announced(&killed.announced()) {
+                let name = result.finding.name;
+                assert!(stored.contains(&name), "{name} was announced");
+            }
+            state = Some(killed);
+        }
+    };
+    let forever = u32::MAX.to_string();
+    let command = ["/bin/drop", "file", "/sample", &forever, "/tmp"];
+    thread::scope(|scope| {
+        scope.spawn(|| engine.exec(&container, &command));
+        let result = catch_unwind(kill_some);
+        let output = engine.exec(&container, &["/bin/busybox", "killall", "drop"]);
+        assert!(output.status.success(), "{output:?}");
+        result.unwrap_or_else(|panic| resume_unwind(panic));
+    });
 }
 
 #[test]

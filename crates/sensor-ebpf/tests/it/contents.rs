@@ -122,8 +122,11 @@ fn a_memfd_that_ends_at_once_has_its_bytes_or_a_reason() {
         }
     }
     assert_eq!(numbers.len() + missed, COUNT);
-    assert!(!numbers.is_empty());
-    eprintln!("memfds that ended before they could be opened: {missed} of {COUNT}");
+    // Opened when their exec is reported, four of five would be missed.
+    assert!(
+        missed * 10 <= COUNT,
+        "{missed} of {COUNT} ended before they could be opened"
+    );
 }
 
 #[test]
