@@ -157,6 +157,22 @@ impl Store {
             collect(db, &sql, |row| row.get(0))
         })
     }
+
+    /// Fields with a key of somebody's choice (marks, source properties) that begin with a text, in order: for completion.
+    pub fn keyed_fields(&self, beginning: &str, limit: u32) -> Result<Vec<String>, Error> {
+        self.database.read(|db| {
+            // From one field to the next by the index: a field can have a million values.
+            let mut statement = db.prepare_cached(
+                "WITH RECURSIVE known (field) AS ( \
+                 SELECT min(field) FROM term WHERE field >= $1 AND field < $2 UNION ALL \
+                 SELECT (SELECT min(field) FROM term WHERE field > known.field AND field < $2) FROM known \
+                 WHERE known.field IS NOT NULL LIMIT $3) SELECT field FROM known WHERE field IS NOT NULL",
+            )?;
+            let end = format!("{beginning}{}", char::MAX);
+            let fields = statement.query_map(params![beginning, end, limit], |row| row.get(0))?;
+            Ok(fields.collect::<Result<_, _>>()?)
+        })
+    }
 }
 
 pub(crate) fn page_size(asked: u32) -> u32 {

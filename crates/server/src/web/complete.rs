@@ -80,7 +80,13 @@ pub(crate) async fn complete(
         let (head, tail) = q.split_at(at);
         let place = place(head);
         let items = match &place.what {
-            What::Field => fields_like(head.get(place.from..).unwrap_or_default()),
+            What::Field => {
+                let typed = head.get(place.from..).unwrap_or_default();
+                let mut items = fields_like(typed);
+                items.extend(keys_like(web, typed)?);
+                items.truncate(ITEMS_MAX);
+                items
+            }
             What::Operator => operators(),
             What::Value { field } => {
                 values_like(web, field, head.get(place.from..).unwrap_or_default())?
@@ -248,6 +254,17 @@ fn fields_like(typed: &str) -> Vec<Item> {
     items
 }
 
+/// Marks and source properties that some finding has.
+fn keys_like(web: &Web, typed: &str) -> Result<Vec<Item>, Failure> {
+    let mut maps = FIELDS.iter().filter(|field| field.kind == Kind::Open);
+    let Some(map) = maps.find(|map| typed.starts_with(map.path)) else {
+        return Ok(Vec::new());
+    };
+    let fields = web.store().keyed_fields(typed, ITEMS_MAX as u32)?;
+    let hint = format!("in {}", map.path.trim_end_matches('.'));
+    Ok(fields.iter().map(|field| item(field, &hint)).collect())
+}
+
 fn operators() -> Vec<Item> {
     [
         ("=", "equal"),
@@ -289,11 +306,10 @@ fn values_like(web: &Web, field: &str, typed: &str) -> Result<Vec<Item>, Failure
             "an hour ago",
         )]);
     }
-    let counted = match web.store().facets("", "", &[field], VALUES_MAX) {
-        Ok(mut found) => found.pop().unwrap_or_default(),
-        // Not every field is counted: then there is nothing to offer.
-        Err(_) => Vec::new(),
-    };
+    // Not every field is counted.
+    let counted = known_or_none(web.store().facets("", "", &[field], VALUES_MAX))?
+        .pop()
+        .unwrap_or_default();
     let mut items: Vec<Item> = counted
         .iter()
         .filter(|(value, _)| !value.is_empty() && fits(value))
@@ -312,8 +328,25 @@ fn values_like(web: &Web, field: &str, typed: &str) -> Result<Vec<Item>, Failure
             }
         }
     }
+    if items.len() < ITEMS_MAX {
+        let beginning = known_or_none(web.store().values(field, &typed, ITEMS_MAX as u32))?;
+        for value in beginning {
+            let text = filter::Value::Text(value).to_string();
+            if !items.iter().any(|item| item.text == text) {
+                items.push(item(&text, ""));
+            }
+        }
+    }
     items.truncate(ITEMS_MAX);
     Ok(items)
+}
+
+/// What is being typed may be no field (yet): then there is nothing to offer.
+fn known_or_none<T: Default>(answer: Result<T, store::Error>) -> Result<T, Failure> {
+    match answer {
+        Err(store::Error::Filter(_) | store::Error::Invalid { .. }) => Ok(T::default()),
+        answer => Ok(answer?),
+    }
 }
 
 #[cfg(test)]

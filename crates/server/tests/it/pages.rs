@@ -376,6 +376,66 @@ async fn a_wrong_query_is_shown_with_its_place_and_searches_nothing() {
 }
 
 #[tokio::test]
+async fn values_of_any_indexed_field_and_keys_are_completed() {
+    let server = Server::empty();
+    let mut result = finding(1);
+    let hash = "ab".repeat(32);
+    let file = |path: &str| model::finding::File {
+        path: path.to_owned(),
+        sha256: hash.clone(),
+        ..model::finding::File::default()
+    };
+    result.finding.files = vec![file("/tmp/dropped"), file("/usr/bin/other")];
+    result.finding.processes = vec![model::finding::Process {
+        binary: Some(file("/tmp/dropped")),
+        ..model::finding::Process::default()
+    }];
+    server.store.record(&[result]).unwrap();
+    let marks = [("team".to_owned(), "red".to_owned())].into();
+    let now = std::time::SystemTime::now().into();
+    let change = store::Change { who: "test", now };
+    let name = format!("{SOURCE}/findings/f1");
+    server.store.set_marks(&name, &marks, &[], change).unwrap();
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let offered = async |typed: &str| -> Vec<String> {
+        let q: String = form_urlencoded::byte_serialize(typed.as_bytes()).collect();
+        let path = format!("/findings/complete?q={q}");
+        let answer = send(&server, false, page(&path, &cookie)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{typed}: {}", answer.body);
+        let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let items = json["items"].as_array().unwrap().iter();
+        items
+            .map(|item| item["text"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    for (typed, value) in [
+        ("files.path=", "/tmp/dropped"),
+        ("files.path=\"/usr", "/usr/bin/other"),
+        ("processes.binary.path=\"/TMP", "/tmp/dropped"),
+        ("processes.binary.sha256=\"ab", hash.as_str()),
+        ("security_marks.marks.team=", "red"),
+    ] {
+        assert!(
+            offered(typed).await.contains(&format!("\"{value}\"")),
+            "{typed}"
+        );
+    }
+    assert_eq!(offered("files.path=\"/usr").await.len(), 1);
+    assert!(
+        offered("security_marks.marks.t")
+            .await
+            .contains(&"security_marks.marks.team".to_owned())
+    );
+    for nothing in [
+        "description=",
+        "no_such_field=",
+        "security_marks.marks.none=",
+    ] {
+        assert!(offered(nothing).await.is_empty(), "{nothing}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_has_every_finding_over_all_pages() {
     let server = Server::with_findings(2500);
     let cookie = sign_in(&server, Role::Viewer).await;

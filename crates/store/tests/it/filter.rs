@@ -541,4 +541,10 @@ fn values_are_completed() {
     assert_eq!(values("severity", "h"), ["HIGH"]);
     assert_eq!(values("resource.project_display_name", "s"), ["shop"]);
     assert!(values("description", "").is_empty());
+    let keyed = |beginning, limit| store.keyed_fields(beginning, limit).unwrap();
+    let all = keyed("source_properties.", 100);
+    assert!(all.len() > 1 && all.is_sorted(), "{all:?}");
+    assert_eq!(keyed("source_properties.", 1), all[..1]);
+    assert_eq!(keyed(&all[1], 1), all[1..2]);
+    assert!(keyed("source_properties.~", 10).is_empty());
 }
