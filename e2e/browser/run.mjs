@@ -38,6 +38,7 @@ const pages = [
   ["matrix", "/index?view=matrix", ".technique.covered"],
   ["detector", "/index/modified_malicious_binary_executed", "h2:text('Why it matters')"],
   ["coverage", "/coverage", "h2:text('Not seen')"],
+  ["audit", "/audit", "td:text('log in')"],
 ];
 for (const scheme of ["light", "dark"]) {
   for (const [name, path, mark] of pages) {
@@ -77,7 +78,7 @@ for (const scheme of ["light", "dark"]) {
 runner.test(
   "a narrow screen has no sideways scroll",
   withTab({ ...admin, viewport: { width: 390, height: 844 } }, async ({ page, goto }) => {
-    for (const path of ["/findings", "/coverage", "/index"]) {
+    for (const path of ["/findings", "/coverage", "/index", "/audit"]) {
       await goto(path);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(wide <= 0, `${path} is ${wide} pixels too wide`);
@@ -93,7 +94,7 @@ runner.test(
 
 runner.test("nothing is shown without signing in", async () => {
   const tab = await openTab(browser, server);
-  for (const path of ["/findings", "/coverage", "/index", "/finding/organizations/1/sources/1/locations/global/findings/0"]) {
+  for (const path of ["/findings", "/coverage", "/index", "/audit", "/finding/organizations/1/sources/1/locations/global/findings/0"]) {
     await tab.goto(path);
     assert.match(tab.page.url(), /\/login\?next=/);
   }
@@ -266,6 +267,8 @@ runner.test(
     await page.waitForSelector(".mark-row:has-text('team=payments & <b>more</b>')");
     await page.click(".mark-row button");
     await page.waitForSelector(".marks:has-text('None.')");
+    const changes = await page.locator("section:has(> #changes) li").allTextContents();
+    assert.match(changes.join(), /set marks.*set marks.*set state.*set state/s);
   }),
 );
 runner.test(
@@ -322,9 +325,11 @@ runner.test("everything can be read, filtered and changed without script", async
   await page.click("button:text-is('Set inactive')");
   await page.waitForSelector(".notice:has-text('set inactive')");
   await page.goto(`${server.address}/findings?q=${encodeURIComponent('state="INACTIVE"')}`);
+  const name = await rows(page).first().getAttribute("data-name");
   await page.locator('#results input[name="name"]').first().check();
   await page.click("button:text-is('Set active')");
-  await page.locator("td.category a").first().click().catch(() => {});
+  await page.waitForSelector(".notice:has-text('set active')");
+  assert.equal(await page.locator(`tr[data-name="${name}"]`).count(), 0);
   await tab.goto("/findings?q=");
   await page.locator("td.category a").first().click();
   await page.click(".tabs a:text('JSON')");
