@@ -40,8 +40,8 @@ use super::{
 /// Arguments shown before the fold.
 const ARGS_SHOWN: usize = 24;
 
-/// Other findings of the container on the timeline.
-const RELATED_MAX: u32 = 50;
+/// Other findings of the container on the timeline: those nearest to the event.
+const RELATED_MAX: usize = 50;
 
 /// How far the timeline reaches, to each side.
 const RELATED_NS: u64 = 3_600_000_000_000;
@@ -88,6 +88,8 @@ struct Summary {
     provenance: Vec<JudgedFile>,
     tree: Tree,
     timeline: Vec<Entry>,
+    /// Where those are that the timeline has no room for, and how many.
+    timeline_more: Option<(String, u64)>,
     timeline_all: Option<String>,
     log: Vec<String>,
     resource: Resource,
@@ -166,7 +168,7 @@ pub(crate) async fn show(
             summary: if is_json {
                 Summary::default()
             } else {
-                summary(&result, related(web, &result)?, now)
+                summary(&result, &related(web, &result)?, now)
             },
             json: if is_json {
                 Some(json::lines(&result)?)
@@ -179,24 +181,56 @@ pub(crate) async fn show(
     .await
 }
 
-/// Other findings of the same container within [`RELATED_NS`], at most [`RELATED_MAX`].
-fn related(web: &Web, result: &FindingResult) -> Result<Vec<FindingResult>, Failure> {
+/// Other findings of the same container around a finding.
+#[derive(Default)]
+struct Related {
+    /// The nearest [`RELATED_MAX`] within [`RELATED_NS`].
+    results: Vec<FindingResult>,
+    /// How many there are within [`RELATED_NS`].
+    total: u64,
+    /// The filter that selects all of them.
+    filter: String,
+}
+
+fn related(web: &Web, result: &FindingResult) -> Result<Related, Failure> {
     let Some(clause) = container_clause(&result.finding) else {
-        return Ok(Vec::new());
+        return Ok(Related::default());
     };
+    let clauses = clauses::Clauses::parse(&clause);
     let time = result.finding.event_time.unwrap_or_default();
     let from = Timestamp(time.0.saturating_sub(RELATED_NS)).to_string();
     let to = time.plus_ns(RELATED_NS).to_string();
-    let page = web.store().list(&Query {
-        filter: clauses::Clauses::parse(&clause).within("event_time", Some(&from), Some(&to)),
-        page_size: RELATED_MAX,
-        ..Query::default()
-    })?;
-    Ok(page
+    // One more than is shown: this finding itself is among them.
+    let side = |from: &str, to: &str, order: &str| {
+        web.store().list(&Query {
+            filter: clauses.within("event_time", Some(from), Some(to)),
+            order_by: order.to_owned(),
+            page_size: RELATED_MAX as u32 + 1,
+            ..Query::default()
+        })
+    };
+    let before = side(&from, &time.to_string(), "event_time desc")?;
+    let after = side(&time.to_string(), &to, "event_time")?;
+    let mut results: Vec<FindingResult> = before
         .results
         .into_iter()
+        .chain(after.results)
         .filter(|other| other.finding.name != result.finding.name)
-        .collect())
+        .collect();
+    results.sort_by_key(|other| {
+        other
+            .finding
+            .event_time
+            .unwrap_or_default()
+            .0
+            .abs_diff(time.0)
+    });
+    results.truncate(RELATED_MAX);
+    Ok(Related {
+        results,
+        total: (before.total_size + after.total_size).saturating_sub(1),
+        filter: clauses.within("event_time", Some(&from), Some(&to)),
+    })
 }
 
 /// The filter that selects the findings of this finding's container.
@@ -212,7 +246,7 @@ fn container_clause(finding: &Finding) -> Option<String> {
     (!name.is_empty()).then(|| clauses::equal_text("containers.name", name))
 }
 
-fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) -> Summary {
+fn summary(result: &FindingResult, related: &Related, now: Timestamp) -> Summary {
     let finding = &result.finding;
     let process = finding.processes.first();
     let mut args = process
@@ -223,7 +257,7 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
         let text = finding.source_properties.get(key).and_then(Value::as_str);
         text.unwrap_or_default().to_owned()
     };
-    let others: Vec<&Finding> = related.iter().map(|other| &other.finding).collect();
+    let others: Vec<&Finding> = related.results.iter().map(|other| &other.finding).collect();
     let detector = property("Detector");
     Summary {
         description: finding.description.clone(),
@@ -254,7 +288,11 @@ fn summary(result: &FindingResult, related: Vec<FindingResult>, now: Timestamp) 
         response: response::commands(finding),
         provenance: evidence::provenance(finding),
         tree: tree::draw(finding, &others),
-        timeline: timeline(result, &related, now),
+        timeline: timeline(result, &related.results, now),
+        timeline_more: (related.total > related.results.len() as u64).then(|| {
+            let more = related.total - related.results.len() as u64;
+            (View::parse("").with_query(&related.filter), more)
+        }),
         timeline_all: container_clause(finding).map(|clause| View::parse("").with_query(&clause)),
         log: evidence::texts(
             evidence::investigation(finding).and_then(|found| found.get("logTail")),
