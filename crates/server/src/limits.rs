@@ -8,7 +8,7 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time from the end of the headers to the end of the answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for a TLS handshake, and for the headers of a request.
+/// Time for a TLS handshake, for the headers of a request, and for a form that follows them.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections open at a time. Beyond it new ones wait in the kernel's queue.
@@ -16,6 +16,13 @@ pub const CONNECTIONS_MAX: usize = 1024;
 
 /// Calls that work on the store at a time; the others wait. More than a handful gains nothing on one disk.
 pub const CALLS_MAX: usize = 16;
+
+/// Connections open at a time from one address (a /64 of IPv6), so that one cannot take all; more are closed at once. A
+/// proxy with many users needs a fraction of it.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 256;
+
+/// Bytes of a form of the pages. The largest names 500 findings, in some 80 KiB; the login's comes from anybody.
+pub const FORM_BYTES_MAX: usize = 256 * 1024;
 
 /// Concurrent streams of one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 128;

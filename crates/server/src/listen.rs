@@ -1,9 +1,11 @@
 //! The listening socket: plain or TLS, HTTP/1.1 and HTTP/2 on one port, bounded, stopped gracefully.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use axum::Router;
@@ -23,7 +25,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tower::ServiceExt;
 
 use crate::app::{App, Peer};
-use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, STOP_TIMEOUT, STREAMS_MAX};
+use crate::auth::network;
+use crate::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, HEADER_TIMEOUT, STOP_TIMEOUT, STREAMS_MAX,
+};
 use crate::router::router;
 use crate::service::Service;
 use crate::web::Pages;
@@ -211,6 +216,7 @@ impl Listener {
     async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let peers = Arc::new(Peers::default());
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -220,9 +226,12 @@ impl Listener {
             let Some((stream, peer, permit)) = accepted else {
                 continue;
             };
+            let Some(entered) = peers.enter(peer.ip()) else {
+                continue;
+            };
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
             tokio::spawn(async move {
-                let _permit = permit;
+                let (_permit, _entered) = (permit, entered);
                 match tls {
                     None => converse(stream, peer, router, watcher).await,
                     Some(tls) => {
@@ -259,6 +268,49 @@ impl Listener {
                 // Out of descriptors, as a rule: waiting lets some be closed.
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 None
+            }
+        }
+    }
+}
+
+/// Connections open, by address.
+#[derive(Default)]
+struct Peers(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection is counted until this is dropped.
+struct Entered {
+    peers: Arc<Peers>,
+    address: IpAddr,
+}
+
+impl Peers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a connection, unless its address has its share.
+    fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Entered> {
+        let address = network(peer);
+        let mut peers = self.lock();
+        let open = peers.entry(address).or_default();
+        if *open >= CONNECTIONS_PER_PEER_MAX {
+            return None;
+        }
+        *open += 1;
+        Some(Entered {
+            peers: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut peers = self.peers.lock();
+        if let Entry::Occupied(mut open) = peers.entry(self.address) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
             }
         }
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     app::{Peer, now},
     auth,
+    limits::HEADER_TIMEOUT,
 };
 use askama::Template;
 use axum::{
@@ -182,11 +183,16 @@ impl FromRequest<Arc<Web>> for Form {
                 "A form of another site is not taken.".to_owned(),
             ));
         }
-        let body = Bytes::from_request(Request::from_parts(parts.clone(), body), web)
-            .await
-            .map_err(|_| {
-                Failure::Bad("The form is too large, or did not arrive whole.".to_owned())
-            })?;
+        let body = Bytes::from_request(Request::from_parts(parts.clone(), body), web);
+        // Too late, too large, or cut off.
+        let body = match tokio::time::timeout(HEADER_TIMEOUT, body).await {
+            Ok(Ok(body)) => body,
+            _ => {
+                return Err(Failure::Bad(
+                    "The form is too large, or did not arrive whole.".to_owned(),
+                ));
+            }
+        };
         Ok(Self {
             parts,
             fields: Fields::parse(&body),

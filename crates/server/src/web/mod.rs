@@ -30,7 +30,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     Router,
-    extract::Request,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     app::App,
-    limits::EXPORTS_MAX,
+    limits::{EXPORTS_MAX, FORM_BYTES_MAX},
     status::{Code, Status},
 };
 
@@ -88,6 +88,7 @@ pub fn router(app: App, pages: Pages) -> Router {
         .route("/coverage", get(coverage::show))
         .route("/audit", get(audit::show))
         .route("/static/{digest}/{name}", get(assets::serve))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(middleware::from_fn(secure))
         .with_state(web)
 }

@@ -436,6 +436,54 @@ async fn values_of_any_indexed_field_and_keys_are_completed() {
 }
 
 #[tokio::test]
+async fn the_timeline_shows_what_is_nearest_and_says_what_it_leaves_out() {
+    const SECOND: u64 = 1_000_000_000;
+    let server = Server::empty();
+    let at = |id: &str, time: u64| {
+        let mut result = finding(1);
+        result.finding.name = format!("{SOURCE}/findings/{id}");
+        result.finding.event_time = Some(model::Timestamp(time));
+        result.finding.containers = vec![model::finding::Container {
+            name: "api".to_owned(),
+            ..model::finding::Container::default()
+        }];
+        result
+    };
+    let noon = 1_800_000_000 * SECOND;
+    let mut findings = vec![at("this", noon), at("near", noon - SECOND)];
+    for n in 0..60 {
+        findings.push(at(&format!("later{n}"), noon + (600 + n) * SECOND));
+    }
+    findings.push(at("never", noon + 7200 * SECOND));
+    server.store.record(&findings).unwrap();
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let path = format!("/finding/{SOURCE}/findings/this");
+    let body = send(&server, false, page(&path, &cookie)).await.body;
+    let timeline = body.split("<ol class=\"timeline\">").nth(1).unwrap();
+    let (timeline, rest) = timeline.split_once("</ol>").unwrap();
+    assert_eq!(timeline.matches("<li").count(), 51);
+    for (id, is_shown) in [("near", true), ("later48", true), ("later49", false)] {
+        assert_eq!(timeline.contains(&format!("/{id}\"")), is_shown, "{id}");
+    }
+    let first = timeline.find("1.0 s before").unwrap();
+    assert!(first < timeline.find("aria-current").unwrap());
+    let hint = rest.split("</p>").next().unwrap();
+    assert!(hint.contains("11 more"), "{hint}");
+    let all = hint
+        .split("href=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let all = send(&server, false, page(&all.replace("&amp;", "&"), &cookie))
+        .await
+        .body;
+    let total = all.split("id=\"total\">").nth(1).unwrap();
+    assert!(total.starts_with("62"), "{}", &total[..40]);
+}
+
+#[tokio::test]
 async fn an_export_has_every_finding_over_all_pages() {
     let server = Server::with_findings(2500);
     let cookie = sign_in(&server, Role::Viewer).await;

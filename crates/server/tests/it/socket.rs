@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use server::auth::{Role, create_token};
+use server::limits::CONNECTIONS_PER_PEER_MAX;
 use server::{Config, TlsFiles, spawn};
 use store::Store;
 
@@ -182,12 +183,65 @@ fn a_client_that_says_nothing_is_let_go() {
     let server = spawn(config(), store).unwrap();
     let mut silent = TcpStream::connect(server.address()).unwrap();
     silent.write_all(b"GET / HTTP/1.1\r\nhost:").unwrap();
+    let mut half = TcpStream::connect(server.address()).unwrap();
+    half.write_all(b"POST /login HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\ntoken")
+        .unwrap();
     let limit = server::limits::HEADER_TIMEOUT + Duration::from_secs(20);
     silent.set_read_timeout(Some(limit)).unwrap();
+    half.set_read_timeout(Some(limit)).unwrap();
     let started = Instant::now();
     let mut rest = Vec::new();
     // The server closes; a client that was not let go would run into its own limit.
     let _ = silent.read_to_end(&mut rest);
-    assert!(started.elapsed() < limit, "the connection is still open");
+    let mut answer = String::new();
+    let _ = half.read_to_string(&mut answer);
+    assert!(started.elapsed() < limit, "a connection is still open");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    server.stop();
+}
+
+#[test]
+fn one_address_cannot_take_all_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(dir.path()).unwrap());
+    let token = create_token(&store, "reader", Role::Viewer).unwrap().secret;
+    let server = spawn(config(), store).unwrap();
+    let address = server.address();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // One connection and call from another address of the loopback network.
+    let from_elsewhere = || {
+        runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+            socket.connect(address).await.unwrap().into_std().unwrap()
+        })
+    };
+    let calls = |mut stream: TcpStream| {
+        stream.set_nonblocking(false).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let path = format!("/v2/{SOURCE}/findings");
+        let sent = write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+        );
+        let mut answer = String::new();
+        let _ = sent.and_then(|()| stream.read_to_string(&mut answer));
+        answer.starts_with("HTTP/1.1 200 ")
+    };
+    let open = |_| TcpStream::connect(address).unwrap();
+    let mut held: Vec<TcpStream> = (0..CONNECTIONS_PER_PEER_MAX).map(open).collect();
+    assert!(!calls(open(0)), "one more than its share");
+    assert!(calls(from_elsewhere()));
+    // Silent ones are let go in the end, but not yet; one that ends makes room.
+    held.pop();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !calls(open(0)) {
+        assert!(Instant::now() < end, "there is no room again");
+    }
     server.stop();
 }
