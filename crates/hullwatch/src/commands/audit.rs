@@ -40,7 +40,11 @@ pub(crate) fn run(args: &AuditArgs) -> Result<u8> {
         }
         TableFormat::Table => {
             let rows: Vec<_> = log.iter().map(row).collect();
-            print::table(&mut out, &["TIME", "WHO", "DID", "TO", "WITH"], &rows)?;
+            print::table(
+                &mut out,
+                &["TIME", "WHO", "DID", "TO OR FROM", "WITH"],
+                &rows,
+            )?;
         }
     }
     Ok(EXIT_DONE)
