@@ -12,6 +12,7 @@
 mod access;
 mod aggregate;
 mod audit;
+mod by_name;
 mod change;
 mod chunk;
 mod column;

@@ -7,8 +7,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::Error;
+use crate::by_name::{self, Way};
 use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Terms};
+use crate::filter::Condition;
 use crate::page::{By, Key, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
@@ -36,6 +38,24 @@ pub(crate) fn page(
     size: usize,
 ) -> Result<Found, Error> {
     let batches = chunk::load(db, Some(cache))?;
+    let mut few = None;
+    let mut order = order;
+    if let [
+        Key {
+            by: By::Name,
+            descending,
+        },
+        ..,
+    ] = order
+    {
+        // No two have the same name.
+        order = &order[..1];
+        match by_name::page(db, selection, &batches, *descending, token, size)? {
+            Way::Walked(found) => return Ok(found),
+            Way::Few(selection) => few = Some(selection),
+        }
+    }
+    let selection = few.as_ref().unwrap_or(selection);
     let fields = order
         .iter()
         .map(|key| Field::new(db, key, selection, &batches))
@@ -212,7 +232,7 @@ impl Field {
                 let mut numbers = vec![0; bits.iter().last().map_or(0, |last| last + 1)];
                 for offset in bits.iter() {
                     if let Some(slot) = numbers.get_mut(offset) {
-                        *slot = ranks.get(&batch.id(offset)).copied().unwrap_or(-1);
+                        *slot = ranks.get(&batch.id(offset)).copied().unwrap_or(0);
                     }
                 }
                 numbers
@@ -252,23 +272,26 @@ impl Source {
         })
     }
 
-    /// Reads the text of each finding that is selected.
+    /// Reads the text of each finding that is selected and has one.
     fn text(
         db: &Connection,
         by: &By,
         selection: &Selection,
         batches: &[Batch],
     ) -> Result<Self, Error> {
-        let mut statement = db.prepare_cached(match by {
-            By::Name => {
+        let mut selection = selection.clone();
+        let mut statement = if *by == By::Name {
+            db.prepare_cached(
                 "SELECT t.value || '/findings/' || f.key FROM finding f JOIN term t ON t.id = f.parent_id \
-                 WHERE f.id = $1"
-            }
-            _ => {
+                 WHERE f.id = $1",
+            )?
+        } else {
+            selection = selection.and(marked(db)?);
+            db.prepare_cached(
                 "SELECT coalesce(json_extract(d.body, '$.finding.securityMarks.marks'), '') FROM document d \
-                 WHERE d.finding_id = $1"
-            }
-        })?;
+                 WHERE d.finding_id = $1",
+            )?
+        };
         let mut found: Vec<(String, i64)> = Vec::new();
         for batch in batches {
             for offset in selection.of(db, batch)?.iter() {
@@ -279,7 +302,8 @@ impl Source {
         }
         found.sort_unstable();
         let mut ranks = HashMap::with_capacity(found.len());
-        let mut texts: Vec<String> = Vec::new();
+        // The first is that of all others.
+        let mut texts = vec![String::new()];
         for (text, id) in found {
             if texts.last() != Some(&text) {
                 texts.push(text);
@@ -337,6 +361,18 @@ impl Source {
             }
         })
     }
+}
+
+/// Findings with any security mark.
+fn marked(db: &Connection) -> Result<Condition, Error> {
+    let mut sql = Sql::default();
+    // Up to the character after the dot.
+    sql.push("SELECT id FROM term WHERE field >= 'security_marks.marks.' AND field < 'security_marks.marks/'");
+    let ids: Vec<u32> = collect(db, &sql, |row| row.get(0))?;
+    Ok(Condition::Ids {
+        field: "security_marks.marks.".to_owned(),
+        ids: ids.into(),
+    })
 }
 
 struct Search<'a> {

@@ -101,6 +101,94 @@ fn pages_of_any_order_hold_every_finding_once() {
 }
 
 #[test]
+fn many_names_are_in_order() {
+    let (_folder, store) = store();
+    let findings: Vec<_> = varied(2900)
+        .into_iter()
+        .enumerate()
+        .map(|(number, mut result)| {
+            // In this order: what follows the location decides, a slash is after a hyphen.
+            let location = ["global-x", "global", "global2"][number % 3];
+            let finding = &mut result.finding;
+            finding.name = finding.name.replace("/global/", &format!("/{location}/"));
+            finding.parent = String::new();
+            result
+        })
+        .collect();
+    store.record(&findings).unwrap();
+    let marks = |text: &str| [("team".to_owned(), text.to_owned())].into();
+    let change = store::Change {
+        who: "ada",
+        now: at(9),
+    };
+    for (number, mark) in [(3, "red"), (100, "blue"), (2000, "red")] {
+        store
+            .set_marks(&findings[number].finding.name, &marks(mark), &[], change)
+            .unwrap();
+    }
+    for filter in [
+        "",
+        "severity!=\"LOW\"",
+        "state=\"INACTIVE\"",
+        "category=\"none\"",
+    ] {
+        let mut expected: Vec<_> = all_pages(&store, query(filter, "", 1000), || {})
+            .into_iter()
+            .map(|result| result.finding.name)
+            .collect();
+        expected.sort();
+        let named = |order: &str, size| {
+            let found = all_pages(&store, query(filter, order, size), || {});
+            let names = found.into_iter().map(|result| result.finding.name);
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(named("name", 333), expected, "{filter}");
+        assert_eq!(named("name, severity", 1000), expected, "{filter}");
+        expected.reverse();
+        assert_eq!(named("name desc", 333), expected, "{filter}");
+        assert_eq!(named("name desc, category", 999), expected, "{filter}");
+    }
+    // Those without marks come first, or last.
+    let found = all_pages(
+        &store,
+        query("", "security_marks.marks desc, name", 700),
+        || {},
+    );
+    let first: Vec<_> = found.iter().take(4).map(|result| &result.finding).collect();
+    let number = |at: usize| {
+        let name = &first[at].name;
+        findings
+            .iter()
+            .position(|result| result.finding.name == *name)
+    };
+    assert_eq!((number(0), number(1)), (Some(3), Some(2000)));
+    assert_eq!((number(2), found.len()), (Some(100), 2900));
+    assert!(first[3].security_marks.is_none());
+}
+
+#[test]
+fn a_page_by_name_goes_on_where_the_last_one_ended_though_few_have_become_many() {
+    let (_folder, store) = store();
+    store.record(&varied(1990)).unwrap();
+    let mut number = 100_000;
+    let found = all_pages(&store, query("", "name, event_time", 900), || {
+        number += 100;
+        let more: Vec<_> = (number..number + 20).map(finding).collect();
+        store.record(&more).unwrap();
+    });
+    let names = names(&found);
+    assert!(names.is_sorted());
+    assert!(names.len() >= 1990);
+    assert_eq!(
+        names
+            .iter()
+            .filter(|name| **name < crate::support::name(1990).as_str())
+            .count(),
+        1990
+    );
+}
+
+#[test]
 fn orders_sort() {
     let (_folder, store) = store();
     store.record(&varied(120)).unwrap();
