@@ -295,7 +295,8 @@ fn item(text: &str, hint: &str) -> Item {
 }
 
 fn values_like(web: &Web, field: &str, typed: &str) -> Result<Vec<Item>, Failure> {
-    let typed = typed.trim_matches('"').to_lowercase();
+    let beginning = typed.trim_matches('"');
+    let typed = beginning.to_lowercase();
     let fits = |value: &str| value.to_lowercase().contains(&typed);
     let known = FIELDS.iter().find(|known| known.path == field);
     if let Some(Kind::Time) = known.map(|field| field.kind) {
@@ -329,8 +330,8 @@ fn values_like(web: &Web, field: &str, typed: &str) -> Result<Vec<Item>, Failure
         }
     }
     if items.len() < ITEMS_MAX {
-        let beginning = known_or_none(web.store().values(field, &typed, ITEMS_MAX as u32))?;
-        for value in beginning {
+        let more = known_or_none(web.store().values(field, beginning, ITEMS_MAX as u32))?;
+        for value in more {
             let text = filter::Value::Text(value).to_string();
             if !items.iter().any(|item| item.text == text) {
                 items.push(item(&text, ""));

@@ -537,7 +537,9 @@ fn values_are_completed() {
     let (_folder, store) = filled();
     let values = |field, beginning| store.values(field, beginning, 10).unwrap();
     assert_eq!(values("containers.name", "DB"), ["db_1%"]);
+    assert_eq!(values("containers.name", "db"), ["db_1%"]);
     assert_eq!(values("containers.name", ""), ["api-1", "db_1%"]);
+    assert_eq!(store.values("containers.name", "", 1).unwrap(), ["api-1"]);
     assert_eq!(values("severity", "h"), ["HIGH"]);
     assert_eq!(values("resource.project_display_name", "s"), ["shop"]);
     assert!(values("description", "").is_empty());
