@@ -11,7 +11,7 @@ use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use model::{
@@ -31,12 +31,17 @@ use crate::{
     hash::Block,
     judge::{Judge, Judged, Request, Scanner},
     losses::Losses,
+    proc,
     process_table::ProcessTable,
     shares::Shares,
     slow::{Slow, Ticket},
     waiting_room::WaitingRoom,
     weighted::WeightedCache,
 };
+
+/// After ends of processes were lost, what is still in queues gets this long before the processes are looked at, however many
+/// more are lost meanwhile.
+const ENDS_LOST_WAIT: Duration = Duration::from_secs(2);
 
 /// What the enricher is told at start.
 #[derive(Clone, Debug)]
@@ -86,6 +91,8 @@ pub struct Enricher {
     undescribed: HashMap<String, Vec<EnrichedEvent>>,
     undescribed_shares: Shares,
     losses: Losses,
+    /// Ends of processes were lost: when to look which have ended.
+    ends_lost: Option<Instant>,
     /// Those that `losses` has been told about.
     scanner_failures: u64,
 }
@@ -122,6 +129,7 @@ impl Enricher {
             undescribed: HashMap::new(),
             undescribed_shares: Shares::new(EVENTS_UNDESCRIBED_MAX, usize::MAX),
             losses: Losses::default(),
+            ends_lost: None,
             scanner_failures: 0,
         }
     }
@@ -166,7 +174,13 @@ impl Enricher {
                     true,
                 );
             }
-            Payload::Loss(loss) => out.push(about_agent(time, EnrichedPayload::Loss(loss))),
+            Payload::Loss(loss) => {
+                if loss.source == LossSource::ProcessRing {
+                    self.ends_lost
+                        .get_or_insert(Instant::now() + ENDS_LOST_WAIT);
+                }
+                out.push(about_agent(time, EnrichedPayload::Loss(loss)));
+            }
             Payload::SensorState(state) => {
                 out.push(about_agent(time, EnrichedPayload::SensorState(state)));
             }
@@ -181,7 +195,12 @@ impl Enricher {
         while let Some(observation) = self.waiting.take_expired(Instant::now()) {
             self.of_unknown_process(observation, out);
         }
-        self.processes.expire(Timestamp::from(SystemTime::now()));
+        let time = Timestamp::from(SystemTime::now());
+        if self.ends_lost.is_some_and(|due| due <= Instant::now()) {
+            self.ends_lost = None;
+            self.processes.end_gone(time, proc::is_running);
+        }
+        self.processes.expire(time);
         let failures = self.judge.scanner_failures();
         let more = failures.saturating_sub(self.scanner_failures);
         self.losses.lost(None, LossSource::Indicators, more);

@@ -183,6 +183,16 @@ impl ProcessTable {
             .collect()
     }
 
+    /// Ends those that do not run any more: the sensor lost ends.
+    pub(crate) fn end_gone(&mut self, time: Timestamp, is_running: impl Fn(ProcessKey) -> bool) {
+        for (&key, entry) in &mut self.entries {
+            if !entry.has_exited && !is_running(key) {
+                entry.has_exited = true;
+                self.exited.push_back((time, key));
+            }
+        }
+    }
+
     /// Forgets a process that has left its container.
     pub(crate) fn forget(&mut self, key: ProcessKey) {
         self.remove(key);
@@ -512,6 +522,24 @@ mod tests {
         };
         assert_eq!(table.find(by_pid, Timestamp(4)), Some(old));
         assert_eq!(table.find(by_pid, Timestamp(7)), Some(new));
+    }
+
+    #[test]
+    fn a_process_whose_end_was_lost_is_ended() {
+        let mut table = ProcessTable::default();
+        let container = Arc::default();
+        for pid in [7, 8] {
+            exec(&mut table, &container, pid, 1, &["/x"], 0);
+        }
+        assert_eq!(table.containers().len(), 1);
+        table.end_gone(Timestamp(5), |key| key.pid == 8);
+        assert_eq!(table.containers().len(), 1);
+        table.end_gone(Timestamp(5), |_| false);
+        assert!(table.containers().is_empty());
+        // Still there for what is read late.
+        assert!(table.contains(key(7)));
+        table.expire(Timestamp(5).plus_ns(EXITED_KEPT_NS + 1));
+        assert!(!table.contains(key(7)) && !table.contains(key(8)));
     }
 
     #[test]
