@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, bail};
 use model::finding::{File, Finding, FindingClass, FindingResult, Mute, Process, State};
-use store::{Query, Store};
+use store::Store;
 
 use crate::{
     EXIT_DONE,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Findings read from the store at a time.
-const PAGE_SIZE: u32 = 1000;
+const READ_AT_ONCE: usize = 1000;
 
 /// Characters of a finding's id shown in the table: enough to tell findings apart, and `show` takes it.
 const ID_SHOWN: usize = 12;
@@ -68,22 +68,17 @@ fn list(args: &FindingsListArgs) -> anyhow::Result<u8> {
     Ok(EXIT_DONE)
 }
 
-/// All pages in one.
+/// All that match now, the newest first. Not page by page: a finding that is seen again meanwhile would change its page.
 fn all(store: &Store, filter: &str) -> anyhow::Result<Vec<FindingResult>> {
-    let mut query = Query {
-        filter: filter.to_owned(),
-        page_size: PAGE_SIZE,
-        ..Query::default()
-    };
-    let mut results = Vec::new();
-    loop {
-        let page = store.list(&query).map_err(|error| explain(error, filter))?;
-        results.extend(page.results);
-        if page.next_page_token.is_empty() {
-            return Ok(results);
-        }
-        query.page_token = page.next_page_token;
+    let ids = store
+        .ids("", filter)
+        .map_err(|error| explain(error, filter))?;
+    let mut results = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(READ_AT_ONCE) {
+        results.extend(store.findings(ids)?);
     }
+    results.sort_by_key(|result| std::cmp::Reverse(result.finding.event_time));
+    Ok(results)
 }
 
 /// Points at the place in a filter that is wrong.

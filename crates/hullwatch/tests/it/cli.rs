@@ -67,6 +67,58 @@ fn findings_of_a_directory_without_a_store_cannot_be_listed() {
 }
 
 #[test]
+fn all_findings_are_listed_the_newest_first() {
+    use model::finding::{Finding, FindingResult, Resource};
+    let folder = tempfile::tempdir().unwrap();
+    let store = store::Store::open(folder.path()).unwrap();
+    let result = |number: u64, second: u64| FindingResult {
+        finding: Finding {
+            name: format!("organizations/1/sources/1/findings/f{number}"),
+            category: format!("Category {}", number % 2),
+            event_time: Some(model::Timestamp((1_700_000_000 + second) * 1_000_000_000)),
+            ..Finding::default()
+        },
+        resource: Resource::default(),
+    };
+    // More than are read at a time; the one made first was seen last.
+    let all: Vec<_> = (0..2100).map(|number| result(number, number)).collect();
+    store.record(&all).unwrap();
+    store.record(&[result(0, 5000)]).unwrap();
+    let state = folder.path().to_str().unwrap();
+    let list = |filter: &str| {
+        hullwatch(&[
+            "findings",
+            "list",
+            "--state-dir",
+            state,
+            "--format",
+            "json",
+            "--filter",
+            filter,
+        ])
+    };
+    for (filter, first, count) in [("", "f0", 2100), ("category=\"Category 1\"", "f2099", 1050)] {
+        let listed: Value = serde_json::from_slice(&list(filter).stdout).unwrap();
+        let results = listed["listFindingsResults"].as_array().unwrap();
+        let time = |result: &Value| {
+            let time = result["finding"]["eventTime"].as_str().unwrap();
+            model::Timestamp::parse(time).unwrap()
+        };
+        assert_eq!(results.len(), count, "{filter}");
+        let name = results[0]["finding"]["name"].as_str().unwrap();
+        assert!(name.ends_with(&format!("/{first}")), "{filter}: {name}");
+        assert!(results.is_sorted_by_key(|result| std::cmp::Reverse(time(result))));
+    }
+    let wrong = list("colour=1");
+    assert!(!wrong.status.success());
+    assert!(
+        stderr(&wrong).contains("colour=1\n  ^"),
+        "{}",
+        stderr(&wrong)
+    );
+}
+
+#[test]
 fn the_audit_log_is_listed_for_people_and_for_programs() {
     let state = tempfile::tempdir().unwrap();
     let state = ["--state-dir", state.path().to_str().unwrap()];
