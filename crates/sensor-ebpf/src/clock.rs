@@ -39,6 +39,12 @@ pub(crate) fn boot_ns() -> u64 {
     nanoseconds(ClockId::Boottime)
 }
 
+/// Time since boot that the machine has slept.
+pub(crate) fn slept() -> Duration {
+    let awake = nanoseconds(ClockId::Monotonic);
+    Duration::from_nanos(boot_ns().saturating_sub(awake))
+}
+
 /// Time that the calling thread has spent on a CPU.
 pub(crate) fn thread_time() -> Duration {
     Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime))

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use crate::{
-    bpf,
+    bpf, clock,
     content::{Content, Delivered, path_of, statx_key, without_deleted},
     decode::{Mapping, PerfRecord, perf_record},
     sys::PerfBuffer,
@@ -26,10 +26,17 @@ const HELD_MAPPINGS_MAX: usize = 16;
 /// Longest time that an exec can be under way (it reads the program and `ld.so` from disk).
 const HELD_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Shorter differences between the clocks come from reading one after the other.
+const SLEEP_MIN: Duration = Duration::from_millis(100);
+
 /// The buffers of all CPUs.
 #[derive(Debug)]
 pub(crate) struct Loads {
-    buffers: Vec<PerfBuffer>,
+    /// By CPU.
+    buffers: Vec<(u32, PerfBuffer)>,
+    pages: usize,
+    /// Time that the machine has slept. CPUs are taken away meanwhile, and their buffers stay silent when they come back.
+    slept: Duration,
     bytes: Vec<u8>,
     held: HashMap<u32, Held>,
 }
@@ -43,28 +50,41 @@ struct Held {
 impl Loads {
     /// Opens one buffer per online CPU and adds them to `epoll`.
     pub(crate) fn new(pages: usize, epoll: &OwnedFd) -> io::Result<Self> {
-        let mut buffers = Vec::new();
-        for cpu in bpf::online_cpus() {
-            let buffer = PerfBuffer::open(cpu, pages)?;
-            epoll::add(
-                epoll,
-                &buffer,
-                epoll::EventData::new_u64(0),
-                epoll::EventFlags::IN,
-            )?;
-            buffers.push(buffer);
-        }
+        let buffers = bpf::online_cpus()
+            .into_iter()
+            .map(|cpu| open_buffer(cpu, pages, epoll));
         Ok(Self {
-            buffers,
+            buffers: buffers.collect::<io::Result<_>>()?,
+            pages,
+            slept: clock::slept(),
             bytes: Vec::new(),
             held: HashMap::new(),
         })
     }
 
+    /// Follows CPUs that come and go. What was mapped on one that came is not known for up to a second.
+    ///
+    /// # Errors
+    /// When a CPU's buffer cannot be opened; the others are there.
+    pub(crate) fn follow_cpus(&mut self, epoll: &OwnedFd) -> io::Result<()> {
+        let (online, slept) = (bpf::online_cpus(), clock::slept());
+        // Closing takes it out of the epoll, too.
+        let has_slept = slept.saturating_sub(self.slept) > SLEEP_MIN;
+        self.buffers
+            .retain(|(cpu, _)| !has_slept && online.contains(cpu));
+        self.slept = slept;
+        for cpu in online {
+            if !self.buffers.iter().any(|(known, _)| *known == cpu) {
+                self.buffers.push(open_buffer(cpu, self.pages, epoll)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Hands over everything that has arrived. Returns how many records could not be decoded.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(PerfRecord)) -> u64 {
         let mut undecodable = 0;
-        for buffer in &self.buffers {
+        for (_, buffer) in &self.buffers {
             self.bytes.clear();
             buffer.drain(&mut self.bytes);
             let mut rest = self.bytes.as_slice();
@@ -122,6 +142,13 @@ impl Loads {
             .flat_map(|(_, held)| held.mappings)
             .collect()
     }
+}
+
+fn open_buffer(cpu: u32, pages: usize, epoll: &OwnedFd) -> io::Result<(u32, PerfBuffer)> {
+    let buffer = PerfBuffer::open(cpu, pages)?;
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(epoll, &buffer, data, epoll::EventFlags::IN)?;
+    Ok((cpu, buffer))
 }
 
 /// The bytes behind a mapping that was made at `time`: what the kernel has mapped there, as long as the process lives, or what
@@ -248,6 +275,27 @@ mod tests {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
     use super::*;
+
+    #[test]
+    fn a_cpu_that_comes_gets_a_buffer() {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let mut loads = Loads::new(16, &epoll).unwrap();
+        let maps_of_a_child = |loads: &mut Loads| {
+            let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+            child.wait().unwrap();
+            let mut count = 0;
+            loads.drain(|record| {
+                count += usize::from(
+                    matches!(record, PerfRecord::Mapping(mapping) if mapping.pid == child.id()),
+                );
+            });
+            count
+        };
+        loads.buffers.clear();
+        assert_eq!(maps_of_a_child(&mut loads), 0);
+        loads.follow_cpus(&epoll).unwrap();
+        assert!(maps_of_a_child(&mut loads) > 0);
+    }
 
     #[test]
     fn a_file_that_was_copied_up_is_found_by_the_inode_of_either_layer() {

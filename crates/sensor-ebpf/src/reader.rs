@@ -389,6 +389,10 @@ impl Reader {
         if now.duration_since(self.looked) > Duration::from_secs(1) || is_last {
             self.looked = now;
             self.missed_runs = self.probes.missed_runs();
+            if let Some(loads) = &mut self.loads {
+                // Tried again in a second; until then, or for good, the self-test says that loads are not seen.
+                let _ = loads.follow_cpus(&self.sleep);
+            }
         }
         self.undecodable += batch.undecodable + undecodable_loads;
         if is_last || now.duration_since(self.counted) > COUNT_INTERVAL {
