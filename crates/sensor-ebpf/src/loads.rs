@@ -65,20 +65,28 @@ impl Loads {
     /// Follows CPUs that come and go. What was mapped on one that came is not known for up to a second.
     ///
     /// # Errors
-    /// When a CPU's buffer cannot be opened; the others are there.
+    /// When it is not known which CPUs there are, or the buffer of one cannot be opened; the others are there.
     pub(crate) fn follow_cpus(&mut self, epoll: &OwnedFd) -> io::Result<()> {
         let (online, slept) = (bpf::online_cpus(), clock::slept());
+        if online.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         // Closing takes it out of the epoll, too.
         let has_slept = slept.saturating_sub(self.slept) > SLEEP_MIN;
         self.buffers
             .retain(|(cpu, _)| !has_slept && online.contains(cpu));
         self.slept = slept;
+        let mut result = Ok(());
         for cpu in online {
-            if !self.buffers.iter().any(|(known, _)| *known == cpu) {
-                self.buffers.push(open_buffer(cpu, self.pages, epoll)?);
+            if self.buffers.iter().any(|(known, _)| *known == cpu) {
+                continue;
+            }
+            match open_buffer(cpu, self.pages, epoll) {
+                Ok(buffer) => self.buffers.push(buffer),
+                Err(error) => result = Err(error),
             }
         }
-        Ok(())
+        result
     }
 
     /// Hands over everything that has arrived. Returns how many records could not be decoded.
