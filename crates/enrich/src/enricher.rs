@@ -9,18 +9,20 @@ mod finish;
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use lru::LruCache;
 use model::{
-    Timestamp,
+    Text, Timestamp,
     enriched::{Container, EnrichedEvent, EnrichedPayload},
-    event::{Event, FileFacts, FileKey, LossSource, Observation, Payload},
+    event::{Event, FileFacts, FileKey, LossSource, Observation, Payload, ProcessKey},
     limits::{
         EVENTS_PARKED_MAX, EVENTS_UNDESCRIBED_MAX, FILES_BYTES_MAX, FILES_MAX, HASH_BYTES_MAX,
-        OBSERVATIONS_PARKED_MAX,
+        HOST_PROCESSES_MAX, OBSERVATIONS_PARKED_MAX,
     },
 };
 
@@ -54,6 +56,9 @@ pub struct Config {
     pub hash_bytes_max: u64,
     /// Look for the image file that an added file was copied from also when no indicator knows the file.
     pub same_content_for_all_added: bool,
+    /// The argument of programs that the agent runs to test itself, in its own control group. That one of them could not be
+    /// hashed or compared with an image concerns nobody.
+    pub own_argument: Option<Text>,
 }
 
 impl Default for Config {
@@ -63,6 +68,7 @@ impl Default for Config {
             host_root: PathBuf::from("/"),
             hash_bytes_max: HASH_BYTES_MAX,
             same_content_for_all_added: false,
+            own_argument: None,
         }
     }
 }
@@ -72,6 +78,8 @@ pub struct Enricher {
     containers: Containers,
     states: ContainerStates,
     processes: ProcessTable,
+    /// Processes that ran a program on the host, where some of them enter a container afterwards.
+    host_processes: LruCache<ProcessKey, ()>,
     judge: Arc<Judge>,
     slow: Slow,
     block: Block,
@@ -95,6 +103,9 @@ pub struct Enricher {
     ends_lost: Option<Instant>,
     /// Those that `losses` has been told about.
     scanner_failures: u64,
+    own_argument: Option<Text>,
+    /// Paths of the agent's own control groups, one a line.
+    own_cgroups: Vec<u8>,
 }
 
 impl Enricher {
@@ -113,6 +124,9 @@ impl Enricher {
             containers: Containers::new(config.containers),
             states: ContainerStates::new(config.host_root),
             processes: ProcessTable::default(),
+            host_processes: LruCache::new(
+                NonZeroUsize::new(HOST_PROCESSES_MAX).unwrap_or(NonZeroUsize::MIN),
+            ),
             slow: Slow::start(Arc::clone(&judge)),
             judge,
             block: Block::default(),
@@ -131,6 +145,8 @@ impl Enricher {
             losses: Losses::default(),
             ends_lost: None,
             scanner_failures: 0,
+            own_argument: config.own_argument,
+            own_cgroups: proc::read_small("/proc/self/cgroup").unwrap_or_default(),
         }
     }
 
@@ -151,6 +167,9 @@ impl Enricher {
             Payload::Exec(exec) => self.exec(time, key, cgroup, *exec, file, script, out),
             Payload::Fork { parent } => {
                 self.processes.fork(key, parent, time);
+                if self.host_processes.contains(&parent) {
+                    self.host_processes.put(key, ());
+                }
                 self.replay_waiting(key.pid, out);
             }
             Payload::Exit => {
@@ -239,34 +258,40 @@ impl Enricher {
         &self.containers
     }
 
-    /// Where the process is, with what is known of its container.
+    /// Where the process is, with what is known of its container; and what is not, when it is met for the first time.
     fn place(
         &mut self,
         container: Arc<Container>,
         pid: u32,
         mnt_namespace: u32,
-        time: Timestamp,
         seen: (&FileFacts, bool),
-        out: &mut Vec<EnrichedEvent>,
-    ) -> Place {
+    ) -> (Place, Option<NotCovered>) {
         let host = self.containers.host_mnt_namespace();
         let (number, root, not_covered) = self.states.get(&container, pid, host, seen);
-        if let Some(NotCovered(what)) = not_covered {
-            let event = EnrichedEvent {
-                time,
-                container: Some(Arc::clone(&container)),
-                process: None,
-                payload: EnrichedPayload::NotCovered { what },
-            };
-            self.emit(event, out);
-        }
-        Place {
+        let place = Place {
             container,
             number,
             root,
             pid,
             mnt_namespace,
-        }
+        };
+        (place, not_covered)
+    }
+
+    fn tell_not_covered(
+        &mut self,
+        NotCovered(what): NotCovered,
+        container: &Arc<Container>,
+        time: Timestamp,
+        out: &mut Vec<EnrichedEvent>,
+    ) {
+        let event = EnrichedEvent {
+            time,
+            container: Some(Arc::clone(container)),
+            process: None,
+            payload: EnrichedPayload::NotCovered { what },
+        };
+        self.emit(event, out);
     }
 }
 

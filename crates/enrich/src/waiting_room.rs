@@ -7,9 +7,9 @@ use std::{
 
 use model::{event::Observation, limits::LOADS_WAITING_MAX};
 
-/// How long they wait. The sensors' queues are apart by milliseconds; most of what waits here is about processes of the
-/// host, which nobody will announce.
-const WAIT_MAX: Duration = Duration::from_millis(250);
+/// How long they wait. The sensors' queues are apart by milliseconds, but on a starved machine by a second. Some of what waits
+/// here is about processes of the host, which nobody will announce.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug, Default)]

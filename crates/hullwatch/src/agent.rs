@@ -124,7 +124,14 @@ impl Agent {
                     }
                 });
                 let pipeline = Pipeline {
-                    enricher: Enricher::new(config.enrich(), scanner, ignore),
+                    enricher: Enricher::new(
+                        enrich::Config {
+                            own_argument: Some(self_test.argument()),
+                            ..config.enrich()
+                        },
+                        scanner,
+                        ignore,
+                    ),
                     judge: Judge::new(config.detection, config.naming),
                     indicators_changed,
                     findings,

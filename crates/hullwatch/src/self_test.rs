@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use detect::samples;
 use model::{
+    Text,
     enriched::{EnrichedEvent, EnrichedPayload},
     provenance::Sha256,
 };
@@ -70,6 +71,11 @@ impl Mark {
             is_load_seen: AtomicBool::new(false),
             expects_loads: AtomicBool::new(true),
         }))
+    }
+
+    /// The argument of the test's programs.
+    pub(crate) fn argument(&self) -> Text {
+        Text::from(self.token.as_str())
     }
 
     /// Library loads are not seen, which was said.

@@ -31,6 +31,9 @@ pub const DESCRIPTORS_HELD_MAX: usize = 4096;
 /// Processes remembered. Four times the default `pid_max` of small hosts.
 pub const PROCESSES_MAX: usize = 131_072;
 
+/// Processes of the host remembered, of those that the sensor reports at all: engines, and services with mounts of their own.
+pub const HOST_PROCESSES_MAX: usize = 4096;
+
 /// File contents remembered by identity (device, inode, size, mtime, ctime).
 pub const HASH_CACHE_ENTRIES_MAX: usize = 65_536;
 

@@ -1,11 +1,11 @@
 //! From an observation to a draft of its event: which process and container it is about, which files are to be judged.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use model::{
     Timestamp,
     enriched::{EnrichedEvent, Process},
-    event::{Cgroup, Event, Exec, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
+    event::{Cgroup, Exec, FileFacts, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
 };
 
 use super::Enricher;
@@ -14,6 +14,7 @@ use crate::{
     draft::{Draft, Kind, Part, Slot, unfinished},
     file_facts::Fallback,
     file_kind::Interpreter,
+    judge::{Bytes, Request},
     proc,
     process_table::{Program, keep_env},
     running,
@@ -41,14 +42,22 @@ impl Enricher {
                         (self.ignore)(cgroup.id, mnt_namespace);
                     }
                     self.processes.forget(key);
+                    self.host_processes.put(key, ());
+                    self.learn(file);
+                    self.learn(script);
                     return;
                 }
             },
             None => match self.processes.get(key) {
                 Some(entry) => Arc::clone(&entry.container),
-                None => return,
+                None => {
+                    self.learn(file);
+                    self.learn(script);
+                    return;
+                }
             },
         };
+        self.host_processes.pop(&key);
         // Started from outside: by the engine, after a restart perhaps, on a root that was mounted anew.
         let is_entry = !self.processes.contains(key) && !self.processes.contains(exec.parent);
         if is_entry {
@@ -56,7 +65,12 @@ impl Enricher {
             self.states.check(&container, key.pid, mnt_namespace, host);
         }
         let seen = (&exec.file, file.is_some());
-        let place = self.place(container, key.pid, mnt_namespace, time, seen, out);
+        let (place, not_covered) = self.place(container, key.pid, mnt_namespace, seen);
+        if let Some(not_covered) = not_covered
+            && !self.is_own(&exec.args, cgroup.as_deref())
+        {
+            self.tell_not_covered(not_covered, &place.container, time, out);
+        }
         self.next_draft += 1;
         let number = self.next_draft;
         let (main_facts, script_facts) = (std::mem::take(&mut exec.file), exec.script.take());
@@ -148,7 +162,7 @@ impl Enricher {
     ) {
         let time = observation.event.time;
         let Some(key) = self.processes.find(observation.event.process, time) else {
-            let in_vain = if may_wait {
+            let in_vain = if may_wait && !self.host_processes.contains(&observation.event.process) {
                 self.waiting.push(observation, Instant::now())
             } else {
                 Some(observation)
@@ -186,7 +200,10 @@ impl Enricher {
         };
         let seen = (facts, observation.file.is_some());
         let mnt_namespace = process.namespaces.mnt;
-        let place = self.place(container, key.pid, mnt_namespace, time, seen, out);
+        let (place, not_covered) = self.place(container, key.pid, mnt_namespace, seen);
+        if let Some(not_covered) = not_covered {
+            self.tell_not_covered(not_covered, &place.container, time, out);
+        }
         self.next_draft += 1;
         let number = self.next_draft;
         let draft = match observation.event.payload {
@@ -242,46 +259,63 @@ impl Enricher {
         self.go_on(number, draft, out);
     }
 
-    /// Its process was never announced: of the host, as a rule. One of a container was forgotten, or its exec was lost; what
-    /// still runs is looked at anew.
+    /// Its process was never announced: of the host, as a rule, where some go on to enter a container. One of a container was
+    /// forgotten, or its exec was lost; what still runs is looked at anew.
     pub(super) fn of_unknown_process(
         &mut self,
         observation: Observation,
         out: &mut Vec<EnrichedEvent>,
     ) {
-        let Event {
-            time,
-            process: key,
-            cgroup: Some(cgroup),
-            ..
-        } = &observation.event
-        else {
-            return;
-        };
-        let (time, key, cgroup) = (*time, *key, Arc::clone(cgroup));
+        let (time, key) = (observation.event.time, observation.event.process);
+        let is_hosts = self.host_processes.contains(&key);
+        let cgroup = observation.event.cgroup.clone().filter(|_| !is_hosts);
         let mnt_namespace = proc::mnt_namespace_of(key.pid).filter(|_| running::is(key));
-        let container = match mnt_namespace {
-            None => self.containers.remembered(&cgroup),
-            Some(mnt_namespace) => match self.containers.resolve(&cgroup, key.pid, mnt_namespace) {
+        let container = cgroup.as_ref().and_then(|cgroup| match mnt_namespace {
+            None => self.containers.remembered(cgroup),
+            Some(mnt_namespace) => match self.containers.resolve(cgroup, key.pid, mnt_namespace) {
                 Resolution::Container(container) => Some(container),
                 Resolution::Host => None,
             },
-        };
-        let Some(container) = container else {
-            return;
-        };
-        let running = mnt_namespace.and_then(|mnt_namespace| running::exec(key, mnt_namespace));
-        if let Some((mut exec, file)) = running {
+        });
+        if container.is_some()
+            && let Some(mnt_namespace) = mnt_namespace
+            && let Some((mut exec, file)) = running::exec(key, mnt_namespace)
+        {
             if let Some(parent) = self.processes.find(exec.parent, time) {
                 exec.parent = parent;
             }
-            self.exec(time, key, Some(cgroup), exec, Some(file), None, out);
+            self.exec(time, key, cgroup, exec, Some(file), None, out);
+            if self.processes.contains(key) {
+                self.of_known_process(observation, out, false);
+                return;
+            }
         }
-        if self.processes.contains(key) {
-            self.of_known_process(observation, out, false);
-        } else {
+        if let Some(container) = container {
             let source = LossSource::UnknownProcess;
             self.losses.lost(Some(&container), source, 1);
+        }
+        self.learn(observation.file);
+        self.learn(observation.script);
+    }
+
+    /// Keeps what the bytes are of a file that is of no interest: the sensor hands the same bytes over once, and a container
+    /// may use them next.
+    fn learn(&mut self, file: Option<OwnedFd>) {
+        let Some(file) = file else {
+            return;
+        };
+        let request = Request {
+            root: None,
+            mounts: None,
+            facts: FileFacts::default(),
+            path_used: None,
+            links_seen: 0,
+            bytes: Bytes::Descriptor(file),
+            verdict: OnceCell::new(),
+        };
+        if let Err(request) = self.judge.fast(request, &mut self.block) {
+            // Nobody waits for the answer.
+            let _ = self.slow.submit("", request);
         }
     }
 

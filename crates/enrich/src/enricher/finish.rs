@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Instant};
 
 use model::{
+    Text,
     enriched::{Container, EnrichedEvent, EnrichedPayload, Process},
-    event::LossSource,
+    event::{Cgroup, LossSource},
 };
 
 use super::Enricher;
@@ -72,18 +73,38 @@ impl Enricher {
         process: &Process,
         payload: &EnrichedPayload,
     ) {
+        // An engine's own, before it enters the container: the files of the host are not watched.
+        let is_engines = process.namespaces.mnt == self.containers.host_mnt_namespace();
+        if is_engines || self.is_own(&process.args, process.cgroup.as_deref()) {
+            return;
+        }
         let program = process.binary.as_ref();
         // An argument may name a script that never was there.
         let script = process.script.as_ref().filter(|file| file.key.is_some());
         let (first, second) = match payload {
             EnrichedPayload::Exec => (program, script),
             EnrichedPayload::ScriptRun => (script, None),
-            EnrichedPayload::LibraryLoad { library } => (Some(library), None),
+            // Of a library nothing is known but its path when its process ends at once, as the last one of a container does.
+            EnrichedPayload::LibraryLoad { library } => {
+                (library.key.is_some().then_some(library), None)
+            }
             _ => (None, None),
         };
         for file in first.into_iter().chain(second) {
             self.losses.judged(container, file);
         }
+    }
+
+    /// One of the programs that the agent runs to test itself.
+    pub(super) fn is_own(&self, args: &[Text], cgroup: Option<&Cgroup>) -> bool {
+        let (Some(own), Some(cgroup)) = (&self.own_argument, cgroup) else {
+            return false;
+        };
+        let mut lines = self.own_cgroups.split(|&byte| byte == b'\n');
+        // NUMBER:CONTROLLERS:PATH
+        let path =
+            |line: &[u8]| line.splitn(3, |&byte| byte == b':').nth(2) == Some(&cgroup.path.0);
+        args.get(1) == Some(own) && lines.any(path)
     }
 
     /// Gives an event out, unless its container's engine is still to describe it.

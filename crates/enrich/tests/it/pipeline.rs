@@ -262,6 +262,11 @@ fn unannounced(container: &Container, process: ProcessKey, cgroup: &str) -> Obse
     loaded
 }
 
+fn host_namespace() -> u32 {
+    let inode = rustix::fs::stat("/proc/self/ns/mnt").unwrap().st_ino;
+    u32::try_from(inode).unwrap()
+}
+
 /// A process that runs.
 fn running(pid: u32) -> ProcessKey {
     const TICK_NS: u64 = 10_000_000;
@@ -299,6 +304,21 @@ fn a_library_of_a_process_that_was_forgotten_is_judged() {
 }
 
 #[test]
+fn a_library_that_was_loaded_before_its_process_left_the_host_is_of_no_container() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let key = running(container.pid());
+    let mut on_host = exec(&container, FileFacts::default(), None);
+    on_host.event.process = key;
+    if let Payload::Exec(exec) = &mut on_host.event.payload {
+        exec.namespaces.mnt = host_namespace();
+    }
+    pipeline.observe(on_host);
+    pipeline.observe(unannounced(&container, key, "/"));
+    assert!(pipeline.settle().is_empty());
+}
+
+#[test]
 fn a_library_of_a_process_that_is_gone_is_a_loss_of_its_container() {
     let container = Container::start("", &[]);
     let mut pipeline = Pipeline::new();
@@ -329,6 +349,65 @@ fn a_library_of_a_process_that_is_gone_is_a_loss_of_its_container() {
     };
     assert_eq!(event.payload, EnrichedPayload::Loss(loss));
     assert_eq!(event.container.as_ref().unwrap().id, "5f".repeat(32));
+}
+
+#[test]
+fn bytes_that_a_process_of_the_host_ran_first_are_known_in_a_container() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let small = container.open("/usr/bin/tool");
+    let large = large_file(&mut container, "/opt/large", 2);
+    for (path, fd) in [("/usr/bin/tool", small), ("/opt/large", large)] {
+        let seen = facts(&fd, path);
+        let mut of_host = exec(&container, seen.clone(), Some(fd));
+        of_host.event.process = running(std::process::id());
+        if let Payload::Exec(exec) = &mut of_host.event.payload {
+            exec.namespaces.mnt = host_namespace();
+        }
+        pipeline.observe(of_host);
+        assert!(pipeline.events.is_empty());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pipeline
+            .exec(&container, seen.clone(), None)
+            .sha256()
+            .is_none()
+        {
+            assert!(Instant::now() < deadline, "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_agents_own_tests_are_no_loss() {
+    let container = Container::start("", &[]);
+    let mut pipeline = Pipeline::with_config(Config {
+        own_argument: Some(Text::from("token")),
+        ..Config::default()
+    });
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.splitn(3, ':').nth(2));
+    let mut run = |argument: &str, cgroup: &str| {
+        let missing = FileFacts {
+            path: Text::from("/gone"),
+            missing: Some(MissingReason::NotWatched),
+            ..FileFacts::default()
+        };
+        let mut observation = exec(&container, missing, None);
+        observation.event.cgroup = Some(Arc::new(Cgroup {
+            id: 0,
+            path: Text::from(cgroup),
+        }));
+        if let Payload::Exec(exec) = &mut observation.event.payload {
+            exec.args = vec![Text::from("/gone"), Text::from(argument)];
+        }
+        pipeline.observe(observation);
+        pipeline.settle().len()
+    };
+    let (event, event_and_loss) = (1, 2);
+    assert_eq!(run("token", own.unwrap()), event);
+    assert_eq!(run("other", own.unwrap()), event_and_loss);
+    let docker = format!("/docker/{}", "5f".repeat(32));
+    assert_eq!(run("token", &docker), event_and_loss);
 }
 
 #[test]
