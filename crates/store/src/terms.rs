@@ -1,6 +1,6 @@
 //! Which values of a finding are indexed: one pass over the typed finding, no database.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::finding::{File, Finding, FindingResult};
 use serde_json::Value;
@@ -308,8 +308,8 @@ fn kubernetes<'a>(finding: &'a Finding, list: &str) -> &'a [Value] {
 #[derive(Default)]
 struct Terms {
     found: BTreeMap<Term, BTreeSet<u8>>,
-    /// Terms of each field.
-    counts: BTreeMap<String, usize>,
+    /// Terms of each field, once one of them can have too many.
+    counts: Option<HashMap<String, usize>>,
     element: u8,
     cut: usize,
 }
@@ -346,11 +346,21 @@ impl Terms {
             elements.insert(self.element);
             return true;
         }
-        let count = self.counts.entry(term.field.clone()).or_default();
-        if *count >= FIELD_TERMS_MAX || self.found.len() >= TERMS_MAX {
-            return false;
+        if self.found.len() >= FIELD_TERMS_MAX {
+            let found = &self.found;
+            let counts = self.counts.get_or_insert_with(|| {
+                let mut counts = HashMap::new();
+                for term in found.keys() {
+                    *counts.entry(term.field.clone()).or_default() += 1;
+                }
+                counts
+            });
+            let count = counts.entry(term.field.clone()).or_default();
+            if *count >= FIELD_TERMS_MAX || found.len() >= TERMS_MAX {
+                return false;
+            }
+            *count += 1;
         }
-        *count += 1;
         self.found.insert(term, BTreeSet::from([self.element]));
         true
     }
