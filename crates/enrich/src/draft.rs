@@ -60,7 +60,8 @@ pub(crate) struct Wanted {
 pub(crate) enum Part {
     /// The program, or the library of a load.
     Main,
-    Script,
+    /// One of the files that may be the script.
+    Script(usize),
 }
 
 #[derive(Debug)]
@@ -75,7 +76,8 @@ pub(crate) struct Draft {
     pub(crate) place: Place,
     pub(crate) kind: Kind,
     pub(crate) main: Option<Slot>,
-    pub(crate) script: Option<Slot>,
+    /// Files that may be the script, the likeliest first.
+    pub(crate) scripts: Vec<Slot>,
     /// Later observations of the same process.
     pub(crate) followers: Vec<Observation>,
 }
@@ -106,23 +108,36 @@ pub(crate) struct Place {
 }
 
 impl Draft {
-    pub(crate) fn slot(&mut self, part: Part) -> &mut Option<Slot> {
+    pub(crate) fn set(&mut self, part: Part, judged: Judged) {
+        let slot = Slot::Ready(judged);
         match part {
-            Part::Main => &mut self.main,
-            Part::Script => &mut self.script,
+            Part::Main => self.main = Some(slot),
+            Part::Script(at) => {
+                if let Some(script) = self.scripts.get_mut(at) {
+                    *script = slot;
+                }
+            }
         }
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.main, Some(Slot::Waiting)) || matches!(self.script, Some(Slot::Waiting))
+        let slots = self.main.iter().chain(&self.scripts);
+        slots.into_iter().any(|slot| matches!(slot, Slot::Waiting))
     }
 }
 
-pub(crate) fn ready(slot: Option<Slot>) -> Option<Arc<File>> {
+pub(crate) fn ready(slot: Slot) -> Option<Arc<File>> {
     match slot {
-        Some(Slot::Ready(judged)) => Some(judged.file),
-        Some(Slot::Waiting) | None => None,
+        Slot::Ready(judged) => Some(judged.file),
+        Slot::Waiting => None,
     }
+}
+
+/// The one that an indicator knows, or else the likeliest.
+pub(crate) fn the_script(scripts: Vec<Slot>) -> Option<Arc<File>> {
+    let mut files: Vec<_> = scripts.into_iter().filter_map(ready).collect();
+    let known = files.iter().position(|file| !file.matches.is_empty());
+    (!files.is_empty()).then(|| files.swap_remove(known.unwrap_or(0)))
 }
 
 /// Stands for a program that is being read, in the lineage of its children.

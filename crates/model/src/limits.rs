@@ -31,6 +31,12 @@ pub const DESCRIPTORS_HELD_MAX: usize = 4096;
 /// Processes remembered. Four times the default `pid_max` of small hosts.
 pub const PROCESSES_MAX: usize = 131_072;
 
+/// Arguments of an interpreter looked at for its script.
+pub const SCRIPT_ARGUMENTS_MAX: usize = 16;
+
+/// Files among them that are hashed, when it is not certain which one is the script.
+pub const SCRIPT_FILES_MAX: usize = 4;
+
 /// Processes of the host remembered, of those that the sensor reports at all: engines, and services with mounts of their own.
 pub const HOST_PROCESSES_MAX: usize = 4096;
 

@@ -12,7 +12,8 @@
 //!
 //! ## Blind spots and false positives
 //! Only hashes on the imported lists are known; a changed byte makes another hash. Scripts that are piped into a shell or
-//! given as an argument have no file and so no hash. A list that names a tool you use yourself raises this finding rightly by
+//! given as an argument have no file and so no hash. Behind an option of an interpreter, a known file among the first arguments
+//! is taken for its script, also when the script only reads it. A list that names a tool you use yourself raises this finding rightly by
 //! its letter; remove the entry from the list.
 //!
 //! ## Response

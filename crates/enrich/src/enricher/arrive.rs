@@ -18,7 +18,8 @@ use crate::{
     proc,
     process_table::{Program, keep_env},
     running,
-    script::{open_script, script_argument},
+    script::open_script,
+    script_arguments::candidates,
 };
 
 impl Enricher {
@@ -92,7 +93,7 @@ impl Enricher {
         let script = script_facts.map(|facts| {
             self.file(
                 number,
-                Part::Script,
+                Part::Script(0),
                 &place,
                 facts,
                 script_used,
@@ -125,8 +126,10 @@ impl Enricher {
         };
         // The interpreter may have to be read first, and the script may be gone by then.
         let candidate = match (&main, &script) {
-            (Slot::Waiting, None) => script_argument(Interpreter::Shell, &process.args)
-                .map(|argument| (argument.clone(), open_script(&process, argument))),
+            (Slot::Waiting, None) => candidates(Interpreter::Shell, &process.args)
+                .into_iter()
+                .next()
+                .map(|argument| (argument.clone(), open_script(&process, &argument))),
             _ => None,
         };
         let program = Program::new(Arc::new(process), Some(number));
@@ -146,7 +149,7 @@ impl Enricher {
                 is_script_settled: script.is_some(),
             },
             main: Some(main),
-            script,
+            scripts: script.into_iter().collect(),
             followers: Vec::new(),
         };
         self.go_on(number, draft, out);
@@ -227,14 +230,14 @@ impl Enricher {
                     time,
                     place,
                     kind: Kind::LibraryLoad { process },
-                    script: None,
+                    scripts: Vec::new(),
                     followers: Vec::new(),
                 }
             }
             Payload::ExecNoFormat { file } => {
                 let slot = self.file(
                     number,
-                    Part::Script,
+                    Part::Script(0),
                     &place,
                     file,
                     None,
@@ -247,7 +250,7 @@ impl Enricher {
                     .exec(key, &place.container, Arc::clone(&program), key, time);
                 Draft {
                     main: None,
-                    script: Some(slot),
+                    scripts: vec![slot],
                     time,
                     place,
                     kind: Kind::ScriptRun { program },

@@ -46,7 +46,7 @@ impl Enricher {
     /// One more file of a parked draft is known.
     fn fill(&mut self, wanted: &Wanted, judged: Judged, out: &mut Vec<EnrichedEvent>) {
         if let Some(mut draft) = self.unpark(wanted.draft) {
-            *draft.slot(wanted.part) = Some(Slot::Ready(judged));
+            draft.set(wanted.part, judged);
             self.go_on(wanted.draft, draft, out);
         }
     }

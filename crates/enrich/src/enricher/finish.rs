@@ -10,10 +10,11 @@ use model::{
 
 use super::Enricher;
 use crate::{
-    draft::{Draft, Kind, Part, Slot, ready},
+    draft::{Draft, Kind, Part, Slot, ready, the_script},
     file_facts::Fallback,
     judge::Judged,
-    script::{open_script, script_argument},
+    script::{open_others, open_script},
+    script_arguments::{candidates, is_first},
 };
 
 impl Enricher {
@@ -27,7 +28,7 @@ impl Enricher {
             self.parked.insert(number, draft);
             return;
         }
-        let (main, script) = (ready(draft.main), ready(draft.script));
+        let (main, script) = (draft.main.and_then(ready), the_script(draft.scripts));
         let (process, payload) = match draft.kind {
             Kind::Exec { program, .. } => {
                 let finished = program.finish(|process| {
@@ -189,23 +190,32 @@ impl Enricher {
             return;
         };
         let process = program.process();
-        let Some(argument) = script_argument(*interpreter, &process.args) else {
+        let arguments = candidates(*interpreter, &process.args);
+        let Some(likeliest) = arguments.first() else {
             return;
         };
         let script = match candidate.take() {
-            Some((candidate, script)) if candidate == *argument => script,
-            _ => open_script(&process, argument),
+            Some((candidate, script)) if candidate == *likeliest => script,
+            _ => open_script(&process, likeliest),
+        };
+        let is_certain = script.fd.is_some() && is_first(*interpreter, &process.args, likeliest);
+        let scripts = if is_certain {
+            vec![script]
+        } else {
+            open_others(&process, &arguments, script)
         };
         drop(process);
-        let used = Some(script.path_used);
-        draft.script = Some(self.file(
-            number,
-            Part::Script,
-            &draft.place,
-            script.facts,
-            used,
-            script.fd,
-            Fallback::None,
-        ));
+        for (at, script) in scripts.into_iter().enumerate() {
+            let slot = self.file(
+                number,
+                Part::Script(at),
+                &draft.place,
+                script.facts,
+                Some(script.path_used),
+                script.fd,
+                Fallback::None,
+            );
+            draft.scripts.push(slot);
+        }
     }
 }

@@ -104,6 +104,37 @@ fn a_script_named_in_an_argument_is_found_below_the_root_of_the_process() {
 }
 
 #[test]
+fn a_known_script_is_found_behind_any_option() {
+    let base = "cp /usr/bin/perl layer0/usr/bin/perl; mkdir layer0/lib";
+    let mut container = Container::start(base, &[]);
+    container.sh("printf evil > /opt/evil.pl; printf decoy > /opt/decoy; mkfifo /opt/fifo");
+    for arguments in [
+        &["perl", "evil.pl", "decoy"][..],
+        &["perl", "-I", "/lib", "evil.pl"],
+        &["perl", "-I", "decoy", "evil.pl"],
+        // None of these is an option.
+        &["perl", "-Z", "/lib", "evil.pl"],
+        &["perl", "-Z", "decoy", "evil.pl"],
+        &["perl", "-Z", "fifo", "gone", "decoy", "evil.pl"],
+        &["perl", "--new=evil.pl", "decoy"],
+    ] {
+        let mut pipeline = Pipeline::new();
+        pipeline.known.0.lock().unwrap().push(digest(b"evil"));
+        let mut exec = shell(&container, arguments);
+        let perl = container.open("/usr/bin/perl");
+        exec.file = facts(&perl, "/usr/bin/perl");
+        let mut observation = observe(&container, exec);
+        observation.file = Some(perl);
+        pipeline.observe(observation);
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone();
+        let script = script.unwrap_or_else(|| panic!("{arguments:?}"));
+        assert_eq!(script.path, Text::from("/opt/evil.pl"), "{arguments:?}");
+        assert_eq!(script.matches.len(), 1);
+    }
+}
+
+#[test]
 fn a_script_whose_name_is_gone_is_read_from_the_shell_that_holds_it() {
     let mut container = Container::start("", &[]);
     container.sh("printf 'sleep 100\\n' > /opt/script; ln -s busybox /bin/ash");
