@@ -15,7 +15,7 @@ pub struct Settings {
     pub detectors: BTreeMap<String, DetectorSettings>,
     /// Report the values of environment variables. Off: names only, and `[redacted]` for each value.
     pub report_env_values: bool,
-    /// Report arguments as they were. Off: what looks like a secret is replaced, see [`crate::redact`].
+    /// Report arguments as they were, and record them so. Off: what looks like a secret is replaced, see [`crate::redact`].
     pub report_secrets_in_args: bool,
 }
 

@@ -7,8 +7,6 @@
 //! Each queue makes its sender wait. What waiting costs is lost in the kernel's ring buffer, which counts it.
 
 use std::{
-    fs::File,
-    io::{BufWriter, Write},
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -27,12 +25,11 @@ use model::{
     event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
     finding::FindingResult,
     limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
-    recording,
 };
 use sensor_ebpf::Sensors;
 use store::{Gap, GapKind, Outcome, Recorded, Store};
 
-use crate::{config::Config, inventory::Inventory, judge::Judge, self_test};
+use crate::{config::Config, inventory::Inventory, judge::Judge, recording::Recording, self_test};
 
 /// Findings between pipeline and recorder, and the most that one transaction takes.
 const FINDINGS_QUEUED_MAX: usize = 256;
@@ -97,7 +94,9 @@ impl Agent {
             announce,
             on_watching,
         } = parts;
-        let recording = record.map(|path| create_recording(&path)).transpose()?;
+        let recording = record
+            .map(|path| Recording::create(&path, config.detection.report_secrets_in_args))
+            .transpose()?;
         let now = SystemTime::now();
         let gap = store.begin_run(Timestamp::from(now))?;
 
@@ -225,7 +224,7 @@ struct Pipeline {
     findings: SyncSender<FindingResult>,
     inventory: Inventory,
     self_test: Arc<self_test::Mark>,
-    recording: Option<BufWriter<File>>,
+    recording: Option<Recording>,
     on_watching: Option<OnWatching>,
 }
 
@@ -262,7 +261,7 @@ impl Pipeline {
             self.send_repeats(Some(Timestamp::from(SystemTime::now())));
             self.inventory.write(false, || self.enricher.running())?;
             if idle && let Some(recording) = &mut self.recording {
-                recording.flush().context("writing the recording")?;
+                recording.flush()?;
             }
         }
         let deadline = Instant::now() + FINISH_MAX;
@@ -274,7 +273,7 @@ impl Pipeline {
         self.send_repeats(None);
         self.inventory.write(true, || self.enricher.running())?;
         if let Some(recording) = &mut self.recording {
-            recording.flush().context("writing the recording")?;
+            recording.flush()?;
         }
         Ok(())
     }
@@ -307,7 +306,7 @@ impl Pipeline {
             }
             self.inventory.saw(&event);
             if let Some(recording) = &mut self.recording {
-                recording::write_event(recording, &event).context("writing the recording")?;
+                recording.write(&event)?;
             }
             let containers = self.enricher.container_lookup();
             let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
@@ -349,15 +348,6 @@ fn record_findings(
         }
     }
     Ok(())
-}
-
-fn create_recording(path: &std::path::Path) -> Result<BufWriter<File>> {
-    let file =
-        File::create(path).with_context(|| format!("creating the recording {}", path.display()))?;
-    let mut out = BufWriter::new(file);
-    recording::write_header(&mut out, "made by `hullwatch run --record`")
-        .context("writing the recording")?;
-    Ok(out)
 }
 
 fn describe_gap(gap: &Gap) -> (SensorCondition, String) {

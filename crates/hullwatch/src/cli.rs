@@ -76,7 +76,8 @@ pub(crate) struct RunArgs {
     /// Stop after this long, e.g. `30s`, `5m`
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Also write every enriched event to this file, for `hullwatch replay`
+    /// Also write every enriched event to this new file, which its owner alone can read, for `hullwatch replay`. Secrets in
+    /// arguments are left out as in findings
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     #[command(flatten)]

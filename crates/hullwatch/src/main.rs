@@ -12,6 +12,7 @@ mod inventory;
 mod judge;
 mod print;
 mod printer;
+mod recording;
 mod self_test;
 mod signals;
 mod simulate;
