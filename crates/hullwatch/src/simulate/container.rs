@@ -6,11 +6,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::Command,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
 use detect::{Spec, simulation::Root};
+use model::Timestamp;
 
 use super::{engines, external, external::Interrupt, image, runc, watcher::Watcher};
 use crate::cli::Runtime;
@@ -29,6 +30,12 @@ const LABEL: &str = "hullwatch.simulation";
 
 /// How long a container is kept for the watcher to report it. On a busy machine it hashes and looks up for a while.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a watcher that was frozen may take to report that: it has much to catch up with.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Time between two looks at what it has reported.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What an engine is given.
 pub(crate) struct Job<'a> {
@@ -86,7 +93,7 @@ pub(crate) enum Report {
     Found(String),
     /// There is a watcher, and it reported nothing within this time.
     Nothing(Duration),
-    /// There is no watcher, or it was frozen meanwhile.
+    /// There is no watcher.
     NotAsked,
 }
 
@@ -113,6 +120,7 @@ pub(crate) fn run(
     fs::create_dir(&image)?;
     fs::set_permissions(&image, fs::Permissions::from_mode(0o755))?;
     image::build(&image, simulation).context("making the image")?;
+    let since = Timestamp::from(SystemTime::now());
     let frozen = simulation
         .watcher_paused_s
         .map(|seconds| {
@@ -148,18 +156,38 @@ pub(crate) fn run(
         Runtime::Containerd => engines::run_containerd(&job),
         Runtime::Docker => engines::run_docker(&job),
     }?;
-    if let Some((_frozen, at_least)) = &frozen {
+    let report = if let Some((frozen, at_least)) = frozen {
         interrupt.wait(at_least.saturating_sub(begun.elapsed()))?;
-    }
-    let report = match (job.finding.into_inner(), is_kept) {
-        (Some(finding), _) => Report::Found(finding),
-        (None, true) => Report::Nothing(REPORT_LIMIT),
-        (None, false) => Report::NotAsked,
+        drop(frozen);
+        catch_up(spec, watcher, since, interrupt)?
+    } else {
+        match (job.finding.into_inner(), is_kept) {
+            (Some(finding), _) => Report::Found(finding),
+            (None, true) => Report::Nothing(REPORT_LIMIT),
+            (None, false) => Report::NotAsked,
+        }
     };
     Ok(Done {
         container: job.name,
         report,
     })
+}
+
+/// Waits until the watcher that was frozen has reported it.
+fn catch_up(
+    spec: &Spec,
+    watcher: &Watcher,
+    since: Timestamp,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let thawed = Instant::now();
+    while thawed.elapsed() < CATCH_UP_LIMIT {
+        if let Some(finding) = watcher.finding_since(spec.category, since) {
+            return Ok(Report::Found(finding));
+        }
+        interrupt.wait(LOOK_INTERVAL)?;
+    }
+    Ok(Report::Nothing(CATCH_UP_LIMIT))
 }
 
 /// The engine that the user named, when it answers, or the first that does.

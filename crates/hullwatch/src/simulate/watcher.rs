@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use model::Timestamp;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use store::{Query, Store};
 
@@ -84,8 +85,21 @@ impl Watcher {
 
     /// The name of a finding about a container, once it is stored.
     pub(crate) fn finding(&self, category: &str, container: &str) -> Option<String> {
+        self.first(format!(
+            "category=\"{category}\" AND containers.name=\"{container}\""
+        ))
+    }
+
+    /// The name of a finding of something that happened since then, once it is stored.
+    pub(crate) fn finding_since(&self, category: &str, since: Timestamp) -> Option<String> {
+        self.first(format!(
+            "category=\"{category}\" AND eventTime>=\"{since}\""
+        ))
+    }
+
+    fn first(&self, filter: String) -> Option<String> {
         let query = Query {
-            filter: format!("category=\"{category}\" AND containers.name=\"{container}\""),
+            filter,
             ..Query::default()
         };
         // A store that cannot be read just now is asked again.

@@ -49,6 +49,11 @@ fn each_raises_its_finding_and_no_other() {
             spec.id,
             stderr(&output)
         );
+        if spec.simulation.watcher_paused_s.is_some() {
+            let reported = format!("reported: {}", spec.category);
+            let said = stderr(&output);
+            assert!(said.contains(&reported), "{}: {said}", spec.id);
+        }
         containers.insert(spec.id, container_name(&stderr(&output)));
     }
     let state = watcher.stop();
