@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Seconds that each fuzz target runs.
 SECONDS ?= 60
 
-.PHONY: help run demo test conformance browser bench fuzz build rust
+.PHONY: help run demo test conformance browser bench fuzz build rust root
 
 help:
 	@echo 'make run         install what is missing, build, and watch every container on this machine (ARGS="..." for options)'
@@ -18,14 +18,14 @@ help:
 	@echo 'make bench       measure, and print one table'
 	@echo 'make fuzz        run every fuzz target for SECONDS=60 each'
 
-run: build
+run: root build
 	$(SUDO) $(HULLWATCH) run $(ARGS)
 
-demo: build
+demo: root build
 	@scripts/install demo
 	@$(SUDO) scripts/demo $(HULLWATCH)
 
-test: rust
+test: root rust
 	@scripts/install build test
 	@scripts/test
 
@@ -37,7 +37,7 @@ browser: rust
 	@scripts/install build clients
 	@scripts/browser
 
-bench: rust
+bench: root rust
 	@scripts/install build test
 	cargo build --release --package hullwatch --package bench
 	$(SUDO) $(TARGET)/release/bench $(ARGS)
@@ -50,5 +50,13 @@ build: rust
 	@scripts/install build
 	cargo build --release --package hullwatch
 
+# An older Rust fails at the first manifest it does not understand, and says nothing that helps.
 rust:
-	@command -v cargo >/dev/null || { echo 'Rust is missing. Install it from https://rustup.rs, then try again.' >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "There is no cargo in PATH. Install Rust from https://rustup.rs$${SUDO_USER:+, or run make without sudo: it asks for root where it needs it}." >&2; exit 1; }
+	@needed=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); has=$$(rustc --version | cut -d' ' -f2); \
+		printf '%s\n' "$$needed" "$$has" | sort -C -V || \
+		{ echo "Rust $$needed or later is needed, this is $$has. Get it with rustup update, or from https://rustup.rs." >&2; exit 1; }
+
+root:
+	@[ -z '$(SUDO)' ] || command -v sudo >/dev/null || \
+		{ echo 'Watching and containers need root: install sudo, or run make as root.' >&2; exit 1; }
