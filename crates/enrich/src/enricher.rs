@@ -35,6 +35,7 @@ use crate::{
     losses::Losses,
     proc,
     process_table::ProcessTable,
+    running,
     shares::Shares,
     slow::{Slow, Ticket},
     waiting_room::WaitingRoom,
@@ -217,7 +218,7 @@ impl Enricher {
         let time = Timestamp::from(SystemTime::now());
         if self.ends_lost.is_some_and(|due| due <= Instant::now()) {
             self.ends_lost = None;
-            self.processes.end_gone(time, proc::is_running);
+            self.processes.end_gone(time, running::is);
         }
         self.processes.expire(time);
         let failures = self.judge.scanner_failures();

@@ -8,10 +8,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use model::{
-    Text,
-    event::{FileKey, ProcessKey},
-};
+use model::{Text, event::FileKey};
 use rustix::fs::{Mode, OFlags, Stat};
 
 /// Bytes of a small file of `/proc` (stat, fdinfo, cgroup).
@@ -109,12 +106,6 @@ pub(crate) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
     Some((parent, ticks.saturating_mul(TICK_NS)))
 }
 
-/// Whether it is this process that has the pid now.
-pub(crate) fn is_running(process: ProcessKey) -> bool {
-    parent_and_start(process.pid)
-        .is_some_and(|(_, start_ns)| start_ns == process.start_ns / TICK_NS * TICK_NS)
-}
-
 /// `USER_HZ` is 100 on every architecture that Linux still supports but Alpha.
 pub(crate) const TICK_NS: u64 = 10_000_000;
 
@@ -134,13 +125,5 @@ mod tests {
         let (parent, start_ns) = parent_and_start(std::process::id()).unwrap();
         assert_eq!(parent, std::os::unix::process::parent_id());
         assert!(start_ns > parent_and_start(1).unwrap().1);
-        let mut process = ProcessKey {
-            pid: std::process::id(),
-            // The kernel knows more digits.
-            start_ns: start_ns + 1_234_567,
-        };
-        assert!(is_running(process));
-        process.start_ns += TICK_NS;
-        assert!(!is_running(process));
     }
 }

@@ -86,3 +86,19 @@ fn strings(pid: u32, name: &str, bytes_max: usize, count_max: usize) -> (Vec<Tex
     let is_cut = strings.next().is_some() || block.len() >= bytes_max;
     (kept, is_cut)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_by_its_start() {
+        let pid = std::process::id();
+        let (_, start_ns) = proc::parent_and_start(pid).unwrap();
+        // The kernel's other sources have more digits.
+        let start_ns = start_ns + 1_234_567;
+        assert!(is(ProcessKey { pid, start_ns }));
+        let start_ns = start_ns + proc::TICK_NS;
+        assert!(!is(ProcessKey { pid, start_ns }));
+    }
+}
