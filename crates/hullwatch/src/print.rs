@@ -37,13 +37,26 @@ pub(crate) fn stderr() -> impl Write {
 
 /// The reader of our output has gone away (`hullwatch findings list | head`): not worth a message.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    is_caused_by(error, io::ErrorKind::BrokenPipe)
+}
+
+fn is_caused_by(error: &anyhow::Error, wanted: io::ErrorKind) -> bool {
     error
         .chain()
         .filter_map(|cause| {
             let of_io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
             of_io.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind())
         })
-        .any(|kind| kind == io::ErrorKind::BrokenPipe)
+        .any(|kind| kind == wanted)
+}
+
+/// What helps: the state directory is root's alone, since findings quote arguments.
+fn advice(error: &anyhow::Error, is_root: bool) -> &'static str {
+    if !is_root && is_caused_by(error, io::ErrorKind::PermissionDenied) {
+        "; you are not root: use sudo"
+    } else {
+        ""
+    }
 }
 
 /// Prints an error and its causes, once.
@@ -54,7 +67,8 @@ pub(crate) fn error(error: &anyhow::Error) {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ");
-    let _ = writeln!(stderr(), "{style}error:{style:#} {}", safe(&causes));
+    let advice = advice(error, rustix::process::geteuid().is_root());
+    let _ = writeln!(stderr(), "{style}error:{style:#} {}{advice}", safe(&causes));
 }
 
 /// Prints a note on standard error: the command goes on.
@@ -157,4 +171,24 @@ pub(crate) fn table(out: &mut impl Write, head: &[&str], rows: &[Vec<Cell>]) -> 
 /// Columns a text takes, good enough to line up a table: wide scripts may be off.
 fn width(text: &str) -> usize {
     text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_user_without_rights_is_pointed_to_sudo() {
+        let failed = |kind: io::ErrorKind| {
+            Err::<(), _>(io::Error::from(kind))
+                .context("opening the store")
+                .unwrap_err()
+        };
+        let denied = failed(io::ErrorKind::PermissionDenied);
+        assert!(advice(&denied, false).contains("sudo"));
+        assert_eq!(advice(&denied, true), "");
+        assert_eq!(advice(&failed(io::ErrorKind::NotFound), false), "");
+    }
 }

@@ -1,6 +1,7 @@
 //! The SQLite file: opening, migrating, one writer, a small pool of readers.
 
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -111,8 +112,12 @@ impl Database {
 
     pub(crate) fn open_read_only(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join(FILE_NAME);
-        if !path.exists() {
-            return Err(Error::Missing { path });
+        // What cannot be reached (the directory is its owner's alone) is not missing.
+        if let Err(source) = fs::metadata(&path) {
+            return Err(match source.kind() {
+                io::ErrorKind::NotFound => Error::Missing { path },
+                _ => Error::Open { path, source },
+            });
         }
         let database = Self {
             path,

@@ -121,6 +121,15 @@ fn a_missing_store_cannot_be_read() {
 }
 
 #[test]
+fn a_store_that_cannot_be_reached_is_not_called_missing() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let Err(error) = Store::open_read_only(file.path()) else {
+        panic!("opened nothing");
+    };
+    assert!(error.to_string().contains("cannot open"), "{error}");
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let (folder, store) = store();
     drop(store);
