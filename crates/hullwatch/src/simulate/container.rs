@@ -210,8 +210,8 @@ pub(crate) fn choose(wanted: Option<Runtime>) -> Result<Runtime> {
         }
     }
     bail!(
-        "no container engine works on this host (on Debian: apt-get install runc)\n  {}",
-        reasons.join("\n  ")
+        "no container engine works on this host (on Debian: apt-get install runc): {}",
+        reasons.join("; ")
     )
 }
 

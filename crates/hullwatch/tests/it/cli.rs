@@ -1,8 +1,10 @@
 //! Exit codes and output of commands that need no watcher.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::watcher::{hullwatch, stderr};
+use crate::watcher::{HULLWATCH, hullwatch, stderr};
 
 #[test]
 fn a_simulation_that_does_not_exist_is_a_mistake_of_usage() {
@@ -13,6 +15,19 @@ fn a_simulation_that_does_not_exist_is_a_mistake_of_usage() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn without_an_engine_a_simulation_says_what_to_install() {
+    let output = testkit::command::output(
+        Command::new(HULLWATCH)
+            .args(["simulate", "added_binary_executed"])
+            .env("PATH", "/nonexistent"),
+    );
+    assert_eq!(output.status.code(), Some(3));
+    let text = stderr(&output);
+    assert!(text.contains("apt-get install runc"), "{text}");
+    assert!(!text.contains("\\n"), "an escape is not for people: {text}");
 }
 
 #[test]
