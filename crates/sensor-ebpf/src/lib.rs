@@ -5,7 +5,7 @@
 //!
 //! Invariants: one thread reads everything, so that what belongs together is in hand together; nothing here waits for
 //! or changes the watched processes; what cannot be seen is a [`model::SensorState`], a [`model::Loss`] or a
-//! [`model::MissingReason`], never silence. Unsafe code is in `sys.rs`, and one call of it in `self_test.rs`.
+//! [`model::MissingReason`], never silence. Unsafe code is in `sys.rs`, and two calls of it in `self_test.rs`.
 
 mod bpf;
 mod clock;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
     process::Command,
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    process::{chdir, chroot},
+    process::{Signal, chdir, chroot, set_parent_process_death_signal},
     thread::{UnshareFlags, unshare_unsafe},
 };
 
@@ -33,6 +33,8 @@ pub fn run_in_overlay(
     files: &[(&str, &[u8])],
     commands: &[[&str; 2]],
 ) -> io::Result<()> {
+    // Nothing of it shall be left for the next agent to find, however this one ends.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     // SAFETY: only the mount namespace is unshared. Descriptors, which the function is unsafe for, stay as they are.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
     // What is mounted from here on stays in this namespace, and goes with it.
@@ -71,7 +73,13 @@ pub fn run_in_overlay(
     chdir("/")?;
     for pause in PAUSES {
         for [program, argument] in commands {
-            let status = Command::new(program).arg(argument).status()?;
+            let mut command = Command::new(program);
+            command.arg(argument);
+            // SAFETY: one system call, which is all that may be done between fork and exec.
+            unsafe {
+                command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+            }
+            let status = command.status()?;
             if !status.success() {
                 return Err(io::Error::other(format!("{program} ended with {status}")));
             }
