@@ -204,50 +204,44 @@ fn by_element(
 ) -> Result<Bits, Error> {
     let bytes = batch.terms(db, column_number(&format!("{field}{COUNT_SUFFIX}")))?;
     let counts = Terms::read(&bytes)?;
+    let with_count = |passes: &dyn Fn(u32) -> bool| {
+        let wanted: Vec<bool> = std::iter::once(false)
+            .chain(counts.dictionary().map(passes))
+            .collect();
+        counts.select(&wanted)
+    };
+    let many = with_count(&|count| count > u32::from(ELEMENTS_MAX));
     let length = within.iter().last().map_or(0, |last| last + 1);
+    let mut found = Bits::EMPTY;
     // Where nothing is denied, a finding without any element of the values is out, whatever elements it has.
-    let is_plain = !only && !denies(inner);
-    let mut masks = Vec::new();
-    let mut candidates = *within;
-    if is_plain {
-        masks = self::masks(db, batch, inner, &vec![u64::MAX; length])?;
-        candidates = Bits::EMPTY;
-        for offset in within.iter() {
-            if masks.get(offset).is_some_and(|mask| *mask != 0) {
-                candidates.insert(offset);
+    let candidates = if !only && !denies(inner) {
+        let masks = self::masks(db, batch, inner, &vec![u64::MAX; length])?;
+        // The value that stands for none is in no element.
+        let candidates = Bits::of_masks(&masks)
+            .and(within)
+            .and(&with_count(&|count| count > 0));
+        found = candidates.without(&many);
+        candidates.and(&many)
+    } else {
+        let mut all = vec![0_u64; length];
+        for (offset, all) in all.iter_mut().enumerate() {
+            counts.each(offset, |code, _| {
+                *all = (1_u64 << counts.id(code).unwrap_or(0).min(63)) - 1;
+            });
+        }
+        let masks = self::masks(db, batch, inner, &all)?;
+        for offset in within.without(&many).iter() {
+            let (Some(mask), Some(all)) = (masks.get(offset), all.get(offset)) else {
+                continue;
+            };
+            if mask & all != 0 && (!only || mask == all) {
+                found.insert(offset);
             }
         }
-    }
-    let mut all = vec![0_u64; length];
-    let mut many = Bits::EMPTY;
+        within.and(&many)
+    };
     for offset in candidates.iter() {
-        counts.each(offset, |code, _| {
-            let count = counts.id(code).unwrap_or(0);
-            if count > u32::from(ELEMENTS_MAX) {
-                many.insert(offset);
-            }
-            if let Some(mask) = all.get_mut(offset) {
-                *mask = (1_u64 << count.min(63)) - 1;
-            }
-        });
-    }
-    if !is_plain {
-        masks = self::masks(db, batch, inner, &all)?;
-    }
-    let mut found = Bits::EMPTY;
-    for offset in candidates.iter() {
-        let (Some(mask), Some(all)) = (masks.get(offset), all.get(offset)) else {
-            continue;
-        };
-        let passes = if many.contains(offset) {
-            document_matches(db, batch.id(offset), exact)?
-        } else if only {
-            *all != 0 && mask == all
-        } else {
-            // The value that stands for none is in no element.
-            mask & all != 0
-        };
-        if passes {
+        if document_matches(db, batch.id(offset), exact)? {
             found.insert(offset);
         }
     }
@@ -283,9 +277,12 @@ fn masks(
     };
     match condition {
         Condition::And(parts) => {
+            // What is left over by one part is all that the next one has to look at.
             for part in parts {
-                let part = self::masks(db, batch, part, all)?;
-                combine(&mut masks, &part, |a, b| a & b);
+                masks = self::masks(db, batch, part, &masks)?;
+                if masks.iter().all(|mask| *mask == 0) {
+                    break;
+                }
             }
         }
         Condition::Or(parts) => {
@@ -302,13 +299,13 @@ fn masks(
             let bytes = batch.terms(db, column_number(field))?;
             let terms = Terms::read(&bytes)?;
             if let Some(wanted) = terms.codes_of(ids) {
-                terms.mask(&wanted, &mut masks);
+                terms.mask(&wanted, all, &mut masks);
             }
         }
         Condition::Any { field, except } => {
             let bytes = batch.terms(db, column_number(field))?;
             let terms = Terms::read(&bytes)?;
-            terms.mask(&other_than(&terms, *except), &mut masks);
+            terms.mask(&other_than(&terms, *except), all, &mut masks);
         }
         // Elements have terms only.
         _ => {}
