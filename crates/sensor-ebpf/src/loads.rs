@@ -89,6 +89,11 @@ impl Loads {
         result
     }
 
+    /// Something has arrived.
+    pub(crate) fn has_records(&self) -> bool {
+        self.buffers.iter().any(|(_, buffer)| buffer.has_records())
+    }
+
     /// Hands over everything that has arrived. Returns how many records could not be decoded.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(PerfRecord)) -> u64 {
         let mut undecodable = 0;

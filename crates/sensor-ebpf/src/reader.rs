@@ -53,9 +53,12 @@ const NAP: Duration = Duration::from_millis(3);
 /// After as long without anything new the reader sleeps until it is woken.
 const NAPS_BEFORE_SLEEP: u32 = 7;
 
-/// Longest sleep: what does not wake the reader is looked at as often. A library that is loaded while nothing starts,
-/// say, since the perf buffers wake only when they fill.
-const SLEEP: Duration = Duration::from_millis(40);
+/// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
+const SLEEP: Duration = Duration::from_secs(1);
+
+/// While asleep, how often it is looked whether a library was loaded: perf buffers wake only when they fill. This costs a
+/// look at two counters, a round much more.
+const LOAD_LOOK: Duration = Duration::from_millis(40);
 
 /// Priority of the reader's thread, from 19 (lowest) to -20.
 const READER_NICE: i32 = -15;
@@ -296,13 +299,23 @@ impl Reader {
             if self.round(false)? {
                 quiet = 0;
             } else {
-                self.wait(SLEEP, true);
+                self.sleep();
             }
             self.probes.set_asleep(false);
         }
     }
 
-    fn wait(&mut self, time: Duration, is_sleep: bool) {
+    /// Until something happens, a library is loaded somewhere, or [`SLEEP`] is over.
+    fn sleep(&mut self) {
+        let end = Instant::now() + SLEEP;
+        while self.wait(LOAD_LOOK, true) == 0
+            && Instant::now() < end
+            && !self.loads.as_ref().is_some_and(Loads::has_records)
+        {}
+    }
+
+    /// Returns how many events ended it.
+    fn wait(&mut self, time: Duration, is_sleep: bool) -> usize {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or_default(),
             tv_nsec: i64::from(time.subsec_nanos()),
@@ -320,6 +333,7 @@ impl Reader {
                 marks.changed(number);
             }
         }
+        count
     }
 
     /// One look at everything. True when there was something.

@@ -208,6 +208,12 @@ impl PerfBuffer {
         })
     }
 
+    /// Something has arrived since the last [`Self::drain`].
+    pub(crate) fn has_records(&self) -> bool {
+        self.counter(DATA_HEAD).load(Ordering::Acquire)
+            != self.counter(DATA_TAIL).load(Ordering::Relaxed)
+    }
+
     /// Copies what has arrived to the end of `out`, and gives its room back to the kernel.
     pub(crate) fn drain(&self, out: &mut Vec<u8>) {
         let head = self.counter(DATA_HEAD).load(Ordering::Acquire);
