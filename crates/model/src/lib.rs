@@ -15,6 +15,7 @@ pub mod event;
 pub mod finding;
 pub mod limits;
 pub mod mountinfo;
+pub mod proc_files;
 pub mod provenance;
 pub mod recording;
 pub mod text;

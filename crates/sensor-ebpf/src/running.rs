@@ -10,17 +10,14 @@ use std::{
 
 use model::{
     Text,
-    event::{Cgroup, Credentials, Exec, FileFacts, Namespaces, ProcessKey, Stdio},
+    event::{Cgroup, Exec, FileFacts, Namespaces, ProcessKey, Stdio},
     limits,
     mountinfo::mountinfo,
+    proc_files::{self, ProcFiles},
 };
 use rustix::fs::FileType;
 
-use crate::{
-    bpf,
-    decode::{self, Mapping},
-    marks::mnt_namespace,
-};
+use crate::{bpf, decode::Mapping, marks::mnt_namespace};
 
 /// Bytes of `/proc/PID/maps` that are read: about 30,000 mappings. `vm.max_map_count` allows twice as many.
 const MAPS_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -68,45 +65,28 @@ fn list_proc() -> Vec<Running> {
 /// What `/proc` tells of a process, without its program's content. `None` when it is gone.
 pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exec> {
     let pid = running.process.pid;
-    let status = read(pid, "status", STATUS_BYTES_MAX).ok()?;
-    let status = String::from_utf8_lossy(&status).into_owned();
-    let ids = |name| numbers(&status, name);
-    let (uids, gids) = (ids("Uid:"), ids("Gid:"));
-    let parent_pid = ids("PPid:").first().copied().unwrap_or_default();
-    let argv = read(pid, "cmdline", limit(limits::ARGV_BYTES_MAX)).unwrap_or_default();
-    let env = read(pid, "environ", limit(limits::ENV_BYTES_MAX)).unwrap_or_default();
+    let read_or_empty = |name, bytes_max| read(pid, name, bytes_max).unwrap_or_default();
+    let told = proc_files::exec(
+        pid,
+        &ProcFiles {
+            status: &read(pid, "status", STATUS_BYTES_MAX).ok()?,
+            cmdline: &read_or_empty("cmdline", limit(limits::ARGV_BYTES_MAX)),
+            environ: &read_or_empty("environ", limit(limits::ENV_BYTES_MAX)),
+            comm: &comm(pid),
+        },
+    );
     let path = link(pid, "exe");
     Some(Exec {
         file: FileFacts {
             path: path.clone(),
             ..FileFacts::default()
         },
-        script: None,
         filename: path,
-        args: decode::arguments(&argv),
-        args_truncated: argv.len() >= limits::ARGV_BYTES_MAX,
-        env: decode::environment(&env),
-        env_truncated: env.len() >= limits::ENV_BYTES_MAX,
         cwd: link(pid, "cwd"),
-        comm: comm(pid),
-        parent: all.get(&parent_pid).map_or(
-            ProcessKey {
-                pid: parent_pid,
-                start_ns: 0,
-            },
-            |parent| parent.process,
-        ),
-        parent_comm: comm(parent_pid),
-        pid_in_namespace: ids("NSpid:").last().copied().unwrap_or(pid),
-        credentials: Credentials {
-            uid: uids.first().copied().unwrap_or_default(),
-            euid: uids.get(1).copied().unwrap_or_default(),
-            gid: gids.first().copied().unwrap_or_default(),
-            egid: gids.get(1).copied().unwrap_or_default(),
-            cap_effective: field(&status, "CapEff:")
-                .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-                .unwrap_or_default(),
-        },
+        parent: all
+            .get(&told.parent.pid)
+            .map_or(told.parent, |parent| parent.process),
+        parent_comm: Text(comm(told.parent.pid)),
         namespaces: Namespaces {
             mnt: running.mnt_namespace,
             pid: namespace(pid, "pid"),
@@ -114,7 +94,7 @@ pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exe
             user: namespace(pid, "user"),
         },
         stdio: [stdio(pid, 0), stdio(pid, 1), stdio(pid, 2)],
-        already_running: true,
+        ..told
     })
 }
 
@@ -285,9 +265,12 @@ fn link(pid: u32, name: &str) -> Text {
         .unwrap_or_default()
 }
 
-fn comm(pid: u32) -> Text {
-    let comm = read(pid, "comm", 64).unwrap_or_default();
-    Text::from(comm.strip_suffix(b"\n").unwrap_or(&comm))
+fn comm(pid: u32) -> Vec<u8> {
+    let mut comm = read(pid, "comm", 64).unwrap_or_default();
+    if comm.last() == Some(&b'\n') {
+        comm.pop();
+    }
+    comm
 }
 
 fn namespace(pid: u32, name: &str) -> u32 {
@@ -297,16 +280,4 @@ fn namespace(pid: u32, name: &str) -> u32 {
 
 fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
-}
-
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name))
-}
-
-fn numbers(status: &str, name: &str) -> Vec<u32> {
-    field(status, name)
-        .unwrap_or_default()
-        .split_ascii_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect()
 }

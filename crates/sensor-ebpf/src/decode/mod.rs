@@ -10,7 +10,6 @@ mod record;
 pub use fanotify::{FanotifyEvent, fanotify_events};
 pub use perf::{Mapping, PerfRecord, perf_record};
 pub use record::{ExecRecord, Header, MemfdRecord, Record, record};
-pub(crate) use record::{arguments, environment};
 
 /// A record that is not what the kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

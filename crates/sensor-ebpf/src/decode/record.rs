@@ -6,6 +6,7 @@ use model::{
     Text,
     event::{Credentials, Exec, FileFacts, FileKey, Namespaces, OverlayFacts, ProcessKey, Stdio},
     limits,
+    proc_files::{arguments, environment},
 };
 
 use super::{
@@ -278,38 +279,6 @@ fn path_from_leaf(components: &[u8]) -> Text {
     }
     path.truncate(limits::PATH_BYTES_MAX);
     Text(path)
-}
-
-/// The strings of a block of NUL-ended strings, up to the limit.
-pub(crate) fn arguments(block: &[u8]) -> Vec<Text> {
-    if block.is_empty() {
-        return Vec::new();
-    }
-    block
-        .strip_suffix(b"\0")
-        .unwrap_or(block)
-        .split(|&byte| byte == 0)
-        .take(limits::ARGV_COUNT_MAX)
-        .map(Text::from)
-        .collect()
-}
-
-/// The variables of a block of NUL-ended strings, up to the limit. One without `=` has an empty value.
-pub(crate) fn environment(block: &[u8]) -> Vec<(Text, Text)> {
-    if block.is_empty() {
-        return Vec::new();
-    }
-    block
-        .strip_suffix(b"\0")
-        .unwrap_or(block)
-        .split(|&byte| byte == 0)
-        .take(limits::ENV_COUNT_MAX)
-        .map(|variable| {
-            let mut parts = variable.splitn(2, |&byte| byte == b'=');
-            let mut part = || Text::from(parts.next().unwrap_or_default());
-            (part(), part())
-        })
-        .collect()
 }
 
 fn stdio(fields: &mut Fields<'_>) -> Result<Stdio, Error> {
