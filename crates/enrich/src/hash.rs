@@ -106,6 +106,11 @@ impl Reading {
         self.key
     }
 
+    /// Whether a later change of the file is sure to change its key.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     /// Bytes read in the current pass.
     pub fn bytes_read(&self) -> u64 {
         self.offset

@@ -226,7 +226,7 @@ impl Judge {
     /// The answer for a file that nobody has time for: with the bytes when they were read already, but without anything
     /// that would still take long.
     pub(crate) fn overloaded(&self, mut request: Request, block: &mut Block) -> Judged {
-        if !matches!(request.bytes, Bytes::Known(_)) {
+        if matches!(request.bytes, Bytes::Descriptor(_) | Bytes::Reading(_)) {
             request.bytes = Bytes::Missing(MissingReason::Overload);
         }
         if let Some(judged) = self.complete(&request, Pace::Overloaded, block) {

@@ -30,12 +30,14 @@ impl Enricher {
             self.remember(wanted.id.as_ref(), &judged);
             self.fill(&wanted, judged, out);
             for (wanted, mut request) in others.into_iter().flatten() {
-                // It was read for all of them, or it cannot be.
-                request.bytes = match &content {
-                    Some(Ok(content)) => Bytes::Known(Arc::clone(content)),
-                    Some(Err(reason)) => Bytes::Missing(*reason),
-                    None => Bytes::Missing(MissingReason::ReadFailed),
-                };
+                // What has none of its own was read with the first, or cannot be.
+                if !matches!(request.bytes, Bytes::Known(_)) {
+                    request.bytes = match &content {
+                        Some(Ok(content)) => Bytes::Known(Arc::clone(content)),
+                        Some(Err(reason)) => Bytes::Missing(*reason),
+                        None => Bytes::Missing(MissingReason::ReadFailed),
+                    };
+                }
                 if let Slot::Ready(judged) = self.judge_or_queue(wanted.clone(), *request) {
                     self.fill(&wanted, judged, out);
                 }
@@ -130,8 +132,10 @@ impl Enricher {
             Err(request) => request,
         };
         let is_room = self.parked_shares.has_room(&wanted.container.id);
-        // The same bytes are being read, or compared with the image's: a program that is run many times asks once.
+        // The same bytes are being read, or compared with the image's: a program that is run many times asks once. What may
+        // be other bytes in spite of the same key is read itself.
         if is_room
+            && !matches!(&request.bytes, Bytes::Reading(reading) if !reading.is_settled())
             && let Some(id) = &wanted.id
             && let Some(others) = self.reading.get_mut(&id.key)
         {

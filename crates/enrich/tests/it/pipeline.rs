@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use enrich::{Config, Enricher, Scanner};
@@ -14,15 +14,16 @@ use model::{
     Text,
     enriched::{Content, EnrichedPayload, IndicatorMatch},
     event::{
-        Cgroup, Event, Exec, FileFacts, Loss, LossSource, Namespaces, Observation, Payload,
-        ProcessKey,
+        Cgroup, Event, Exec, FileFacts, FileKey, Loss, LossSource, Namespaces, Observation,
+        Payload, ProcessKey,
     },
     provenance::{MissingReason, Provenance, Sha256, UnknownReason},
 };
 
 use crate::{
     engines::plain_root,
-    overlay::{Container, Known, Pipeline, event, exec, facts, load, process_key},
+    matrix::digest,
+    overlay::{Container, Known, Pipeline, event, exec, facts, key, load, process_key},
 };
 
 /// Larger than what is hashed at once, and as fast to make as a file can be.
@@ -633,6 +634,11 @@ fn a_large_program_that_is_run_many_times_is_compared_once() {
     let large = "head -c 3000000 /dev/zero > layer0/usr/bin/large; chmod 755 layer0/usr/bin/large";
     let container = Container::start(large, &[]);
     let mut pipeline = Pipeline::new();
+    let made = key(&container.open("/usr/bin/large"));
+    // A file made just now may be another one of the same looks.
+    while !made.is_settled(0, SystemTime::now().into()) {
+        std::thread::yield_now();
+    }
     for start_ns in 1..=500 {
         let fd = container.open("/usr/bin/large");
         let mut observation = exec(&container, facts(&fd, "/usr/bin/large"), Some(fd));
@@ -645,4 +651,43 @@ fn a_large_program_that_is_run_many_times_is_compared_once() {
         let binary = event.process.as_ref().unwrap().binary.clone().unwrap();
         assert_eq!(binary.provenance, Provenance::BuiltIn, "{binary:?}");
     }
+}
+
+/// A file that is deleted and made anew within a tick of the clock can look like the one that is still being judged.
+#[test]
+fn files_that_look_alike_keep_their_own_bytes() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let (mut expected, mut first) = (Vec::new(), None);
+    // Of each size one that is still being judged, and another one.
+    for (number, bytes) in [100, 100, 3_000_000, 3_000_000].into_iter().enumerate() {
+        let path = format!("/run/{number}");
+        container.sh(&format!(
+            "printf {number} > {path}; truncate -s {bytes} {path}; touch -d @1 {path}"
+        ));
+        let fd = container.open(&path);
+        let mut found = facts(&fd, &path);
+        // One name more than it has now: ctime need not be the same.
+        found.link_count += 1;
+        let alike = first.filter(|first: &FileKey| first.size == bytes);
+        found.key = alike.or(found.key);
+        first = found.key;
+        let mut contents = number.to_string().into_bytes();
+        contents.resize(bytes as usize, 0);
+        let sha256 = digest(&contents);
+        // A known one is looked for in the image, which takes a while also when it is small.
+        pipeline.known.0.lock().unwrap().push(sha256);
+        expected.push(Some(sha256));
+        let mut observation = exec(&container, found, Some(fd));
+        observation.event.process.start_ns = number as u64 + 1;
+        pipeline.observe(observation);
+    }
+    assert!(pipeline.events.is_empty(), "nothing waits for anything");
+    let mut events = pipeline.settle();
+    events.sort_by_key(|event| event.process.as_ref().unwrap().key.start_ns);
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| event.process.as_ref()?.binary.as_ref()?.sha256())
+        .collect();
+    assert_eq!(seen, expected);
 }
