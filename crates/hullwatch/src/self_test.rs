@@ -50,6 +50,7 @@ const MAPPER: samples::Sample = samples::MAPPER;
 pub(crate) struct Mark {
     token: String,
     programs: [Sha256; 2],
+    library: Sha256,
     is_exec_seen: AtomicBool,
     is_load_seen: AtomicBool,
     /// There is a sensor for library loads.
@@ -67,6 +68,7 @@ impl Mark {
         Ok(Arc::new(Self {
             token: format!("{:032x}", u128::from_ne_bytes(token)),
             programs: [PROGRAM.sha256(), MAPPER.sha256()],
+            library: LIBRARY.sha256(),
             is_exec_seen: AtomicBool::new(false),
             is_load_seen: AtomicBool::new(false),
             expects_loads: AtomicBool::new(true),
@@ -95,7 +97,16 @@ impl Mark {
         }
         let (file, is_seen) = match &event.payload {
             EnrichedPayload::Exec => (binary, &self.is_exec_seen),
-            EnrichedPayload::LibraryLoad { library } => (library, &self.is_load_seen),
+            EnrichedPayload::LibraryLoad { library } => {
+                // The mapper would map any other as well.
+                if library
+                    .sha256()
+                    .is_some_and(|sha256| sha256 != self.library)
+                {
+                    return None;
+                }
+                (library, &self.is_load_seen)
+            }
             _ => return Some(false),
         };
         if file.matches.is_empty() {
@@ -253,8 +264,8 @@ mod tests {
 
     use super::*;
 
-    fn event(argument: &str, sha256: Sha256) -> EnrichedEvent {
-        let binary = File {
+    fn file(sha256: Sha256) -> Arc<File> {
+        Arc::new(File {
             path: "/x".into(),
             path_used: None,
             content: Content::Known { sha256, size: 1 },
@@ -265,13 +276,16 @@ mod tests {
             kind: FileKind::Unknown,
             contents: None,
             is_memfd: false,
-        };
+        })
+    }
+
+    fn event(argument: &str, sha256: Sha256) -> EnrichedEvent {
         EnrichedEvent {
             time: Timestamp::default(),
             container: None,
             process: Some(Arc::new(Process {
                 args: vec!["/x".into(), argument.into()],
-                binary: Some(Arc::new(binary)),
+                binary: Some(file(sha256)),
                 ..Process::default()
             })),
             payload: EnrichedPayload::Exec,
@@ -279,12 +293,19 @@ mod tests {
     }
 
     #[test]
-    fn nobody_hides_another_program_behind_the_argument() {
+    fn nobody_hides_another_program_or_library_behind_the_argument() {
         let mark = Mark::new().unwrap();
         let token = mark.token.clone();
         assert_eq!(mark.proves(&event(&token, PROGRAM.sha256())), Some(false));
         assert_eq!(mark.proves(&event(&token, MAPPER.sha256())), Some(false));
         assert_eq!(mark.proves(&event("other", PROGRAM.sha256())), None);
         assert_eq!(mark.proves(&event(&token, Sha256([7; 32]))), None);
+        for (sha256, is_own) in [(LIBRARY.sha256(), true), (Sha256([7; 32]), false)] {
+            let mut load = event(&token, MAPPER.sha256());
+            load.payload = EnrichedPayload::LibraryLoad {
+                library: file(sha256),
+            };
+            assert_eq!(mark.proves(&load), is_own.then_some(false));
+        }
     }
 }
