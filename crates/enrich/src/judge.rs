@@ -53,11 +53,13 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Bytes that are still to be read of the file, as far as its size tells.
-    pub(crate) fn bytes_left(&self) -> u64 {
+    /// Bytes that are still to be read of the file, as far as its size tells. `None` when they are known or cannot be had.
+    pub(crate) fn bytes_left(&self) -> Option<u64> {
         match &self.bytes {
-            Bytes::Reading(reading) => reading.key().size.saturating_sub(reading.bytes_read()),
-            _ => 0,
+            Bytes::Reading(reading) => {
+                Some(reading.key().size.saturating_sub(reading.bytes_read()))
+            }
+            _ => None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The thread that reads large files: bounded, and fair between containers.
 //!
 //! One file may have gigabytes (a sparse one costs nothing to make). So files are read in turns, one container after the
-//! other, and a container can only fill its own share of the queue. When it has, a smaller file takes the place of its largest:
-//! programs that matter are small, and hiding one behind others takes many of its own size, which are soon read.
+//! other, and a container can only fill its own share of the queue. When it has, a file that is to be read takes the place of one
+//! whose bytes are known and that only waits to be compared, or else a smaller one that of the largest: programs that matter are
+//! small, and hiding one behind others takes many of its own size, which are soon read.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -95,7 +96,7 @@ impl Slow {
     /// Queues a request of a container.
     ///
     /// # Errors
-    /// The request again, when there is no room and the container's other requests are all smaller.
+    /// The request again, when there is no room and the container's other requests all come first.
     pub(crate) fn submit(
         &mut self,
         container: &str,
@@ -109,7 +110,7 @@ impl Slow {
             queue.shares.take(container);
             None
         } else {
-            match queue.take_largest(container, request.bytes_left()) {
+            match queue.take_lesser(container, &request) {
                 Some(job) => Some((job.ticket, job.request)),
                 None => return Err(request),
             }
@@ -142,11 +143,14 @@ impl Drop for Slow {
 }
 
 impl Queue {
-    /// Takes the container's job that has most left to read, when that is more than `left`.
-    fn take_largest(&mut self, container: &str, left: u64) -> Option<Job> {
+    /// Takes the container's job that counts less than a new request, if there is one.
+    fn take_lesser(&mut self, container: &str, request: &Request) -> Option<Job> {
+        let left = request.bytes_left()?;
         let jobs = self.jobs.get_mut(container)?;
-        let sizes = jobs.iter().map(|job| job.request.bytes_left());
-        let (at, most) = sizes.enumerate().max_by_key(|(_, size)| *size)?;
+        let lefts = jobs
+            .iter()
+            .map(|job| job.request.bytes_left().unwrap_or(u64::MAX));
+        let (at, most) = lefts.enumerate().max_by_key(|(_, left)| *left)?;
         if most > left { jobs.remove(at) } else { None }
     }
 }
@@ -209,5 +213,54 @@ fn work(shared: &Shared, judge: &Judge, done: &Sender<(Ticket, Judged)>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::OnceCell, fs::File};
+
+    use model::{event::FileFacts, provenance::MissingReason};
+
+    use super::*;
+    use crate::{hash::Reading, judge::Bytes};
+
+    fn request(bytes: Bytes) -> Box<Request> {
+        Box::new(Request {
+            root: None,
+            mounts: None,
+            facts: FileFacts::default(),
+            path_used: None,
+            links_seen: 0,
+            bytes,
+            verdict: OnceCell::new(),
+        })
+    }
+
+    fn of_size(file: &File, size: u64) -> Box<Request> {
+        file.set_len(size).unwrap();
+        let reading = Reading::new(file.try_clone().unwrap().into()).unwrap();
+        request(Bytes::Reading(Box::new(reading)))
+    }
+
+    #[test]
+    fn reading_comes_before_comparing_and_small_before_large() {
+        let file = tempfile::tempfile().unwrap();
+        let known = || request(Bytes::Missing(MissingReason::ProcessGone));
+        let mut queue = Queue::default();
+        let jobs = [of_size(&file, 30), known(), of_size(&file, 10)];
+        let jobs = jobs
+            .into_iter()
+            .zip(1..)
+            .map(|(request, ticket)| Job { ticket, request });
+        queue.jobs.insert("c".to_owned(), jobs.collect());
+        let mut displaced_by = |request: &Request| {
+            let job = queue.take_lesser("c", request);
+            job.map(|job| job.ticket)
+        };
+        assert_eq!(displaced_by(&known()), None);
+        assert_eq!(displaced_by(&of_size(&file, 20)), Some(2));
+        assert_eq!(displaced_by(&of_size(&file, 20)), Some(1));
+        assert_eq!(displaced_by(&of_size(&file, 20)), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc};
 
 use model::{
     Text,
-    enriched::EnrichedEvent,
+    enriched::{Container, EnrichedEvent},
     event::{FileFacts, LossSource},
     provenance::{MissingReason, Provenance, UnknownReason},
 };
@@ -157,23 +157,25 @@ impl Enricher {
                 if let Some(id) = &wanted.id {
                     self.reading.entry(id.key).or_default();
                 }
+                let container = Arc::clone(&wanted.container);
                 self.tickets.insert(ticket, wanted);
                 if let Some((ticket, request)) = displaced {
-                    let judged = self.judge.overloaded(*request, &mut self.block);
+                    let judged = self.overloaded(&container, *request);
                     self.displaced.push((ticket, judged));
                 }
                 Slot::Waiting
             }
-            Err(request) => {
-                let judged = self.judge.overloaded(*request, &mut self.block);
-                // Without its hash it will be counted as such.
-                if judged.file.sha256().is_some() {
-                    let container = Some(&wanted.container);
-                    self.losses.lost(container, LossSource::Queue, 1);
-                }
-                Slot::Ready(judged)
-            }
+            Err(request) => Slot::Ready(self.overloaded(&wanted.container, *request)),
         }
+    }
+
+    fn overloaded(&mut self, container: &Arc<Container>, request: Request) -> Judged {
+        let judged = self.judge.overloaded(request, &mut self.block);
+        // Without its hash it will be counted as such.
+        if judged.file.sha256().is_some() {
+            self.losses.lost(Some(container), LossSource::Queue, 1);
+        }
+        judged
     }
 
     /// The sensor holds this content for known, or could not open it: what can still be had.
