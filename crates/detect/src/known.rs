@@ -71,14 +71,15 @@ pub(crate) fn executed(event: &EnrichedEvent) -> impl Iterator<Item = (Role, &Ar
         .chain(script.map(|file| (Role::Script, file)))
 }
 
-/// The library that an event shows being loaded. A program mapped by its own exec is no library.
+/// The library that an event shows being loaded. A program mapped by its own exec is no library, and nothing but its path is
+/// known of that mapping once the process is gone.
 pub(crate) fn loaded(event: &EnrichedEvent) -> Option<&Arc<File>> {
     let EnrichedPayload::LibraryLoad { library } = &event.payload else {
         return None;
     };
     let program = event.process.as_deref().and_then(|p| p.binary.as_deref());
     let is_own_program = program.is_some_and(|program| {
-        program.key.is_some() && program.key == library.key && program.path == library.path
+        program.path == library.path && (library.key.is_none() || program.key == library.key)
     });
     (!is_own_program).then_some(library)
 }

@@ -120,6 +120,19 @@ pub(crate) fn ordinary(path: &str, kind: FileKind) -> File {
     }
 }
 
+/// A file of the image that was mapped by a process which was gone before anything could be opened.
+fn unread(path: &str) -> File {
+    File {
+        content: Content::Missing {
+            reason: MissingReason::ProcessGone,
+        },
+        key: None,
+        provenance: Provenance::Unknown(UnknownReason::NoContent),
+        kind: FileKind::Unknown,
+        ..ordinary(path, FileKind::SharedObject)
+    }
+}
+
 pub(crate) fn process(binary: File, args: &[&str]) -> Process {
     Process {
         key: ProcessKey {
@@ -641,6 +654,24 @@ fn openssl() -> Vec<Scenario> {
                     ),
                     "OPENSSL_CONF",
                     "/srv/app/openssl.cnf",
+                ),
+            ],
+        ),
+        scenario(
+            ID,
+            "quiet_gone_at_once",
+            "openssl version in a container that is gone before its mappings are looked at: only their paths are known",
+            vec![
+                exec(openssl(), &["openssl", "version"]),
+                load(
+                    openssl(),
+                    &["openssl", "version"],
+                    unread("/usr/bin/openssl"),
+                ),
+                load(
+                    openssl(),
+                    &["openssl", "version"],
+                    unread("/usr/lib/x86_64-linux-gnu/libcrypto.so.3"),
                 ),
             ],
         ),
