@@ -118,8 +118,9 @@ pub(crate) fn compare(content: Option<&Content>, image_sha256: Sha256) -> Proven
 /// Words for the mount a file is on, when that is not the image's path on the container's root filesystem.
 fn other_mount(root: &RootFs, location: &Location<'_>) -> Option<Text> {
     let Some(mount) = location.mount else {
-        // The mount is gone, or there are too many: the device alone decides.
-        let is_elsewhere = location.device.is_none_or(|device| device != root.device);
+        // The mount is gone, or there are too many: the device alone decides. When that is gone too, with the container's last
+        // process, the file may be the image's; one at a path where the image ships nothing is not, wherever it was.
+        let is_elsewhere = location.device.is_some_and(|device| device != root.device);
         return is_elsewhere.then(|| {
             let name = if location.filesystem.is_empty() {
                 b"unknown"

@@ -13,3 +13,4 @@ mod overlay;
 mod pipeline;
 mod podman_sqlite;
 mod scripts;
+mod unread;
