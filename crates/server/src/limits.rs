@@ -8,7 +8,8 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time from the end of the headers to the end of the answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for a TLS handshake, for the headers of a request, and for a form that follows them.
+/// Time for a TLS handshake, for a connection's first request, for the headers of a request, and for a form that follows
+/// them.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections open at a time. Beyond it new ones wait in the kernel's queue.

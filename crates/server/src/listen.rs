@@ -17,7 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -316,14 +316,17 @@ impl Drop for Entered {
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, or until its first request is overdue.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
+    let first = Arc::new(Notify::new());
+    let arrived = Arc::clone(&first);
     let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+        arrived.notify_one();
         request.extensions_mut().insert(Peer(peer.ip()));
         request.map(axum::body::Body::new)
     });
@@ -339,7 +342,20 @@ async fn converse(
         .keep_alive_interval(std::time::Duration::from_secs(60));
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let mut conversation = std::pin::pin!(watcher.watch(connection.into_owned()));
+    // hyper's own limit begins once it knows the protocol, and HTTP/2 has none for the first stream: a client that sends
+    // nothing, or only a greeting, would keep its place for ever.
+    let ended = tokio::select! {
+        ended = &mut conversation => ended,
+        first = tokio::time::timeout(HEADER_TIMEOUT, first.notified()) => {
+            if first.is_err() {
+                tracing::debug!("no request came from {peer} in time");
+                return;
+            }
+            conversation.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended: {error}");
     }
 }
