@@ -70,21 +70,33 @@ struct ShownSink {
 /// For the head of every page: is everything watched.
 pub(crate) fn watch(store: &Store) -> Result<Watch, Failure> {
     let watcher = watcher(store, now())?;
+    let blind = store
+        .containers()?
+        .iter()
+        .filter(|container| is_uncovered(container))
+        .count();
     let (good, text) = if !watcher.good {
         (false, "Not watching".to_owned())
+    } else if blind > 0 {
+        (false, counted(blind as u64, "container", "not watched"))
     } else {
-        let blind = store
-            .containers()?
-            .iter()
-            .filter(|container| is_uncovered(container))
-            .count();
-        match blind {
+        // Low is a watcher that was stopped in order: it is listed on Coverage, but no page need warn of an update.
+        let errors = store.list(&Query {
+            filter: format!(r#"{ERRORS} AND NOT severity="LOW""#),
+            page_size: 1,
+            ..Query::default()
+        })?;
+        match errors.total_size {
             0 => (true, "Watching".to_owned()),
-            1 => (false, "1 container not watched".to_owned()),
-            n => (false, format!("{n} containers not watched")),
+            errors => (false, counted(errors, "error", "of the watch")),
         }
     };
     Ok(Watch { good, text })
+}
+
+fn counted(count: u64, what: &str, rest: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural} {rest}")
 }
 
 fn watcher(store: &Store, now: Timestamp) -> Result<Watcher, Failure> {

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
+use model::finding::{FindingClass, Mute, Severity, State};
 use server::auth::{Role, create_token, login_link, revoke_token};
 use server::web::Pages;
 use tower::ServiceExt;
@@ -508,6 +509,49 @@ async fn a_link_in_a_finding_is_a_link_only_when_it_leads_to_a_web_page() {
     )
     .await;
     assert!(!answer.body.contains("href=\"javascript:"));
+}
+
+#[tokio::test]
+async fn every_page_says_that_the_watch_has_errors() {
+    let server = Server::empty();
+    let store = &server.store;
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let chip = async || {
+        let body = send(&server, false, page("/index", &cookie)).await.body;
+        let chip = body.split("class=\"watch ").nth(1).unwrap();
+        chip.split("</a>").next().unwrap().to_owned()
+    };
+    let error = |number, severity| {
+        let mut result = finding(number);
+        result.finding.finding_class = FindingClass::SccError;
+        result.finding.severity = severity;
+        result
+    };
+    store
+        .begin_run(std::time::SystemTime::now().into())
+        .unwrap();
+    // What a container does, and a stop in order, are no fault of the watch.
+    store
+        .record(&[finding(1), error(2, Severity::Low)])
+        .unwrap();
+    assert_eq!(chip().await, "good\" href=\"/coverage\">Watching");
+    store
+        .record(&[error(3, Severity::Medium), error(4, Severity::High)])
+        .unwrap();
+    assert_eq!(
+        chip().await,
+        "bad\" href=\"/coverage\">2 errors of the watch"
+    );
+    let now = std::time::SystemTime::now().into();
+    let change = store::Change { who: "test", now };
+    let name = |key| format!("{SOURCE}/findings/f{key}");
+    store.set_state(&name(3), State::Inactive, change).unwrap();
+    assert_eq!(
+        chip().await,
+        "bad\" href=\"/coverage\">1 error of the watch"
+    );
+    store.set_mute(&name(4), Mute::Muted, change).unwrap();
+    assert_eq!(chip().await, "good\" href=\"/coverage\">Watching");
 }
 
 #[tokio::test]
