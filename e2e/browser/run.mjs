@@ -187,6 +187,18 @@ runner.test(
   }),
 );
 runner.test(
+  "a press that ends outside the bars brushes nothing",
+  withTab(admin, async ({ page }) => {
+    const box = await page.locator("#histogram svg").boundingBox();
+    await page.mouse.move(box.x + box.width * 0.5, box.y + 20);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.5, box.y - 60, { steps: 5 });
+    await page.mouse.up();
+    await page.mouse.move(box.x + box.width * 0.8, box.y + 20, { steps: 5 });
+    assert.equal(await page.locator("#histogram .brush").count(), 0);
+  }),
+);
+runner.test(
   "a wrong query is marked while typing, and said by the server",
   withTab(admin, async ({ page }) => {
     await page.fill("#q", 'sevrity="HIGH"');
@@ -314,6 +326,37 @@ runner.test(
     await page.waitForFunction((name) => document.querySelector(`tr[data-name="${name}"] td.number`)?.textContent === "2", names[0], {
       timeout: 15000,
     });
+  }),
+);
+runner.test(
+  "every finding is on some page after new ones came",
+  withTab(admin, async ({ page }) => {
+    const { names } = await server.tell("live");
+    await page.waitForSelector(`tr[data-name="${names[0]}"]`, { timeout: 15000 });
+    const total = Number((await page.locator("#total").textContent()).replace(/\D/g, ""));
+    const seen = new Set();
+    for (;;) {
+      for (const name of await rows(page).evaluateAll((list) => list.map((row) => row.dataset.name))) seen.add(name);
+      const next = page.locator(".pager a[rel=next]");
+      if (!(await next.count())) break;
+      await page.goto(server.address + (await next.getAttribute("href")));
+    }
+    assert.equal(seen.size, total);
+  }),
+);
+runner.test(
+  "a new finding appears although the server failed once",
+  withTab(admin, async ({ page, faults }) => {
+    let failed = 0;
+    await page.route(
+      (url) => url.pathname === "/findings",
+      (route) => (failed++ ? route.continue() : route.fulfill({ status: 503, body: "" })),
+    );
+    const { names } = await server.tell("live");
+    await page.waitForSelector(`tr.fresh[data-name="${names[0]}"]`, { timeout: 15000 });
+    assert.match(await page.locator("#announce").textContent(), /1 new finding/);
+    assert.ok(failed > 1);
+    faults.splice(0, faults.length, ...faults.filter((fault) => !/\b503\b/.test(fault)));
   }),
 );
 runner.test("everything can be read, filtered and changed without script", async () => {

@@ -212,8 +212,15 @@
     svg.addEventListener("pointerdown", (event) => {
       if (event.button === 0) start = at(event);
     });
+    const forget = () => {
+      start = -1;
+      brush?.remove();
+      brush = null;
+    };
     svg.addEventListener("pointermove", (event) => {
       if (start < 0) return;
+      // Let go outside, where nobody told.
+      if (!(event.buttons & 1)) return forget();
       const now = at(event);
       if (now === start && !brush) return;
       if (!brush) {
@@ -237,11 +244,7 @@
       go(Math.min(from, to), Math.max(from, to));
     };
     svg.addEventListener("pointerup", end);
-    svg.addEventListener("pointercancel", () => {
-      start = -1;
-      brush?.remove();
-      brush = null;
-    });
+    svg.addEventListener("pointercancel", forget);
     svg.addEventListener("click", (event) => event.detail && svg.hasPointerCapture?.(event.pointerId) && event.preventDefault(), true);
 
     const go = (first, last) => {
@@ -382,9 +385,10 @@
     let mark = page.dataset.mark;
     let away = false;
 
+    // Shows what there is now; the number of new findings. Fails when the server does not give it.
     const renew = async () => {
       const response = await fetch(location.href, { headers: { accept: "text/html" } });
-      if (!response.ok || response.redirected) return;
+      if (!response.ok || response.redirected) throw new Error(`the page was answered with ${response.status}`);
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       const known = new Set(rows().map((row) => row.dataset.name));
       const checked = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
@@ -399,14 +403,23 @@
       // The table, the counts and the bars; not the query, which may be under someone's hands.
       const swap = (selector, guard) => {
         const [old, now] = [$(selector), $(selector, fresh)];
-        if (old && now && !(guard && old.contains(focused))) old.replaceWith(document.importNode(now, true));
+        if (!old || !now || (guard && old.contains(focused))) return false;
+        old.replaceWith(document.importNode(now, true));
+        return true;
       };
       swap("#bulk > .scroll");
       swap("#bulk > .empty");
       if (!$("#bulk > .scroll") !== !$("#bulk > .scroll", fresh)) swap("#bulk");
+      // The next page begins after the last row of this one. There may be one only now.
+      const pager = $("#bulk > .pager");
+      const paging = pager?.contains(focused);
+      pager?.remove();
+      const next = $("#bulk > .pager", fresh);
+      if (next) $("#bulk").append(document.importNode(next, true));
+      if (paging) $("#bulk > .pager a")?.focus();
       swap("#total");
       swap("#facets", true);
-      swap("#histogram", true);
+      if (swap("#histogram", true)) histogram();
       swap(".top .watch", true);
       for (const [facet, wasOpen] of open) {
         const details = $(`details[data-facet="${CSS.escape(facet)}"]`);
@@ -423,8 +436,7 @@
         if (focus && row.dataset.name === focus.name) $(focus.box ? "input" : ".category a", row)?.focus();
       }
       selection();
-      histogram();
-      if (added) announce(`${added} new finding${added === 1 ? "" : "s"}`);
+      return added;
     };
 
     const poll = async () => {
@@ -433,12 +445,15 @@
           const response = await fetch(page.dataset.live);
           if (response.redirected) return location.reload();
           const now = await response.json();
-          if (away) announce("The server answers again");
-          away = false;
+          let added = 0;
           if (now.mark !== mark) {
+            added = await renew();
+            // Not before: what could not be shown is asked for again.
             mark = now.mark;
-            await renew();
           }
+          if (added) announce(`${added} new finding${added === 1 ? "" : "s"}`);
+          else if (away) announce("The server answers again");
+          away = false;
         } catch {
           if (!away) announce("The server does not answer; this page may be out of date");
           away = true;
