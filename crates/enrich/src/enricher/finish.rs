@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Instant};
 
 use model::{
     Text,
-    enriched::{Container, EnrichedEvent, EnrichedPayload, Process},
+    enriched::{Container, EnrichedEvent, EnrichedPayload, File, Process},
     event::{Cgroup, LossSource},
+    provenance::{Provenance, UnknownReason},
 };
 
 use super::Enricher;
@@ -85,9 +86,8 @@ impl Enricher {
         let (first, second) = match payload {
             EnrichedPayload::Exec => (program, script),
             EnrichedPayload::ScriptRun => (script, None),
-            // Of a library nothing is known but its path when its process ends at once, as the last one of a container does.
             EnrichedPayload::LibraryLoad { library } => {
-                (library.key.is_some().then_some(library), None)
+                (was_there(library, process).then_some(library), None)
             }
             _ => (None, None),
         };
@@ -218,4 +218,18 @@ impl Enricher {
             draft.scripts.push(slot);
         }
     }
+}
+
+/// Of a library nothing is known but its path when its process ends at once, as the last one of a container does. It is the
+/// image's file or the program itself as a rule; what can be neither was brought along.
+fn was_there(library: &File, process: &Process) -> bool {
+    let is_own_program = || {
+        let program = process.binary.as_ref();
+        program.is_some_and(|program| program.path == library.path)
+    };
+    let cannot_be_shipped = matches!(
+        library.provenance,
+        Provenance::Added | Provenance::Unknown(UnknownReason::PathTruncated)
+    );
+    library.key.is_some() || cannot_be_shipped && !is_own_program()
 }

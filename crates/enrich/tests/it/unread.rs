@@ -35,10 +35,14 @@ fn gone(mut observation: Observation) -> Observation {
 /// What comes of a process that ran a program of the image, mapped the file at `path` and was gone.
 fn mapped_and_gone(path: &str) -> Vec<EnrichedEvent> {
     let container = Container::start("", &[]);
+    mapped_by(&container, "/usr/bin/tool", path)
+}
+
+fn mapped_by(container: &Container, program: &str, path: &str) -> Vec<EnrichedEvent> {
     let mut pipeline = Pipeline::new();
     let run = || {
-        let fd = container.open("/usr/bin/tool");
-        let mut run = exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+        let fd = container.open(program);
+        let mut run = exec(container, facts(&fd, program), Some(fd));
         run.event.cgroup = Some(Arc::new(Cgroup {
             id: 0,
             path: Text::from(format!("/docker/{}", "5f".repeat(32)).as_str()),
@@ -48,7 +52,7 @@ fn mapped_and_gone(path: &str) -> Vec<EnrichedEvent> {
     pipeline.observe(run());
     pipeline.settle();
     pipeline.observe(gone(run()));
-    pipeline.observe(gone(load(&container, path_alone(path), None)));
+    pipeline.observe(gone(load(container, path_alone(path), None)));
     pipeline.settle()
 }
 
@@ -70,4 +74,29 @@ fn a_path_of_the_image_may_be_the_images_file_and_another_path_is_not() {
         provenance_of_library(&mapped_and_gone("/tmp/gone.so")),
         Provenance::Added
     );
+}
+
+#[test]
+fn a_library_that_no_image_ships_is_a_loss_when_it_is_gone() {
+    let unhashed = |path: &str| {
+        let events = mapped_and_gone(path);
+        events.into_iter().find_map(|event| match event.payload {
+            EnrichedPayload::Unhashed { files } => Some(files),
+            _ => None,
+        })
+    };
+    let one = [(MissingReason::ProcessGone, 1)].into();
+    assert_eq!(unhashed("/tmp/gone.so"), Some(one));
+    // Of the last process of an ordinary container as little is known.
+    assert_eq!(unhashed("/usr/bin/other"), None);
+}
+
+#[test]
+fn the_mapping_of_a_program_that_was_brought_along_is_no_loss() {
+    let mut container = Container::start("", &[]);
+    container.sh("cp /usr/bin/tool /opt/new");
+    let events = mapped_by(&container, "/opt/new", "/opt/new");
+    assert_eq!(provenance_of_library(&events), Provenance::Added);
+    let is_loss = |event: &EnrichedEvent| matches!(event.payload, EnrichedPayload::Unhashed { .. });
+    assert!(!events.iter().any(is_loss), "{events:?}");
 }
