@@ -88,6 +88,8 @@ pub(crate) enum Kind {
         /// A script that an argument may name, opened before the interpreter is known to be one.
         candidate: Option<(Text, Script)>,
         is_script_settled: bool,
+        /// The kernel ran a script (`#!`): there was one, whether or not its file was found.
+        is_script_certain: bool,
     },
     LibraryLoad {
         process: Arc<Process>,

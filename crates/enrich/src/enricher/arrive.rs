@@ -90,17 +90,6 @@ impl Enricher {
             file,
             Fallback::Exe,
         );
-        let script = script_facts.map(|facts| {
-            self.file(
-                number,
-                Part::Script(0),
-                &place,
-                facts,
-                script_used,
-                script,
-                Fallback::None,
-            )
-        });
         let parent = self.processes.parent(key).unwrap_or(exec.parent);
         let (env, is_env_cut) = keep_env(exec.env);
         let process = Process {
@@ -124,6 +113,28 @@ impl Enricher {
             exec_time: (!exec.already_running).then_some(time),
             cgroup,
         };
+        let is_script_certain = script_facts.is_some();
+        let script = script_facts.map(|facts| {
+            let (facts, fd) = match &script_used {
+                // fanotify did not tell of it: what is there by that name has to do.
+                Some(used) if facts.key.is_none() => {
+                    let mut found = open_script(&process, used);
+                    // The sensor knows better why.
+                    found.facts.missing = found.facts.missing.and(facts.missing);
+                    (found.facts, found.fd)
+                }
+                _ => (facts, script),
+            };
+            self.file(
+                number,
+                Part::Script(0),
+                &place,
+                facts,
+                script_used,
+                fd,
+                Fallback::None,
+            )
+        });
         // The interpreter may have to be read first, and the script may be gone by then.
         let candidate = match (&main, &script) {
             (Slot::Waiting, None) => candidates(Interpreter::Shell, &process.args)
@@ -146,7 +157,8 @@ impl Enricher {
             kind: Kind::Exec {
                 program,
                 candidate,
-                is_script_settled: script.is_some(),
+                is_script_settled: is_script_certain,
+                is_script_certain,
             },
             main: Some(main),
             scripts: script.into_iter().collect(),

@@ -30,6 +30,13 @@ impl Enricher {
             return;
         }
         let (main, script) = (draft.main.and_then(ready), the_script(draft.scripts));
+        let is_script_certain = match draft.kind {
+            Kind::Exec {
+                is_script_certain, ..
+            } => is_script_certain,
+            Kind::ScriptRun { .. } => true,
+            Kind::LibraryLoad { .. } => false,
+        };
         let (process, payload) = match draft.kind {
             Kind::Exec { program, .. } => {
                 let finished = program.finish(|process| {
@@ -48,7 +55,7 @@ impl Enricher {
             },
         };
         let container = draft.place.container;
-        self.count_unhashed(&container, &process, &payload);
+        self.count_unhashed(&container, &process, is_script_certain, &payload);
         let event = EnrichedEvent {
             time: draft.time,
             container: Some(Arc::clone(&container)),
@@ -73,6 +80,7 @@ impl Enricher {
         &mut self,
         container: &Arc<Container>,
         process: &Process,
+        is_script_certain: bool,
         payload: &EnrichedPayload,
     ) {
         // An engine's own, before it enters the container: the files of the host are not watched.
@@ -82,7 +90,8 @@ impl Enricher {
         }
         let program = process.binary.as_ref();
         // An argument may name a script that never was there.
-        let script = process.script.as_ref().filter(|file| file.key.is_some());
+        let script = process.script.as_ref();
+        let script = script.filter(|file| is_script_certain || file.key.is_some());
         let (first, second) = match payload {
             EnrichedPayload::Exec => (program, script),
             EnrichedPayload::ScriptRun => (script, None),
@@ -175,6 +184,7 @@ impl Enricher {
             program,
             candidate,
             is_script_settled,
+            ..
         } = &mut draft.kind
         else {
             return;

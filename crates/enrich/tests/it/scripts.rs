@@ -65,6 +65,40 @@ fn the_script_of_a_hash_bang_is_judged_beside_its_interpreter() {
 }
 
 #[test]
+fn the_script_of_a_hash_bang_that_was_not_told_of_is_found_by_its_name_or_counted() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf '#!/bin/sh\\ntrue\\n' > /opt/script");
+    let run = |filename: &str| {
+        let mut exec = shell(&container, &["/bin/sh", filename]);
+        exec.script = Some(FileFacts {
+            path: Text::from(filename),
+            missing: Some(MissingReason::NotWatched),
+            ..FileFacts::default()
+        });
+        exec.filename = Text::from(filename);
+        let mut pipeline = Pipeline::new();
+        pipeline.observe(observe(&container, exec));
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone().unwrap();
+        let last = events.last().unwrap().payload.clone();
+        (script, last)
+    };
+    let (script, last) = run("./script");
+    assert_eq!(script.sha256(), Some(digest(b"#!/bin/sh\ntrue\n")));
+    assert_eq!(
+        (script.path.to_string().as_str(), script.provenance),
+        ("/opt/script", Provenance::Added)
+    );
+    assert_eq!(last, EnrichedPayload::Exec);
+    let (script, last) = run("../opt/gone");
+    let reason = MissingReason::NotWatched;
+    assert_eq!(script.content, Content::Missing { reason });
+    assert_eq!(script.path, Text::from("/opt/gone"));
+    let files = [(reason, 1)].into();
+    assert_eq!(last, EnrichedPayload::Unhashed { files });
+}
+
+#[test]
 fn a_script_named_in_an_argument_is_found_below_the_root_of_the_process() {
     let mut container = Container::start("printf image > layer0/opt/shipped", &[]);
     container.sh("printf evil > /opt/x; ln -s ../../../../opt/x /opt/climb; ln -s /proc/1/root/etc/hostname /opt/magic; mkfifo /opt/fifo");
