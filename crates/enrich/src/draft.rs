@@ -93,6 +93,8 @@ pub(crate) enum Kind {
     },
     LibraryLoad {
         process: Arc<Process>,
+        /// Whose later events wait for this one.
+        held: Option<Arc<Program>>,
     },
     ScriptRun {
         program: Arc<Program>,

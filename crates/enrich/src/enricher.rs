@@ -1,7 +1,8 @@
 //! The stage between sensors and detectors: keeps the process table, finds containers, has files judged.
 //!
 //! Everything happens on the caller's thread but the reading of large files. An event whose file is still being read is
-//! parked, and with it the later events of the same process; all others pass.
+//! parked. Behind an exec, and behind a library of the dynamic loader, which may be the program that it runs, the later loads
+//! of the same process wait; all others pass.
 
 mod arrive;
 mod files;

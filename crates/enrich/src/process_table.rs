@@ -76,11 +76,20 @@ impl Program {
         Some(self.parked.load(Ordering::Relaxed)).filter(|number| *number != 0)
     }
 
+    /// Later events wait for one more, until [`Self::go_on`].
+    pub(crate) fn wait_for(&self, number: u64) {
+        self.parked.store(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.parked.store(0, Ordering::Relaxed);
+    }
+
     /// All files are known: writes them into the process, which children share.
     pub(crate) fn finish(&self, write: impl FnOnce(&mut Process)) -> Arc<Process> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         write(Arc::make_mut(&mut process));
-        self.parked.store(0, Ordering::Relaxed);
+        self.go_on();
         Arc::clone(&process)
     }
 }
@@ -198,14 +207,19 @@ impl ProcessTable {
         self.remove(key);
     }
 
-    /// Forgets processes that ended some time before `now`.
+    /// Forgets processes that ended some time before `now`, unless events wait for their files.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         while let Some((time, key)) = self.exited.front().copied() {
             if time.plus_ns(EXITED_KEPT_NS) > now {
                 return;
             }
             self.exited.pop_front();
-            self.remove(key);
+            let entry = self.entries.peek(&key);
+            if entry.is_some_and(|entry| entry.program.parked().is_some()) {
+                self.exited.push_back((now, key));
+            } else {
+                self.remove(key);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use model::{
     Timestamp,
-    enriched::{EnrichedEvent, Process},
+    enriched::{EnrichedEvent, FileKind, Process},
     event::{Cgroup, Exec, FileFacts, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
 };
 
@@ -204,6 +204,7 @@ impl Enricher {
             }
             self.losses.lost(Some(container), LossSource::Queue, 1);
         }
+        let program = Arc::clone(&entry.program);
         let container = self.containers.latest(&entry.container);
         let Some(process) = self.processes.process(key) else {
             return;
@@ -229,19 +230,30 @@ impl Enricher {
                     address_end,
                 } = *load;
                 let fallback = Fallback::Mapping(address_start, address_end);
+                let library = self.file(
+                    number,
+                    Part::Main,
+                    &place,
+                    file,
+                    None,
+                    observation.file,
+                    fallback,
+                );
+                // What the dynamic loader maps may be the program that it was told to run.
+                let is_loader = process
+                    .binary
+                    .as_ref()
+                    .is_some_and(|binary| binary.kind == FileKind::DynamicLoader);
+                let is_held = is_loader && matches!(library, Slot::Waiting);
+                let held = (is_held && program.parked().is_none()).then_some(program);
+                if let Some(program) = &held {
+                    program.wait_for(number);
+                }
                 Draft {
-                    main: Some(self.file(
-                        number,
-                        Part::Main,
-                        &place,
-                        file,
-                        None,
-                        observation.file,
-                        fallback,
-                    )),
+                    main: Some(library),
                     time,
                     place,
-                    kind: Kind::LibraryLoad { process },
+                    kind: Kind::LibraryLoad { process, held },
                     scripts: Vec::new(),
                     followers: Vec::new(),
                 }

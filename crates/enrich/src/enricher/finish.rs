@@ -49,10 +49,15 @@ impl Enricher {
                 program.finish(|process| process.script = script),
                 EnrichedPayload::ScriptRun,
             ),
-            Kind::LibraryLoad { process } => match main {
-                Some(library) => (process, EnrichedPayload::LibraryLoad { library }),
-                None => return,
-            },
+            Kind::LibraryLoad { process, held } => {
+                if let Some(program) = held {
+                    program.go_on();
+                }
+                match main {
+                    Some(library) => (process, EnrichedPayload::LibraryLoad { library }),
+                    None => return,
+                }
+            }
         };
         let container = draft.place.container;
         self.count_unhashed(&container, &process, is_script_certain, &payload);

@@ -61,6 +61,21 @@ fn lineage_ends_at_the_container_and_outlives_the_parents() {
 }
 
 #[test]
+fn a_process_whose_events_wait_is_not_forgotten() {
+    let mut table = ProcessTable::default();
+    let container = Arc::new(Container::default());
+    exec(&mut table, &container, 10, 1, &["ld.so", "/tmp/large"], 1);
+    let program = Arc::clone(&table.get(key(10)).unwrap().program);
+    program.wait_for(7);
+    table.exit(key(10), Timestamp(2));
+    table.expire(Timestamp(2 + EXITED_KEPT_NS));
+    assert!(table.contains(key(10)));
+    program.go_on();
+    table.expire(Timestamp(2 + 2 * EXITED_KEPT_NS));
+    assert!(!table.contains(key(10)));
+}
+
+#[test]
 fn a_forked_child_has_its_own_key_and_its_parents_program() {
     let mut table = ProcessTable::default();
     let container = Arc::new(Container::default());

@@ -9,6 +9,7 @@ mod engines;
 mod hashing;
 mod layers;
 mod matrix;
+mod order;
 mod overlay;
 mod pipeline;
 mod podman_sqlite;

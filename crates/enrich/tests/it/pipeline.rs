@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Larger than what is hashed at once, and as fast to make as a file can be.
-fn large_file(container: &mut Container, path: &str, megabytes: u64) -> OwnedFd {
+pub(crate) fn large_file(container: &mut Container, path: &str, megabytes: u64) -> OwnedFd {
     container.sh(&format!("printf start > {path}"));
     std::fs::File::options()
         .write(true)
