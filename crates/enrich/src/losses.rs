@@ -38,10 +38,7 @@ impl Losses {
 
     /// The file ran or was loaded, and may not have been hashed.
     pub(crate) fn judged(&mut self, container: &Arc<Container>, file: &File) {
-        // Those that changed since were looked up as they are now.
-        if let Content::Missing { reason } = file.content
-            && reason != MissingReason::ChangedSince
-        {
+        if let Content::Missing { reason } = file.content {
             *self.of(Some(container)).unhashed.entry(reason).or_default() += 1;
         }
     }

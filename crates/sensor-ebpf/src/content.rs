@@ -120,6 +120,28 @@ impl Delivered {
     }
 }
 
+/// The clock that stamps files may be behind by as much: a tick, at the lowest rate that kernels are built with.
+const TICK_NS: i64 = 10_000_000;
+
+/// The identity of a program when it was run: its descriptor is opened later, and by then it may have been overwritten.
+///
+/// What the probe saw counts only when it is older than a change since the exec. An overlay's own inode otherwise tells another
+/// device than `stat` does, and times that lag behind writes through a mapping.
+pub(crate) fn key_at_exec(now: FileKey, seen: Option<FileKey>, exec: Timestamp) -> FileKey {
+    match seen {
+        Some(seen)
+            if (seen.mtime_ns, seen.ctime_ns) != (now.mtime_ns, now.ctime_ns)
+                && i64::try_from(exec.0).is_ok_and(|exec| now.ctime_ns >= exec - TICK_NS) =>
+        {
+            FileKey {
+                device: now.device,
+                ..seen
+            }
+        }
+        _ => now,
+    }
+}
+
 fn is_settled(key: &FileKey, fd: &OwnedFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|filesystem| {
         key.is_settled(filesystem.f_type, Timestamp::from(SystemTime::now()))
@@ -187,4 +209,43 @@ pub(crate) fn without_deleted(path: &[u8], link_count: u32) -> Text {
     let mut path = stripped.unwrap_or(path).to_vec();
     path.truncate(limits::PATH_BYTES_MAX);
     Text(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_after_the_exec_is_not_what_ran() {
+        const EXEC_NS: i64 = 1_000_000_000_000;
+        let key = |device, mtime_ns, ctime_ns| FileKey {
+            device,
+            inode: 1,
+            size: 1,
+            mtime_ns,
+            ctime_ns,
+        };
+        let exec = Timestamp(EXEC_NS.unsigned_abs());
+        let (old, later) = (EXEC_NS - 1_000_000_000, EXEC_NS + 1_000_000);
+        for (now, seen, expected) in [
+            // Unchanged; the probe sees another device on an overlay.
+            (key(1, old, old), Some(key(9, old, old)), key(1, old, old)),
+            // Written with its mtime put back; within a tick of the exec.
+            (key(1, old, later), Some(key(9, old, old)), key(1, old, old)),
+            (
+                key(1, EXEC_NS, EXEC_NS - 1),
+                Some(key(9, old, old)),
+                key(1, old, old),
+            ),
+            // The overlay's times lag behind, or nothing was seen.
+            (
+                key(1, old + 5, old + 5),
+                Some(key(9, old, old)),
+                key(1, old + 5, old + 5),
+            ),
+            (key(1, old, later), None, key(1, old, later)),
+        ] {
+            assert_eq!(key_at_exec(now, seen, exec), expected, "{now:?} {seen:?}");
+        }
+    }
 }

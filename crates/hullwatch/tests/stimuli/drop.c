@@ -2,8 +2,9 @@
  * Runs programs that leave no trace: `drop WAY SAMPLE COUNT [DIRECTORY]`.
  *
  * COUNT times, the bytes of SAMPLE followed by a number of four bytes (little endian, from 0) become a program that is run
- * and waited for. WAY says where it lives: `file` (written to DIRECTORY, run, deleted), `unlinked` (deleted before it is run,
- * through its descriptor), `tmpfile` (O_TMPFILE in DIRECTORY), `memfd`.
+ * and waited for. WAY says where it lives: `file` (written to DIRECTORY, run, deleted), `overwritten` (not deleted: other bytes
+ * are written over it, and its times put back), `unlinked` (deleted before it is run, through its descriptor), `tmpfile`
+ * (O_TMPFILE in DIRECTORY), `memfd`.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +23,17 @@ static void check(int is_good, const char *what)
 		perror(what);
 		exit(1);
 	}
+}
+
+static void overwrite(const char *path, off_t size)
+{
+	struct stat before;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	check(fd >= 0 && !fstat(fd, &before), "opening it again");
+	check(pwrite(fd, "none", 4, size) == 4, "overwriting");
+	struct timespec times[] = { before.st_atim, before.st_mtim };
+	check(!futimens(fd, times), "putting its times back");
+	close(fd);
 }
 
 int main(int argc, char **argv)
@@ -45,7 +58,8 @@ int main(int argc, char **argv)
 			fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0755);
 		check(fd >= 0, way);
 		check(write(fd, sample, size) == size && write(fd, &number, 4) == 4, "write");
-		if (strcmp(way, "file")) {
+		int is_named = !strcmp(way, "file") || !strcmp(way, "overwritten");
+		if (!is_named) {
 			/* What is open for writing cannot be run: run it through a descriptor that only reads. */
 			snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 			int reading = open(!strcmp(way, "unlinked") ? path : link, O_RDONLY | O_CLOEXEC);
@@ -67,7 +81,9 @@ int main(int argc, char **argv)
 		}
 		int status;
 		check(waitpid(child, &status, 0) == child && !status, "running it");
-		if (fd < 0)
+		if (!strcmp(way, "overwritten"))
+			overwrite(path, size);
+		else if (fd < 0)
 			check(!unlink(path), "unlink");
 		else
 			close(fd);

@@ -124,7 +124,9 @@ impl Reader {
         let mut file_fd = None;
         match &mut content {
             Some(content) => {
-                record.exec.file.key = Some(content.key);
+                let ran = self.clock.wall(record.header.boot_ns);
+                let key = content::key_at_exec(content.key, record.exec.file.key, ran);
+                record.exec.file.key = Some(key);
                 file_fd = self.delivered.deliver(content);
                 if file_fd.is_none() && content.is_overload {
                     record.exec.file.missing = Some(MissingReason::Overload);
