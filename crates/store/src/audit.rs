@@ -12,6 +12,9 @@ const REFUSED_MAX: u32 = 1000;
 /// Time in which one address's refused logins are one entry.
 const REFUSED_TIME_NS: i64 = 3_600_000_000_000;
 
+/// Bytes of an entry's detail, as JSON. Of a longer one the beginning is kept, as text.
+const DETAIL_BYTES_MAX: usize = 16 * 1024;
+
 const COLUMNS: &str = "id, time, who, action, target, detail";
 
 /// One change or login.
@@ -106,15 +109,14 @@ pub(crate) fn note(
     target: &str,
     detail: &Value,
 ) -> Result<(), Error> {
+    let mut detail = detail.to_string();
+    if detail.len() > DETAIL_BYTES_MAX {
+        detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+        detail = Value::String(detail + "…").to_string();
+    }
     db.prepare_cached(
         "INSERT INTO audit (time, who, action, target, detail) VALUES ($1, $2, $3, $4, $5)",
     )?
-    .execute(params![
-        ns(change.now),
-        change.who,
-        action,
-        target,
-        detail.to_string()
-    ])?;
+    .execute(params![ns(change.now), change.who, action, target, detail])?;
     Ok(())
 }

@@ -20,6 +20,9 @@ pub struct Change<'a> {
     pub now: Timestamp,
 }
 
+/// Bytes of a finding that a change may leave, with its resource, as JSON. Several times the largest that detection makes.
+pub const FINDING_BYTES_MAX: usize = 1024 * 1024;
+
 /// Marks of one finding.
 const MARKS_MAX: usize = 256;
 
@@ -56,6 +59,7 @@ impl Store {
                 return Err(Error::Exists(name.to_owned()));
             }
             let created = insert(&mut index, &parsed, finding.clone(), change.now)?;
+            check_size(&created)?;
             index.finish()?;
             audit::note(
                 db,
@@ -102,6 +106,7 @@ impl Store {
                     replace(&mut index, &old, new, change.now)?
                 }
             };
+            check_size(&updated)?;
             index.finish()?;
             audit::note(
                 db,
@@ -195,7 +200,7 @@ impl Store {
                 if own.marks.len() > MARKS_MAX {
                     return Err(Error::invalid("marks", format!("more than {MARKS_MAX}")));
                 }
-                Ok(())
+                check_size(&stored.result)
             },
         )
     }
@@ -241,7 +246,7 @@ impl Store {
                     );
                 }
                 finding.external_systems.insert(system.to_owned(), new);
-                Ok(())
+                check_size(&stored.result)
             },
         )
     }
@@ -441,6 +446,16 @@ fn copy(target: &mut Value, source: &Value, path: &[String]) {
             let inner = map.entry(key.clone()).or_insert(Value::Object(Map::new()));
             copy(inner, value.unwrap_or(&Value::Null), rest);
         }
+    }
+}
+
+fn check_size(result: &FindingResult) -> Result<(), Error> {
+    match serde_json::to_string(result)?.len() {
+        bytes if bytes > FINDING_BYTES_MAX => Err(Error::invalid(
+            "finding",
+            format!("it would have {bytes} bytes as JSON; at most {FINDING_BYTES_MAX} are kept"),
+        )),
+        _ => Ok(()),
     }
 }
 

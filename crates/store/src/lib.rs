@@ -46,7 +46,7 @@ use model::Timestamp;
 pub use access::{Credential, CredentialKind};
 pub use aggregate::{Group, GroupQuery, Groups};
 pub use audit::AuditEntry;
-pub use change::Change;
+pub use change::{Change, FINDING_BYTES_MAX};
 pub use error::Error;
 pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};
 pub use histogram::{BUCKETS_MAX, Bucket, Histogram};
@@ -54,7 +54,7 @@ pub use inventory::ContainerState;
 pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
 pub use notify::{Delivery, NotifierLock, SinkState, UNCONFIGURED_DAYS_MAX};
 pub use prune::RETENTION_DAYS_DEFAULT;
-pub use query::{FindingId, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
+pub use query::{FindingId, PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
 pub use record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES, Outcome, Recorded};
 pub use resource::{
     MuteConfig, MuteConfigType, NotificationConfig, Operation, Resource, ResourcePage, Source,

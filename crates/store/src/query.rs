@@ -38,6 +38,10 @@ pub const PAGE_SIZE_DEFAULT: u32 = 10;
 /// Largest page. SCC's.
 pub const PAGE_SIZE_MAX: u32 = 1000;
 
+/// Bytes of the stored findings of one page, the last one aside. A full page of common ones has five megabytes; what the
+/// answer is made of takes several times as much.
+pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// One page of findings.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
@@ -51,7 +55,8 @@ pub struct Page {
 
 impl Store {
     /// One page of the findings that match. A page token stays valid while findings arrive; a finding that changes its
-    /// place in the order between two pages can be on both or on none: by `create_time` none does.
+    /// place in the order between two pages can be on both or on none: by `create_time` none does. A page of more than
+    /// [`PAGE_BYTES_MAX`] ends early.
     pub fn list(&self, query: &Query) -> Result<Page, Error> {
         let order = page::parse_order(&query.order_by)?;
         let identity = [query.parent.as_str(), &query.filter, &query.order_by];
@@ -59,14 +64,31 @@ impl Store {
         let size = page_size(query.page_size) as usize;
         self.database.read(|db| {
             let selection = Selection::new(db, &query.parent, &query.filter)?;
-            let found = order::page(
-                db,
-                self.database.cache(),
-                &selection,
-                &order,
-                token.as_ref(),
-                size,
-            )?;
+            let page = |size| {
+                order::page(
+                    db,
+                    self.database.cache(),
+                    &selection,
+                    &order,
+                    token.as_ref(),
+                    size,
+                )
+            };
+            let mut found = page(size)?;
+            let mut results = Vec::with_capacity(found.positions.len());
+            let mut bytes = 0;
+            for (_, id) in &found.positions {
+                let body = body(db, *id)?.ok_or(Error::Damaged)?;
+                bytes += body.len();
+                results.push(serde_json::from_str(&body)?);
+                if bytes > PAGE_BYTES_MAX {
+                    break;
+                }
+            }
+            if results.len() < found.positions.len() {
+                // The shorter page knows where the next one begins.
+                found = page(results.len())?;
+            }
             let next_page_token = match (found.last, found.positions.last()) {
                 (Some(keys), Some(position)) => Token::new(
                     &identity,
@@ -78,11 +100,7 @@ impl Store {
                 _ => String::new(),
             };
             Ok(Page {
-                results: found
-                    .positions
-                    .iter()
-                    .map(|(_, id)| document(db, *id)?.ok_or(Error::Damaged))
-                    .collect::<Result<_, _>>()?,
+                results,
                 next_page_token,
                 total_size: found.total.unsigned_abs(),
             })
@@ -207,11 +225,15 @@ pub(crate) fn page_size(asked: u32) -> u32 {
 }
 
 fn document(db: &Connection, id: i64) -> Result<Option<FindingResult>, Error> {
-    let body: Option<String> = db
+    let body = body(db, id)?;
+    Ok(body.map(|body| serde_json::from_str(&body)).transpose()?)
+}
+
+fn body(db: &Connection, id: i64) -> Result<Option<String>, Error> {
+    Ok(db
         .prepare_cached("SELECT body FROM document WHERE finding_id = $1")?
         .query_row([id], |row| row.get(0))
-        .optional()?;
-    Ok(body.map(|body| serde_json::from_str(&body)).transpose()?)
+        .optional()?)
 }
 
 fn to_json(value: &Value) -> serde_json::Value {

@@ -2,7 +2,7 @@
 
 use model::finding::{FindingResult, Mute, Severity, State};
 use serde_json::json;
-use store::{Change, Error, Outcome, Store};
+use store::{Change, Error, FINDING_BYTES_MAX, Outcome, Store};
 
 use crate::support::{at, finding, list, name, store};
 
@@ -337,4 +337,53 @@ fn old_findings_go_with_everything_kept_of_them() {
         list(&store, &format!("processes.binary.sha256=\"{:064x}\"", 7)).total_size,
         1
     );
+}
+
+#[test]
+fn no_change_makes_a_finding_larger_than_its_bound() {
+    let (_folder, store) = filled();
+    let large = |bytes: usize| {
+        let mut result = finding(1);
+        result.finding.description = "x".repeat(bytes);
+        result
+    };
+    let too_large = large(FINDING_BYTES_MAX);
+    let refused = |changed: Result<FindingResult, Error>| {
+        assert!(matches!(changed, Err(Error::Invalid { .. })), "{changed:?}");
+    };
+    refused(store.create_finding(&name(1000), &too_large, by(1)));
+    assert!(matches!(store.get(&name(1000)), Err(Error::NotFound(_))));
+    refused(store.update_finding(&name(1000), &too_large, &[], by(1)));
+    refused(store.update_finding(&name(1), &too_large, &["description"], by(1)));
+
+    // Piece by piece it is no larger in the end.
+    let most = large(FINDING_BYTES_MAX - 10_000);
+    store
+        .update_finding(&name(1), &most, &["description"], by(1))
+        .unwrap();
+    let ticket = json!({"name": "", "ticketInfo": {"description": "x".repeat(10_000)}});
+    refused(store.set_external_system(
+        &name(1),
+        "tracker",
+        ticket.as_object().unwrap(),
+        &[],
+        by(1),
+    ));
+    let marks = (0..3).map(|number| (format!("m{number}"), "x".repeat(4000)));
+    refused(store.set_marks(&name(1), &marks.collect(), &[], by(1)));
+    store.set_mute(&name(1), Mute::Muted, by(1)).unwrap();
+}
+
+#[test]
+fn a_long_detail_is_noted_in_part() {
+    let (_folder, store) = filled();
+    let ticket = json!({"ticketInfo": {"description": "\u{e4}".repeat(100_000)}});
+    let ticket = ticket.as_object().unwrap();
+    store
+        .set_external_system(&name(1), "tracker", ticket, &[], by(1))
+        .unwrap();
+    let log = store.audit_log_of(&name(1), 1).unwrap();
+    let detail = log[0].detail.as_str().unwrap();
+    assert!(detail.starts_with("{\"ticketInfo\""), "{detail}");
+    assert!(detail.len() < 20_000);
 }

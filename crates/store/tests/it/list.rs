@@ -372,3 +372,26 @@ fn orders_that_make_no_sense_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_page_of_large_findings_ends_early_and_loses_none() {
+    let (_folder, store) = store();
+    let large = |number| {
+        let mut result = finding(number);
+        result.finding.description = "x".repeat(1_000_000);
+        result
+    };
+    store
+        .record(&(0..20).map(large).collect::<Vec<_>>())
+        .unwrap();
+    for order_by in ["", "event_time", "name", "severity, name desc"] {
+        let page = store.list(&query("", order_by, 1000)).unwrap();
+        assert_eq!((page.results.len(), page.total_size), (9, 20), "{order_by}");
+        let all = all_pages(&store, query("", order_by, 1000), || ());
+        let mut names = names(&all);
+        assert_eq!(names.len(), 20, "{order_by}");
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 20, "{order_by}");
+    }
+}
