@@ -37,8 +37,10 @@ pub struct NotifierLock {
 /// A notification that is due.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    /// For [`Store::delivered`] and [`Store::delivery_failed`].
+    /// Its number. When the newest is taken off the queue, the next one made gets the same number.
     pub id: i64,
+    /// The sink that it waits for.
+    pub sink: String,
     /// The finding as it was when it changed.
     pub result: FindingResult,
     /// When it changed.
@@ -171,6 +173,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 due.push(Delivery {
                     id: row.get(0)?,
+                    sink: sink.to_owned(),
                     result: serde_json::from_str(&row.get::<_, String>(1)?)?,
                     created: timestamp(row.get(2)?),
                     attempts: row.get(3)?,
@@ -190,47 +193,56 @@ impl Store {
         })
     }
 
-    /// Takes notifications that arrived off the queue.
-    pub fn delivered(&self, ids: &[i64]) -> Result<(), Error> {
+    /// Takes a notification that arrived off the queue. Does nothing when it is gone.
+    pub fn delivered(&self, delivery: &Delivery) -> Result<(), Error> {
+        self.database.write(|db| take_off(db, delivery).map(drop))
+    }
+
+    /// Takes a notification off the queue that its receiver refuses, and counts it. Does nothing when it is gone.
+    pub fn give_up(&self, delivery: &Delivery, why: &str) -> Result<(), Error> {
         self.database.write(|db| {
-            let mut statement = db.prepare_cached("DELETE FROM delivery WHERE id = $1")?;
-            for id in ids {
-                statement.execute([id])?;
+            if take_off(db, delivery)? {
+                db.execute(
+                    "UPDATE sink SET refused = refused + 1, refusal = $1 WHERE name = $2",
+                    params![shortened(why), delivery.sink],
+                )?;
             }
             Ok(())
         })
     }
 
-    /// Takes a notification off the queue that its receiver refuses, and counts it.
-    pub fn give_up(&self, id: i64, why: &str) -> Result<(), Error> {
+    /// Notes a failed attempt and when to try again. Does nothing when the notification is gone.
+    pub fn delivery_failed(
+        &self,
+        delivery: &Delivery,
+        error: &str,
+        next_try: Timestamp,
+    ) -> Result<(), Error> {
+        let Delivery { id, sink, .. } = delivery;
         self.database.write(|db| {
-            db.execute(
-                "UPDATE sink SET refused = refused + 1, refusal = $1 \
-                 WHERE name = (SELECT sink FROM delivery WHERE id = $2)",
-                params![shortened(why), id],
+            let found = db.execute(
+                "UPDATE delivery SET attempts = attempts + 1, error = $1 WHERE id = $2 AND sink = $3 AND created = $4",
+                params![shortened(error), id, sink, ns(delivery.created)],
             )?;
-            db.execute("DELETE FROM delivery WHERE id = $1", [id])?;
+            if found > 0 {
+                // What comes after it waits for it.
+                db.execute(
+                    "UPDATE delivery SET next_try = $1 WHERE id >= $2 AND sink = $3 \
+                     AND finding = (SELECT finding FROM delivery WHERE id = $2)",
+                    params![ns(next_try), id, sink],
+                )?;
+            }
             Ok(())
         })
     }
+}
 
-    /// Notes a failed attempt and when to try again.
-    pub fn delivery_failed(&self, id: i64, error: &str, next_try: Timestamp) -> Result<(), Error> {
-        let error = shortened(error);
-        self.database.write(|db| {
-            db.execute(
-                "UPDATE delivery SET attempts = attempts + 1, error = $1 WHERE id = $2",
-                params![error, id],
-            )?;
-            // What comes after it waits for it.
-            db.execute(
-                "UPDATE delivery SET next_try = $1 WHERE id >= $2 \
-                 AND (sink, finding) IN (SELECT sink, finding FROM delivery WHERE id = $2)",
-                params![ns(next_try), id],
-            )?;
-            Ok(())
-        })
-    }
+/// Deletes this very notification: its number can be that of another by now, when it was dropped while it was on its way.
+fn take_off(db: &Transaction<'_>, delivery: &Delivery) -> Result<bool, Error> {
+    let gone = db
+        .prepare_cached("DELETE FROM delivery WHERE id = $1 AND sink = $2 AND created = $3")?
+        .execute(params![delivery.id, delivery.sink, ns(delivery.created)])?;
+    Ok(gone > 0)
 }
 
 fn shortened(error: &str) -> &str {

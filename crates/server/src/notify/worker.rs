@@ -303,12 +303,12 @@ impl Worker {
             Ok(()) => {
                 self.taken = Some(now());
                 self.refusals = 0;
-                self.store.delivered(&[delivery.id])
+                self.store.delivered(delivery)
             }
             Err(failure) if failure.refused && self.is_hopeless(delivery) => {
                 let why = &failure.why;
                 tracing::warn!(sink.name = %self.name, error = %why, "sink {} refuses a notification, it is given up: {why}", self.name);
-                self.store.give_up(delivery.id, why)
+                self.store.give_up(delivery, why)
             }
             Err(Failure { why, .. }) => {
                 // The first failure says it; the rest shows in Coverage.
@@ -317,7 +317,7 @@ impl Worker {
                 }
                 let wait = u64::try_from(backoff(delivery.attempts).as_nanos()).unwrap_or(u64::MAX);
                 let next: Timestamp = now().plus_ns(wait);
-                self.store.delivery_failed(delivery.id, why, next)
+                self.store.delivery_failed(delivery, why, next)
             }
         };
         if let Err(error) = noted {

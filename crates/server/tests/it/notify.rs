@@ -319,12 +319,7 @@ fn refused_messages_hold_up_no_others_and_are_given_up() {
     server.store.record(&[finding(20)]).unwrap();
     // One of them was refused nine times; its last turn comes when it is called for.
     let one = server.store.due("hook", FAR, 1).unwrap().remove(0);
-    let failed = |time| {
-        server
-            .store
-            .delivery_failed(one.id, "before", time)
-            .unwrap()
-    };
+    let failed = |time| server.store.delivery_failed(&one, "before", time).unwrap();
     for _ in 0..8 {
         failed(FAR);
     }
@@ -355,7 +350,7 @@ fn a_receiver_that_refuses_everything_loses_nothing() {
     let failed = || {
         server
             .store
-            .delivery_failed(one.id, "before", Timestamp(0))
+            .delivery_failed(&one, "before", Timestamp(0))
             .unwrap();
     };
     (0..30).for_each(|_| failed());

@@ -607,7 +607,7 @@ async fn coverage_says_why_a_queue_is_not_worked_off() {
     store.record(&[finding(1)]).unwrap();
     let far = model::Timestamp(u64::MAX / 2);
     let refused = store.due("hook", far, 1).unwrap().remove(0);
-    store.give_up(refused.id, "answered 413").unwrap();
+    store.give_up(&refused, "answered 413").unwrap();
     assert!(row("hook").await.contains("answered 413"));
     store.retire_other_sinks(&["late"], now).unwrap();
     for gone in ["hook".to_owned(), name("good")] {

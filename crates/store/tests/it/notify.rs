@@ -68,9 +68,9 @@ fn the_order_of_one_finding_holds_through_failures() {
     // A failure holds back what comes after it, of this finding alone, and survives a restart.
     let later = model::Timestamp(first[0].created.0 + 60_000_000_000);
     store
-        .delivery_failed(first[0].id, "connection refused", later)
+        .delivery_failed(&first[0], "connection refused", later)
         .unwrap();
-    store.delivered(&[first[1].id]).unwrap();
+    store.delivered(&first[1]).unwrap();
     drop(store);
     let store = Store::open(folder.path()).unwrap();
     assert!(due(&store, first[0].created).is_empty());
@@ -83,10 +83,10 @@ fn the_order_of_one_finding_holds_through_failures() {
 
     let again = due(&store, later);
     assert_eq!((again.len(), again[0].attempts), (1, 1));
-    store.delivered(&[again[0].id]).unwrap();
+    store.delivered(&again[0]).unwrap();
     let last = due(&store, later);
     assert_eq!(last[0].result.finding.state, State::Inactive);
-    store.delivered(&[last[0].id]).unwrap();
+    store.delivered(&last[0]).unwrap();
     assert_eq!(store.next_due("hook").unwrap(), None);
 }
 
@@ -258,10 +258,32 @@ fn what_is_given_up_is_counted_and_lets_the_next_of_its_finding_pass() {
         .remove(0);
     // More bytes than are kept, and a character where they end.
     let why = "\u{e4}".repeat(1000);
-    store.give_up(first.id, &why).unwrap();
+    store.give_up(&first, &why).unwrap();
     let state = store.sinks().unwrap().remove(0);
     assert_eq!((state.refused, state.dropped, state.waiting), (1, 0, 1));
     assert!(!state.refusal.is_empty() && why.starts_with(&state.refusal));
     let next = store.due("hook", at(u32::MAX.into()), 10).unwrap();
     assert_eq!(next[0].result.finding.state, State::Inactive);
+}
+
+#[test]
+fn what_was_dropped_while_on_its_way_takes_no_other_with_it() {
+    let (_folder, store) = store();
+    let far = at(u32::MAX.into());
+    store.set_sink("old", "").unwrap();
+    store.record(&[finding(1)]).unwrap();
+    let sent = store.due("old", far, 1).unwrap().remove(0);
+    // The sink goes with its queue, another comes, and its first message gets the number that is free.
+    store.retire_other_sinks(&[], at(0)).unwrap();
+    store.retire_other_sinks(&[], far).unwrap();
+    store.set_sink("new", "").unwrap();
+    store.record(&[finding(2)]).unwrap();
+    let other = store.due("new", far, 1).unwrap().remove(0);
+    assert_eq!(other.id, sent.id);
+    store.delivered(&sent).unwrap();
+    store.give_up(&sent, "gone").unwrap();
+    store.delivery_failed(&sent, "gone", far).unwrap();
+    assert_eq!(store.due("new", far, 1).unwrap(), [other]);
+    let state = store.sinks().unwrap().remove(0);
+    assert_eq!((state.refused, state.refusal.as_str()), (0, ""));
 }
