@@ -285,18 +285,18 @@ pub(crate) fn queue(
     result: &FindingResult,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let mut statement = db.prepare_cached("SELECT name, filter FROM sink")?;
-    let sinks = statement.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-    })?;
-    for sink in sinks {
-        let (sink, filter) = sink?;
+    let sinks: Vec<(String, String)> = db
+        .prepare_cached("SELECT name, filter FROM sink")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut check = false;
+    for (sink, filter) in &sinks {
         // A notification config sends what is under its own parent; a sink of the configuration file sends everything.
         let parent = match sink.contains("/notificationConfigs/") {
-            true => all_sources_of(&sink),
+            true => all_sources_of(sink),
             false => String::new(),
         };
-        if !select::matches(db, &parent, &filter, id)? {
+        if !select::matches(db, &parent, filter, id)? {
             continue;
         }
         db.prepare_cached(
@@ -309,8 +309,12 @@ pub(crate) fn queue(
             serde_json::to_string(result)?,
             ns(now)
         ])?;
-        if db.last_insert_rowid() % CHECK_EVERY == 0 {
-            give_up_oldest(db, &sink)?;
+        check |= db.last_insert_rowid() % CHECK_EVERY == 0;
+    }
+    if check {
+        // All of them: with two sinks one has the even numbers, and the other would never be looked at.
+        for (sink, _) in &sinks {
+            give_up_oldest(db, sink)?;
         }
     }
     Ok(())

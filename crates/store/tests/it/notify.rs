@@ -267,6 +267,31 @@ fn what_is_given_up_is_counted_and_lets_the_next_of_its_finding_pass() {
 }
 
 #[test]
+fn two_queues_are_both_kept_within_their_bound() {
+    const WAITING: u32 = 100_300;
+    let (folder, store) = store();
+    store.set_sink("one", "").unwrap();
+    store.set_sink("two", "").unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    for sink in ["one", "two"] {
+        file.execute(
+            "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < $1) \
+             INSERT INTO delivery (sink, finding, body, created, next_try) SELECT $2, x, '{}', 0, 0 FROM n",
+            rusqlite::params![WAITING, sink],
+        )
+        .unwrap();
+    }
+    // They take turns: the even numbers are those of one, the odd ones those of the other.
+    store
+        .record(&(0..256).map(finding).collect::<Vec<_>>())
+        .unwrap();
+    for state in store.sinks().unwrap() {
+        assert!(state.waiting < WAITING.into(), "{state:?}");
+        assert_eq!(state.waiting + state.dropped, u64::from(WAITING) + 256);
+    }
+}
+
+#[test]
 fn what_was_dropped_while_on_its_way_takes_no_other_with_it() {
     let (_folder, store) = store();
     let far = at(u32::MAX.into());
