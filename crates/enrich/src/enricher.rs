@@ -222,13 +222,39 @@ impl Enricher {
             self.processes.end_gone(time, running::is);
         }
         self.processes.expire(time);
+        self.count_scanner_failures();
+        for event in self.losses.due(Instant::now()) {
+            self.emit(event, out);
+        }
+    }
+
+    /// The end of the watch: gives out everything that is pending as far as it is known, and tells what is not. No large file is
+    /// read from now on.
+    pub fn finish(&mut self, out: &mut Vec<EnrichedEvent>) {
+        while let Some(observation) = self.waiting.take_oldest() {
+            self.of_unknown_process(observation, out);
+        }
+        // The last one that is put there is the first to be taken.
+        for (ticket, request) in self.slow.stop().into_iter().rev() {
+            if let Some(wanted) = self.tickets.get(&ticket) {
+                let container = Arc::clone(&wanted.container);
+                let judged = self.overloaded(&container, *request);
+                self.displaced.push((ticket, judged));
+            }
+        }
+        self.take_judged(out);
+        self.count_scanner_failures();
+        for event in self.losses.take() {
+            self.emit(event, out);
+        }
+        self.release(out, |_| true);
+    }
+
+    fn count_scanner_failures(&mut self) {
         let failures = self.judge.scanner_failures();
         let more = failures.saturating_sub(self.scanner_failures);
         self.losses.lost(None, LossSource::Indicators, more);
         self.scanner_failures = failures;
-        for event in self.losses.due(Instant::now()) {
-            self.emit(event, out);
-        }
     }
 
     /// Something is being read, or waits for its process or for its container's description, or a loss is still to be told.

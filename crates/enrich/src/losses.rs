@@ -64,6 +64,11 @@ impl Losses {
             return Vec::new();
         }
         self.told = Some(now);
+        self.take()
+    }
+
+    /// Everything that is still to be told.
+    pub(crate) fn take(&mut self) -> Vec<EnrichedEvent> {
         let time = Timestamp::from(SystemTime::now());
         let mut due = Vec::new();
         for lost in std::mem::take(&mut self.of).into_values() {

@@ -126,6 +126,23 @@ impl Slow {
         Ok(Submitted { ticket, displaced })
     }
 
+    /// Ends the thread. Gives back the requests that are not done, the oldest first; no more can be submitted.
+    pub(crate) fn stop(&mut self) -> Vec<(Ticket, Box<Request>)> {
+        self.shared.lock().is_stopped = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let jobs = std::mem::take(&mut self.shared.lock().jobs);
+        let requests = jobs
+            .into_values()
+            .flatten()
+            .map(|job| (job.ticket, job.request));
+        let mut requests: Vec<_> = requests.collect();
+        requests.sort_by_key(|(ticket, _)| *ticket);
+        requests
+    }
+
     /// The next finished request.
     pub(crate) fn take_done(&self) -> Option<(Ticket, Judged)> {
         self.done.try_recv().ok()
@@ -134,11 +151,7 @@ impl Slow {
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        self.shared.lock().is_stopped = true;
-        self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 

@@ -57,7 +57,8 @@ impl WaitingRoom {
         self.take_oldest()
     }
 
-    fn take_oldest(&mut self) -> Option<Observation> {
+    /// The one that has waited for the longest time.
+    pub(crate) fn take_oldest(&mut self) -> Option<Observation> {
         let (_, pid) = self.order.pop_front()?;
         let observations = self.by_pid.get_mut(&pid)?;
         let oldest = observations.remove(0);

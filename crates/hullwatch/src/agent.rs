@@ -270,6 +270,8 @@ impl Pipeline {
             self.enricher.poll(&mut events);
             self.judge_all(&mut events)?;
         }
+        self.enricher.finish(&mut events);
+        self.judge_all(&mut events)?;
         self.send_repeats(None);
         self.inventory.write(true, || self.enricher.running())?;
         if let Some(recording) = &mut self.recording {

@@ -169,7 +169,8 @@ impl Enricher {
         }
     }
 
-    fn overloaded(&mut self, container: &Arc<Container>, request: Request) -> Judged {
+    /// Judges without what is not known yet, and counts that.
+    pub(super) fn overloaded(&mut self, container: &Arc<Container>, request: Request) -> Judged {
         let judged = self.judge.overloaded(request, &mut self.block);
         // Without its hash it will be counted as such.
         if judged.file.sha256().is_some() {

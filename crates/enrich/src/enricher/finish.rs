@@ -168,7 +168,11 @@ impl Enricher {
     }
 
     /// Gives out the events of those held containers.
-    fn release(&mut self, out: &mut Vec<EnrichedEvent>, of: impl Fn(&Container) -> bool) {
+    pub(super) fn release(
+        &mut self,
+        out: &mut Vec<EnrichedEvent>,
+        of: impl Fn(&Container) -> bool,
+    ) {
         let containers = &self.containers;
         let described = self.undescribed.extract_if(|_, events| {
             let container = events.first().and_then(|event| event.container.as_ref());

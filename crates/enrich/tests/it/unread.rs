@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use enrich::Config;
 use model::{
     Text,
     enriched::{EnrichedEvent, EnrichedPayload},
-    event::{Cgroup, FileFacts, Observation, Payload},
+    event::{Cgroup, FileFacts, Loss, LossSource, Observation, Payload},
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
-use crate::overlay::{Container, Pipeline, exec, facts, load};
+use crate::{
+    overlay::{Container, Pipeline, exec, facts, load},
+    pipeline::large_file,
+};
 
 /// Above every pid that there is.
 const GONE: u32 = 1 << 30;
@@ -99,4 +103,54 @@ fn the_mapping_of_a_program_that_was_brought_along_is_no_loss() {
     assert_eq!(provenance_of_library(&events), Provenance::Added);
     let is_loss = |event: &EnrichedEvent| matches!(event.payload, EnrichedPayload::Unhashed { .. });
     assert!(!events.iter().any(is_loss), "{events:?}");
+}
+
+#[test]
+fn what_is_still_being_read_at_the_end_is_told() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::with_config(Config {
+        hash_bytes_max: u64::MAX,
+        ..Config::default()
+    });
+    let cgroup = format!("/docker/{}", "5f".repeat(32));
+    let cgroup = Some(Arc::new(Cgroup {
+        id: 0,
+        path: Text::from(cgroup.as_str()),
+    }));
+    let fd = large_file(&mut container, "/opt/huge", 100_000);
+    let mut run = exec(&container, facts(&fd, "/opt/huge"), Some(fd));
+    run.event.cgroup = cgroup.clone();
+    pipeline.observe(run);
+    let fd = container.open("/usr/bin/other");
+    pipeline.observe(load(&container, facts(&fd, "/usr/bin/other"), Some(fd)));
+    // Nobody announced its process, and nobody will.
+    let mut unknown = gone(load(&container, path_alone("/tmp/gone.so"), None));
+    unknown.event.process.start_ns = 7;
+    unknown.event.cgroup = cgroup;
+    pipeline.observe(unknown);
+    assert!(pipeline.events.is_empty());
+
+    pipeline.enricher.finish(&mut pipeline.events);
+    let payloads: Vec<_> = pipeline.events.iter().map(|event| &event.payload).collect();
+    let files = [(MissingReason::Overload, 1)].into();
+    let lost = Loss {
+        source: LossSource::UnknownProcess,
+        count: 1,
+    };
+    let [
+        EnrichedPayload::Exec,
+        EnrichedPayload::LibraryLoad { library },
+        told @ ..,
+    ] = payloads.as_slice()
+    else {
+        panic!("{payloads:?}");
+    };
+    assert!(library.sha256().is_some());
+    assert_eq!(
+        told,
+        [
+            &EnrichedPayload::Unhashed { files },
+            &EnrichedPayload::Loss(lost)
+        ]
+    );
 }
