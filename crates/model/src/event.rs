@@ -286,7 +286,7 @@ pub enum LossSource {
     Fanotify,
     /// The agent's own queue was full: what did not fit was judged without what it waited for.
     Queue,
-    /// The process of a library load was not known: processes are remembered within a bound.
+    /// The process of a library load was not known: processes are remembered within a bound. The file alone was judged.
     UnknownProcess,
     /// A list of indicators could not be read: files that were not looked up in it.
     Indicators,

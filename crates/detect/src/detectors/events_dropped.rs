@@ -7,8 +7,9 @@
 //! ## Evidence
 //! The count and the place: the ring buffer of program starts or of process ends, the buffer of library loads, fanotify's
 //! queue (each overflow counts once and hides an unknown number of files), the agent's own queue, a record that could not be
-//! decoded, a library load whose process was not known, or a list of indicators that could not be read. Each place has one
-//! finding, for each container where that is known; it is updated while the loss goes on.
+//! decoded, a library load whose process was not known (the file alone was judged, where it could be read), or a list of
+//! indicators that could not be read. Each place has one finding, for each container where that is known; it is updated while
+//! the loss goes on.
 //!
 //! Programs, scripts and libraries that ran in a container but could not be hashed have one finding for each container, with
 //! their number and the reasons: no list of indicators was asked about them.
@@ -125,7 +126,9 @@ fn fate(source: LossSource) -> &'static str {
         LossSource::Queue => {
             "found the agent's own queue full, and were judged without what they had to wait for"
         }
-        LossSource::UnknownProcess => "were lost: library loads of a process that was not known",
+        LossSource::UnknownProcess => {
+            "are library loads of a process that was not known: the file alone was judged, where it could be read"
+        }
         LossSource::Indicators => "were judged without a list of indicators that could not be read",
         LossSource::Decode => "were lost in decoding (records that made no sense)",
     }

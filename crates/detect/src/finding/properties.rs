@@ -136,9 +136,11 @@ fn process_keys(properties: &mut Properties, detection: &Detection) {
         properties.set("Parent_Pid", parent.pid_in_namespace);
         properties.set("Host_Parent_Pid", parent.key.pid);
     }
-    if let Some(binary) = &process.binary {
-        properties.set("Process_Binary_Fullpath", text(&binary.path));
-    }
+    // Of a process without a program, whose start was lost, no more is known.
+    let Some(binary) = &process.binary else {
+        return;
+    };
+    properties.set("Process_Binary_Fullpath", text(&binary.path));
     if let Some(time) = process.exec_time {
         properties.set("Process_Creation_Timestamp", seconds_nanos(time));
     }

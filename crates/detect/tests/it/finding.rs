@@ -10,7 +10,8 @@ use detect::{
 use model::{
     Text,
     detection::Detection,
-    enriched::{Container, Engine, EnrichedEvent, EnvVariable, FileKind, Pod},
+    enriched::{Container, Engine, EnrichedEvent, EnvVariable, FileKind, Pod, Process},
+    event::ProcessKey,
     finding::{FindingResult, Severity},
     provenance::Provenance,
 };
@@ -154,6 +155,31 @@ fn request_and_load_of_an_engine_are_one_fact() {
     let loaded = build(&load(openssl(), &args, library)).finding;
     assert_eq!(asked.name, loaded.name);
     assert_eq!(loaded.processes[0].libraries[0].path, "/tmp/e.so");
+}
+
+#[test]
+fn nothing_is_claimed_of_a_process_whose_start_was_lost() {
+    let library = file("/opt/l.so", samples::ADDED_LIBRARY, Provenance::BuiltIn);
+    let mut event = load(ordinary("/bin/x", FileKind::Program), &["x"], library);
+    event.process = Some(Arc::new(Process {
+        key: ProcessKey {
+            pid: 4711,
+            start_ns: 0,
+        },
+        ..Process::default()
+    }));
+    let finding = build(&event).finding;
+    assert_eq!(
+        finding.category,
+        "Execution: Built in Malicious Library Loaded"
+    );
+    assert_eq!(finding.processes[0].pid, 4711);
+    assert_eq!(finding.processes[0].libraries[0].path, "/opt/l.so");
+    assert_eq!(finding.source_properties["Host_Pid"], 4711);
+    for claim in ["User_Id", "Capabilities"] {
+        let key = format!("Process_Effective_{claim}");
+        assert!(!finding.source_properties.contains_key(&key), "{key}");
+    }
 }
 
 #[test]

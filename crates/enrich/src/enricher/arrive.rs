@@ -4,7 +4,7 @@ use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use model::{
     Timestamp,
-    enriched::{EnrichedEvent, FileKind, Process},
+    enriched::{Container, EnrichedEvent, FileKind, Process},
     event::{Cgroup, Exec, FileFacts, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
 };
 
@@ -21,6 +21,9 @@ use crate::{
     script::open_script,
     script_arguments::candidates,
 };
+
+/// The pid of no process, for looking at files of one that is gone.
+const NOBODY: u32 = 0;
 
 impl Enricher {
     #[allow(clippy::too_many_arguments)]
@@ -209,6 +212,19 @@ impl Enricher {
         let Some(process) = self.processes.process(key) else {
             return;
         };
+        self.judge_for(observation, container, process, Some(program), out);
+    }
+
+    /// Has the file judged that a process of a container loads or reads. `program` is what the process table has of it.
+    fn judge_for(
+        &mut self,
+        observation: Observation,
+        container: Arc<Container>,
+        process: Arc<Process>,
+        program: Option<Arc<Program>>,
+        out: &mut Vec<EnrichedEvent>,
+    ) {
+        let (time, key) = (observation.event.time, process.key);
         let facts = match &observation.event.payload {
             Payload::LibraryLoad(load) => &load.file,
             Payload::ExecNoFormat { file } => file,
@@ -216,7 +232,9 @@ impl Enricher {
         };
         let seen = (facts, observation.file.is_some());
         let mnt_namespace = process.namespaces.mnt;
-        let (place, not_covered) = self.place(container, key.pid, mnt_namespace, seen);
+        // By now its pid may be another's.
+        let pid = program.as_ref().map_or(NOBODY, |_| key.pid);
+        let (place, not_covered) = self.place(container, pid, mnt_namespace, seen);
         if let Some(not_covered) = not_covered {
             self.tell_not_covered(not_covered, &place.container, time, out);
         }
@@ -245,7 +263,7 @@ impl Enricher {
                     .as_ref()
                     .is_some_and(|binary| binary.kind == FileKind::DynamicLoader);
                 let is_held = is_loader && matches!(library, Slot::Waiting);
-                let held = (is_held && program.parked().is_none()).then_some(program);
+                let held = program.filter(|program| is_held && program.parked().is_none());
                 if let Some(program) = &held {
                     program.wait_for(number);
                 }
@@ -268,10 +286,14 @@ impl Enricher {
                     observation.file,
                     Fallback::None,
                 );
-                // From now on this process runs the script, whether or not it is a fork of the shell.
+                let is_known = program.is_some();
                 let program = Program::new(process, Some(number));
-                self.processes
-                    .exec(key, &place.container, Arc::clone(&program), key, time);
+                if is_known {
+                    // From now on this process runs the script, whether or not it is a fork of the shell.
+                    let container = &place.container;
+                    self.processes
+                        .exec(key, container, Arc::clone(&program), key, time);
+                }
                 Draft {
                     main: None,
                     scripts: vec![slot],
@@ -287,7 +309,7 @@ impl Enricher {
     }
 
     /// Its process was never announced: of the host, as a rule, where some go on to enter a container. One of a container was
-    /// forgotten, or its exec was lost; what still runs is looked at anew.
+    /// forgotten, or its exec was lost; what still runs is looked at anew. Of what does not, the file is judged by itself.
     pub(super) fn of_unknown_process(
         &mut self,
         observation: Observation,
@@ -320,9 +342,29 @@ impl Enricher {
         if let Some(container) = container {
             let source = LossSource::UnknownProcess;
             self.losses.lost(Some(&container), source, 1);
+            if self.has_bytes(&observation) {
+                let process = Process {
+                    key,
+                    cgroup: observation.event.cgroup.clone(),
+                    ..Process::default()
+                };
+                self.judge_for(observation, container, Arc::new(process), None, out);
+                return;
+            }
         }
         self.learn(observation.file);
         self.learn(observation.script);
+    }
+
+    /// The bytes of the file are known, or can be read.
+    fn has_bytes(&self, observation: &Observation) -> bool {
+        let key = match &observation.event.payload {
+            Payload::LibraryLoad(load) => load.file.key,
+            Payload::ExecNoFormat { file } => file.key,
+            _ => return false,
+        };
+        let is_known = |key| self.judge.cache.get_unsettled(&key).is_some();
+        observation.file.is_some() || key.is_some_and(is_known)
     }
 
     /// Keeps what the bytes are of a file that is of no interest: the sensor hands the same bytes over once, and a container

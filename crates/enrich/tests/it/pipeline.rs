@@ -320,7 +320,7 @@ fn a_library_that_was_loaded_before_its_process_left_the_host_is_of_no_container
 }
 
 #[test]
-fn a_library_of_a_process_that_is_gone_is_a_loss_of_its_container() {
+fn a_library_of_a_process_that_is_gone_is_a_loss_of_its_container_and_is_judged() {
     let container = Container::start("", &[]);
     let mut pipeline = Pipeline::new();
     let cgroup = format!("/docker/{}", "5f".repeat(32));
@@ -332,21 +332,38 @@ fn a_library_of_a_process_that_is_gone_is_a_loss_of_its_container() {
     }));
     pipeline.observe(announced);
     pipeline.settle();
+    let known = digest(b"the second program");
+    pipeline.known.0.lock().unwrap().push(known);
     // Above every pid that there is.
     let gone = ProcessKey {
         pid: 1 << 30,
         start_ns: 7,
     };
     pipeline.observe(unannounced(&container, gone, &cgroup));
+    // As is one without them that was read before.
+    let mut again = unannounced(&container, gone, &cgroup);
+    again.file = None;
+    pipeline.observe(again);
     // One of the host is of no interest.
     pipeline.observe(unannounced(&container, running(std::process::id()), "/"));
     let events = pipeline.settle();
-    let [event] = events.as_slice() else {
+    let [first, second, event] = events.as_slice() else {
         panic!("{events:?}");
     };
+    // Its bytes are in hand, and are asked for all the same.
+    for loaded in [first, second] {
+        let EnrichedPayload::LibraryLoad { library } = &loaded.payload else {
+            panic!("{loaded:?}");
+        };
+        let verdict = (library.matches.len(), library.provenance);
+        assert_eq!(verdict, (1, Provenance::BuiltIn));
+        let process = loaded.process.as_ref().unwrap();
+        assert_eq!((process.key, &process.binary), (gone, &None));
+        assert_eq!(loaded.container.as_ref().unwrap().id, "5f".repeat(32));
+    }
     let loss = Loss {
         source: LossSource::UnknownProcess,
-        count: 1,
+        count: 2,
     };
     assert_eq!(event.payload, EnrichedPayload::Loss(loss));
     assert_eq!(event.container.as_ref().unwrap().id, "5f".repeat(32));
