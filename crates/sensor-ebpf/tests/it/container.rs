@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -84,6 +85,12 @@ impl Container {
     /// Starts a command that runs until [`Container::end`].
     pub(crate) fn start(&mut self, args: &[&str]) {
         self.is_running = Some(self.runc(args).stdin(Stdio::piped()).spawn().unwrap());
+    }
+
+    /// Writes a line to the standard input of the command that was started.
+    pub(crate) fn say(&mut self, line: &str) {
+        let child = self.is_running.as_mut().expect("it was started");
+        writeln!(child.stdin.as_ref().unwrap(), "{line}").unwrap();
     }
 
     /// Ends the standard input of the command that was started, and waits for it.

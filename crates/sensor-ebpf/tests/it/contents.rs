@@ -7,21 +7,55 @@ use model::{Text, event::Payload, provenance::MissingReason};
 use crate::{
     container::Container,
     watch,
-    watch::{Seen, exec, host_file, load},
+    watch::{Seen, Watch, exec, host_file, load},
 };
+
+/// The path of the program that `drop 1 DIRECTORY` runs.
+fn probe_path(directory: &str) -> String {
+    format!("{}/dropped-0", directory.trim_end_matches('/'))
+}
+
+/// Has the container's shell run one program in a directory. True when it was told with its bytes.
+fn is_probe_read(watch: &Watch, container: &mut Container, directory: &str) -> bool {
+    let (cgroup, path) = (container.cgroup(), Text::from(probe_path(directory)));
+    let is_probe = |seen: &&Seen| {
+        watch::is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.file.path == path)
+    };
+    let before = watch.wait("earlier probes", |seen| {
+        Some(seen.iter().filter(is_probe).count())
+    });
+    container.say(&format!("/stimulus/s drop 1 {directory}"));
+    watch.wait("a probe", |seen| {
+        let probe = seen.iter().filter(is_probe).nth(before)?;
+        Some(probe.file.is_some())
+    })
+}
+
+/// Runs programs in a directory until it is watched. The first ones may come before the mount has its mark, and that is not
+/// what a test is about that counts what is read.
+fn wait_until_watched(watch: &Watch, container: &mut Container, directory: &str) {
+    const PROBES_MAX: usize = 100;
+    let is_watched = (0..PROBES_MAX).any(|_| is_probe_read(watch, container, directory));
+    assert!(is_watched, "{directory} is not watched");
+}
 
 /// Programs that are written, run and deleted: each is told by the number behind its bytes.
 fn dropped_in(test: &str, directory: &str) {
     const COUNT: usize = 2000;
     let watch = watch();
     let mut container = Container::new(test);
-    container.run(&["/stimulus/s", "drop", &COUNT.to_string(), directory]);
+    container.start(&["/bin/sh", "-e"]);
+    wait_until_watched(watch, &mut container, directory);
+    let all = format!("{}/all", directory.trim_end_matches('/'));
+    container.say(&format!("mkdir {all}; /stimulus/s drop {COUNT} {all}"));
+    container.end();
     let seen = watch.wait_end(&container.cgroup());
     let mut numbers = HashSet::new();
     let mut execs = 0;
     for seen in &seen {
         let Some(exec) = exec(seen) else { continue };
-        if !exec.comm.as_bytes().starts_with(b"dropped-") {
+        let path = exec.file.path.as_str().unwrap();
+        if !path.starts_with(&format!("{all}/")) {
             continue;
         }
         execs += 1;
@@ -31,13 +65,9 @@ fn dropped_in(test: &str, directory: &str) {
             .file
             .as_ref()
             .unwrap_or_else(|| panic!("{:?}", exec.file));
-        numbers.insert(*bytes.last_chunk::<4>().unwrap());
-        let path = exec.file.path.as_str().unwrap();
         let number = u32::from_ne_bytes(*bytes.last_chunk().unwrap());
-        assert_eq!(
-            path,
-            format!("{}/dropped-{number}", directory.trim_end_matches('/'))
-        );
+        numbers.insert(number);
+        assert_eq!(path, format!("{all}/dropped-{number}"));
     }
     assert_eq!((execs, numbers.len()), (COUNT, COUNT));
 }
@@ -62,7 +92,10 @@ fn a_program_without_a_name_is_read() {
     let watch = watch();
     for (name, directory) in [("overlay", "/"), ("tmpfs", "/tmp"), ("bind", "/volume")] {
         let mut container = Container::new(&format!("unlinked-{name}"));
-        container.run(&["/stimulus/s", "unlinked", directory]);
+        container.start(&["/bin/sh", "-e"]);
+        wait_until_watched(watch, &mut container, directory);
+        container.say(&format!("/stimulus/s unlinked {directory}"));
+        container.end();
         let seen = watch.wait_end(&container.cgroup());
         let gone = seen
             .iter()
@@ -171,18 +204,31 @@ fn libraries_come_after_their_exec_and_with_their_bytes() {
     let mut changed = library.to_vec();
     changed.extend_from_slice(b"added");
     container.add("/added.so", &changed);
-    container.run(&[
+    let cgroup = container.cgroup();
+    container.start(&[
         "/bin/sh",
-        "-c",
-        "cp /added.so /tmp/dropped.so; LD_PRELOAD=/tmp/dropped.so sleep 0.2; rm /tmp/dropped.so; \
-         /lib64/ld-linux-x86-64.so.2 --preload /added.so /usr/bin/sleep 0.2",
+        "-ec",
+        "cp /added.so /tmp/dropped.so; LD_PRELOAD=/tmp/dropped.so head -n 1; rm /tmp/dropped.so; \
+         /lib64/ld-linux-x86-64.so.2 --preload /added.so /usr/bin/head -n 1",
     ]);
+    // Each program lives until its load was told: a library is read from the process that has it.
+    for path in ["/tmp/dropped.so", "/added.so"] {
+        watch.wait(path, |seen| {
+            let is_it = |seen: &&Seen| {
+                watch::is_in(seen, &cgroup)
+                    && load(seen).is_some_and(|load| load.file.path == Text::from(path))
+            };
+            seen.iter().find(is_it).map(drop)
+        });
+        container.say("");
+    }
+    container.end();
     let seen = watch.wait_end(&container.cgroup());
     for (path, content) in [
         ("/tmp/dropped.so", Arc::from(changed.as_slice())),
         ("/added.so", Arc::from(changed.as_slice())),
         // Given to the loader as an argument, a program is a load.
-        ("/usr/bin/sleep", host_file("/usr/bin/sleep")),
+        ("/usr/bin/head", host_file("/usr/bin/head")),
     ] {
         let position = seen
             .iter()
@@ -217,8 +263,18 @@ fn a_library_whose_path_is_longer_than_the_kernel_tells_is_read() {
     let mut container = Container::new("deep");
     let library = host_file("/lib/x86_64-linux-gnu/libz.so.1");
     container.add("/added.so", &library);
-    container.run(&["/stimulus/s", "deep", "/added.so"]);
-    let seen = watch.wait_end(&container.cgroup());
+    let cgroup = container.cgroup();
+    container.start(&["/stimulus/s", "deep", "/added.so"]);
+    // It lives until its load was told.
+    watch.wait("a load without a path", |seen| {
+        let is_it = |seen: &&Seen| {
+            watch::is_in(seen, &cgroup)
+                && load(seen).is_some_and(|load| load.file.path.as_bytes().is_empty())
+        };
+        seen.iter().find(is_it).map(drop)
+    });
+    container.end();
+    let seen = watch.wait_end(&cgroup);
     let facts: Vec<_> = seen
         .iter()
         .filter_map(load)
@@ -234,20 +290,44 @@ fn a_library_whose_path_is_longer_than_the_kernel_tells_is_read() {
 fn a_mount_that_the_container_makes_is_watched() {
     let watch = watch();
     let mut container = Container::new("mounts");
-    container.run(&[
-        "/bin/sh",
-        "-c",
-        "mkdir /m /late; mount -t tmpfs t /m; sleep 0.2; /stimulus/s drop 50 /m; \
-         /stimulus/s mount /late; /stimulus/s drop 50 /late; \
-         unshare -m sh -c 'mount -t tmpfs t /mnt; sleep 0.2; /stimulus/s drop 50 /mnt; /stimulus/s drop 50 /volume'",
-    ]);
+    container.start(&["/bin/sh", "-e"]);
+    let drop_fifty = |container: &mut Container, directory: &str| {
+        wait_until_watched(watch, container, directory);
+        container.say(&format!(
+            "mkdir {directory}/all; /stimulus/s drop 50 {directory}/all"
+        ));
+    };
+    container.say("mkdir /m; mount -t tmpfs t /m");
+    drop_fifty(&mut container, "/m");
+    // A mount alone, while nothing runs, wakes the sensor: already its first program is read. Again if the sensor got no
+    // processor meanwhile.
+    let late = (0..5).map(|number| format!("/late-{number}")).find(|late| {
+        container.say(&format!("mkdir {late}; /stimulus/s mount {late}"));
+        is_probe_read(watch, &mut container, late)
+    });
+    let late = late.expect("a mount that is watched before its first program");
+    drop_fifty(&mut container, &late);
+    container.say("unshare -m sh -ec 'mount -t tmpfs t /mnt; exec sh -e'");
+    // The first shell has read that line and nothing behind it: what is said from here on is for the second one.
+    let cgroup = container.cgroup();
+    let arguments = ["mount", "-t", "tmpfs", "t", "/mnt"].map(Text::from);
+    watch.wait("the second shell", |seen| {
+        let is_it = |seen: &&Seen| {
+            watch::is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.args == arguments)
+        };
+        seen.iter().find(is_it).map(drop)
+    });
+    drop_fifty(&mut container, "/mnt");
+    drop_fifty(&mut container, "/volume");
+    container.end();
     let seen = watch.wait_end(&container.cgroup());
-    for directory in ["/m/", "/late/", "/mnt/", "/volume/"] {
+    for directory in ["/m", &late, "/mnt", "/volume"] {
+        let below = format!("{directory}/all/");
         let read = seen
             .iter()
             .filter(|seen| {
                 exec(seen)
-                    .is_some_and(|exec| exec.file.path.as_bytes().starts_with(directory.as_bytes()))
+                    .is_some_and(|exec| exec.file.path.as_bytes().starts_with(below.as_bytes()))
             })
             .filter(|seen| seen.file.is_some())
             .count();

@@ -8,7 +8,7 @@
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
  *   wait                   wait for the standard input to end
- *   deep LIBRARY           copy LIBRARY to a directory whose path is longer than the kernel tells, map it there
+ *   deep LIBRARY           copy LIBRARY to a directory whose path is longer than the kernel tells, map it there, `wait`
  *   mount DIR              when nothing has happened for a while: mount a tmpfs on DIR, and wait again
  */
 #define _GNU_SOURCE
@@ -167,6 +167,14 @@ static void with_socket(char **argv)
 	check(waitpid(pid, &status, 0) == pid && status == 0, argv[0]);
 }
 
+static void wait_for_end_of_input(void)
+{
+	char byte;
+
+	while (read(0, &byte, 1) > 0)
+		;
+}
+
 static void deep(const char *library)
 {
 	static char bytes[4 << 20];
@@ -182,12 +190,12 @@ static void deep(const char *library)
 	to = open("library.so", O_RDWR | O_CREAT | O_EXCL, 0755);
 	check(to >= 0 && write(to, bytes, count) == count, "library.so");
 	check(mmap(NULL, count, PROT_READ | PROT_EXEC, MAP_PRIVATE, to, 0) != MAP_FAILED, "mmap");
-	usleep(300000);
+	wait_for_end_of_input();
 }
 
 int main(int argc, char **argv)
 {
-	char byte, *mode = argc > 1 ? argv[1] : "";
+	char *mode = argc > 1 ? argv[1] : "";
 
 	read_self();
 	if (!strcmp(mode, "run")) {
@@ -206,8 +214,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "socket")) {
 		with_socket(argv + 2);
 	} else if (!strcmp(mode, "wait")) {
-		while (read(0, &byte, 1) > 0)
-			;
+		wait_for_end_of_input();
 	} else if (!strcmp(mode, "deep")) {
 		deep(argv[2]);
 	} else if (!strcmp(mode, "mount")) {
