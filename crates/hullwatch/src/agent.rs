@@ -150,13 +150,6 @@ impl Agent {
                 send(&sender, state.sensor, state.condition, state.detail)?;
             }
         }
-        // Behind everything that the start-up scan sent: when the pipeline gets here, running containers are covered.
-        send(
-            &sender,
-            Sensor::Agent,
-            SensorCondition::Running,
-            String::new(),
-        )?;
         Ok(Self {
             store,
             sensors,
@@ -281,10 +274,11 @@ impl Pipeline {
     }
 
     fn observe(&mut self, observation: Observation, events: &mut Vec<EnrichedEvent>) {
+        // Behind everything that ran before the sensor started.
         let is_watching = matches!(
             &observation.event.payload,
             Payload::SensorState(SensorState {
-                sensor: Sensor::Agent,
+                sensor: Sensor::Ebpf,
                 condition: SensorCondition::Running,
                 ..
             })

@@ -181,8 +181,9 @@ impl Ignorer {
 
 /// Loads and attaches everything, marks the mounts of all containers that run, and starts the reader.
 ///
-/// Observations of processes that already run come first. The reader waits while the queue is full (the kernel's ring
-/// buffers then fill and count): keep receiving, or drop the receiver, until [`Sensors::stop`] has returned.
+/// Observations of processes that already run come first; the one behind them says that `Sensor::Ebpf` is running. The
+/// reader waits while the queue is full (the kernel's ring buffers then fill and count): keep receiving, or drop the
+/// receiver, until [`Sensors::stop`] has returned.
 ///
 /// # Errors
 /// When the eBPF probes cannot be loaded; the text says what to do.

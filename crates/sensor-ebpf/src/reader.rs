@@ -280,6 +280,7 @@ impl Reader {
         // late. Refused without CAP_SYS_NICE, which costs some of them.
         let _ = rustix::process::setpriority_process(None, READER_NICE);
         self.report_running()?;
+        self.send_state(running(Sensor::Ebpf, "what ran before has been reported"))?;
         let mut quiet = 0;
         loop {
             if self.shared.is_stopping.load(Ordering::Relaxed) {

@@ -38,6 +38,8 @@ pub(crate) struct Options<'a> {
 pub(crate) struct Watcher {
     child: Child,
     state: State,
+    /// What it said when it began to watch.
+    pub(crate) watching: String,
 }
 
 /// A state directory, with or without a watcher that works on it.
@@ -86,9 +88,9 @@ impl Watcher {
             .unwrap();
         let lines = read_lines(child.stderr.take().unwrap());
         let mut said = Vec::new();
-        loop {
+        let watching = loop {
             match lines.recv_timeout(DEADLINE) {
-                Ok(line) if line.contains("watching") => break,
+                Ok(line) if line.contains("watching") => break line,
                 Ok(line) => said.push(line),
                 Err(error) => {
                     let _ = child.kill();
@@ -96,10 +98,14 @@ impl Watcher {
                     panic!("the watcher does not watch ({error}), it said: {said:#?}");
                 }
             }
-        }
+        };
         // What it says later is of interest only to a person who looks at a failed test.
         thread::spawn(move || lines.iter().for_each(|line| eprintln!("watcher: {line}")));
-        Self { child, state }
+        Self {
+            child,
+            state,
+            watching,
+        }
     }
 
     pub(crate) fn state_dir(&self) -> &Path {

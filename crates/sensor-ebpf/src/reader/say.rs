@@ -11,6 +11,7 @@ use model::event::Loss;
 use model::event::LossSource;
 use model::event::Observation;
 use model::event::Payload;
+use model::event::SensorState;
 use model::provenance::MissingReason;
 
 use crate::clock;
@@ -103,12 +104,21 @@ impl Reader {
     }
 
     pub(super) fn send_loss(&self, source: LossSource, count: u64) -> Result<(), Closed> {
+        self.send_own(Payload::Loss(Loss { source, count }))
+    }
+
+    pub(super) fn send_state(&self, state: SensorState) -> Result<(), Closed> {
+        self.send_own(Payload::SensorState(state))
+    }
+
+    /// What is about the sensor itself.
+    fn send_own(&self, payload: Payload) -> Result<(), Closed> {
         self.send_observation(Observation {
             event: Event {
                 time: self.clock.wall(clock::boot_ns()),
                 process: self.own,
                 cgroup: None,
-                payload: Payload::Loss(Loss { source, count }),
+                payload,
             },
             file: None,
             script: None,
