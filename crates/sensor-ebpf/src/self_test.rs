@@ -6,7 +6,7 @@ use std::{
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -15,16 +15,14 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
 };
 
-/// Pauses between the runs: the first ones may come before the new mounts are watched.
-const PAUSES: [Duration; 4] = [
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-];
+/// Pause after the first run, which may come before the new mounts are watched. Each is longer than the one before.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// Mounts over `directory`, in a mount namespace that this process enters for good, and runs `commands` there several times,
-/// in an image of `files` (name and bytes). For a process that was started for this alone and has one thread.
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Mounts over `directory`, in a mount namespace that this process enters for good, and runs `commands` there again and again
+/// for `time`, in an image of `files` (name and bytes). For a process that was started for this alone and has one thread.
 ///
 /// # Errors
 /// When a mount is refused (it takes CAP_SYS_ADMIN and overlayfs), or a program does not run or fails.
@@ -32,6 +30,7 @@ pub fn run_in_overlay(
     directory: &Path,
     files: &[(&str, &[u8])],
     commands: &[[&str; 2]],
+    time: Duration,
 ) -> io::Result<()> {
     // Nothing of it shall be left for the next agent to find, however this one ends.
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -71,7 +70,9 @@ pub fn run_in_overlay(
     )?;
     chroot("root")?;
     chdir("/")?;
-    for pause in PAUSES {
+    let end = Instant::now() + time;
+    let mut pause = PAUSE_MIN;
+    loop {
         for [program, argument] in commands {
             let mut command = Command::new(program);
             command.arg(argument);
@@ -84,7 +85,10 @@ pub fn run_in_overlay(
                 return Err(io::Error::other(format!("{program} ended with {status}")));
             }
         }
+        if Instant::now() + pause >= end {
+            return Ok(());
+        }
         std::thread::sleep(pause);
+        pause = (pause * 5).min(PAUSE_MAX);
     }
-    Ok(())
 }
