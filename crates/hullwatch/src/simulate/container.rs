@@ -16,8 +16,9 @@ use model::Timestamp;
 use super::{engines, external, external::Interrupt, image, runc, watcher::Watcher};
 use crate::cli::Runtime;
 
-/// Longest that loading an image or running a simulation may take. On a busy machine an engine takes seconds.
-pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(120);
+/// Longest that loading an image or running a simulation may take. On a busy machine an engine takes seconds, and a slow one
+/// minutes for the tens of thousands of programs that overflow a buffer.
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(600);
 
 /// Longest that removing a container or an image may take.
 pub(crate) const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ const LABEL: &str = "hullwatch.simulation";
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a watcher that was frozen may take to report that: it has much to catch up with.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Time between two looks at what it has reported.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
