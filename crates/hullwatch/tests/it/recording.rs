@@ -4,7 +4,7 @@ use std::process::Command;
 
 use model::finding::{FindingClass, FindingResult};
 
-use crate::watcher::{HULLWATCH, Options, Watcher, described, hullwatch, stderr};
+use crate::watcher::{HULLWATCH, Options, Watcher, described, simulate, stderr};
 
 #[test]
 fn a_recording_replays_to_the_findings_of_the_watch() {
@@ -20,16 +20,7 @@ fn a_recording_replays_to_the_findings_of_the_watch() {
         "modified_malicious_library_loaded",
         "suspicious_openssl_shared_object_loaded",
     ] {
-        let state_dir = watcher.state_dir().to_str().unwrap();
-        let output = hullwatch(&[
-            "simulate",
-            id,
-            "--runtime",
-            "runc",
-            "--state-dir",
-            state_dir,
-        ]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        simulate(watcher.state_dir(), id);
     }
     let watched = watcher.stop().findings("findingClass=\"THREAT\"");
     assert!(watched.len() >= 3, "{}", described(&watched));

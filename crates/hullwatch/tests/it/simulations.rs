@@ -10,7 +10,7 @@ use testkit::{
 };
 
 use crate::watcher::{
-    HULLWATCH, Options, State, Watcher, categories, described, hullwatch, stderr,
+    HULLWATCH, Options, State, Watcher, categories, container_name, described, simulate, stderr,
 };
 
 /// These two are about everything added, malicious or not, so they fire beside others.
@@ -28,33 +28,17 @@ fn each_raises_its_finding_and_no_other() {
         config: &config,
         ..Options::default()
     });
-    let state_dir = watcher.state_dir().to_str().unwrap().to_owned();
     let mut containers = BTreeMap::new();
     let mut specs = CATALOGUE.to_vec();
     // A watcher that was frozen has to catch up; then it would not be asked about one container after the other.
     specs.sort_by_key(|spec| spec.simulation.watcher_paused_s.is_some());
     for spec in specs {
-        let output = hullwatch(&[
-            "simulate",
-            spec.id,
-            "--runtime",
-            "runc",
-            "--state-dir",
-            &state_dir,
-        ]);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{}: {}",
-            spec.id,
-            stderr(&output)
-        );
+        let said = simulate(watcher.state_dir(), spec.id);
         if spec.simulation.watcher_paused_s.is_some() {
             let reported = format!("reported: {}", spec.category);
-            let said = stderr(&output);
             assert!(said.contains(&reported), "{}: {said}", spec.id);
         }
-        containers.insert(spec.id, container_name(&stderr(&output)));
+        containers.insert(spec.id, container_name(&said));
     }
     let state = watcher.stop();
     let wrong: Vec<String> = CATALOGUE
@@ -139,16 +123,4 @@ fn an_engine_makes_no_difference() {
             "{engine}: {image}"
         );
     }
-}
-
-/// `simulate` says which container it used.
-fn container_name(said: &str) -> String {
-    let after = said
-        .split("container hullwatch-simulation-")
-        .nth(1)
-        .unwrap_or_else(|| panic!("{said}"));
-    format!(
-        "hullwatch-simulation-{}",
-        after.split_whitespace().next().unwrap()
-    )
 }

@@ -222,6 +222,34 @@ pub(crate) fn hullwatch(arguments: &[&str]) -> Output {
     testkit::command::output(Command::new(HULLWATCH).args(arguments))
 }
 
+/// Performs a simulation with runc beside a watcher on `state_dir`. What it said, which has the container's name.
+pub(crate) fn simulate(state_dir: &Path, id: &str) -> String {
+    let state_dir = state_dir.to_str().unwrap();
+    let output = hullwatch(&[
+        "simulate",
+        id,
+        "--runtime",
+        "runc",
+        "--state-dir",
+        state_dir,
+    ]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{id}: {said}");
+    said
+}
+
+/// The container that `simulate` said it used.
+pub(crate) fn container_name(said: &str) -> String {
+    let after = said
+        .split("container hullwatch-simulation-")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{said}"));
+    format!(
+        "hullwatch-simulation-{}",
+        after.split_whitespace().next().unwrap()
+    )
+}
+
 /// Its standard error as text.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
