@@ -214,8 +214,10 @@ fn a_process_that_leaves_its_containers_control_group_stays_in_the_container() {
     let mut containers = Containers::new(Config::default());
     let found = container(&mut containers, running.pid);
 
-    let pids = proc::pids_in_mnt_namespace(proc::namespace(running.pid, "mnt"));
-    let child = *pids.iter().find(|pid| **pid != running.pid).unwrap();
+    let child = testkit::command::wait_for("the shell to start something", || {
+        let pids = proc::pids_in_mnt_namespace(proc::namespace(running.pid, "mnt"));
+        pids.into_iter().find(|pid| *pid != running.pid)
+    });
     let mnt_namespace = proc::namespace(child, "mnt");
     // Into the root of the hierarchy, where the host's own processes are; and into a group that it made itself, named
     // after another container.
