@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_cpu_that_comes_gets_a_buffer() {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
-        let mut loads = Loads::new(16, &epoll).unwrap();
+        let mut loads = Loads::new(512, &epoll).unwrap();
         let maps_of_a_child = |loads: &mut Loads| {
             let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
             child.wait().unwrap();
