@@ -9,7 +9,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -49,6 +49,12 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Between two signs of life, this long means that the agent did not run (stopped, starved, suspended): a gap.
 const GAP_MIN: Duration = Duration::from_secs(6);
 
+/// The sensor looks at what there is about once a second. When it has not for as long, it waits for something.
+const SENSOR_STUCK: Duration = Duration::from_secs(10);
+
+/// When the pipeline has not been through one turn for as long, it will not come back, and nothing is judged.
+const PIPELINE_STUCK: Duration = Duration::from_secs(60);
+
 /// Told about a finding that is new or changed, after it is durable.
 pub(crate) type Announce = Box<dyn FnMut(&FindingResult) + Send>;
 
@@ -79,7 +85,18 @@ pub(crate) struct Agent {
     pipeline: JoinHandle<Result<()>>,
     recorder: JoinHandle<Result<()>>,
     last_beat: SystemTime,
+    /// When the pipeline last began a turn.
+    pipeline_turn: Arc<Mutex<Instant>>,
+    is_sensor_stuck: bool,
 }
+
+/// The pipeline waits for something that does not come. Its threads cannot be joined.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nothing was judged for a minute: the agent waits for a file that cannot be read, on a FUSE or network filesystem \
+     perhaps; mend or unmount that, and start the agent again"
+)]
+pub(crate) struct Stuck;
 
 impl Agent {
     /// Starts everything. When it returns the sensors are attached.
@@ -114,8 +131,10 @@ impl Agent {
         let inventory = Inventory::new(Arc::clone(&store));
         let sensor_config = config.sensor.clone();
         let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
+        let pipeline_turn = Arc::new(Mutex::new(Instant::now()));
         let pipeline = spawn("pipeline", {
             let ignorer = Arc::clone(&ignorer);
+            let turn = Arc::clone(&pipeline_turn);
             move || {
                 let ignore = Box::new(move |cgroup_id, mnt_namespace| {
                     if let Some(ignorer) = ignorer.get() {
@@ -138,6 +157,7 @@ impl Agent {
                     self_test,
                     recording,
                     on_watching: Some(on_watching),
+                    turn,
                 };
                 pipeline.run(&observations)
             }
@@ -157,13 +177,16 @@ impl Agent {
             pipeline,
             recorder,
             last_beat: now,
+            pipeline_turn,
+            is_sensor_stuck: false,
         })
     }
 
     /// A sign of life, to be given every [`HEARTBEAT`].
     ///
     /// # Errors
-    /// When a thread of the agent has ended: nothing is watched any more.
+    /// When a thread of the agent has ended: nothing is watched any more. [`Stuck`] when the pipeline waits for ever: then the
+    /// agent can be neither told anything nor stopped.
     pub(crate) fn beat(&mut self) -> Result<()> {
         if self.sensors.has_ended() || self.pipeline.is_finished() || self.recorder.is_finished() {
             return Err(anyhow!("a part of the agent has stopped working"));
@@ -177,9 +200,31 @@ impl Agent {
                 Timestamp::from(now)
             );
             send(&self.sender, Sensor::Agent, SensorCondition::Gap, detail)?;
+        } else {
+            self.look_for_stuck()?;
         }
         self.last_beat = now;
         Ok(self.store.heartbeat(Timestamp::from(now))?)
+    }
+
+    /// Not right after the process was stopped for a while: then all threads seem to be.
+    fn look_for_stuck(&mut self) -> Result<()> {
+        let turn = *self
+            .pipeline_turn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if turn.elapsed() > PIPELINE_STUCK {
+            return Err(Stuck.into());
+        }
+        let was_stuck = self.is_sensor_stuck;
+        self.is_sensor_stuck = self.sensors.last_look() > SENSOR_STUCK;
+        if self.is_sensor_stuck && !was_stuck {
+            let detail = "it waits for a file that cannot be opened, on a FUSE or network filesystem of a container perhaps; \
+                          until it goes on, events are lost once the kernel's buffers are full"
+                .to_owned();
+            send(&self.sender, Sensor::Ebpf, SensorCondition::Lost, detail)?;
+        }
+        Ok(())
     }
 
     /// A self-test has failed.
@@ -219,6 +264,8 @@ struct Pipeline {
     self_test: Arc<self_test::Mark>,
     recording: Option<Recording>,
     on_watching: Option<OnWatching>,
+    /// When the last turn began.
+    turn: Arc<Mutex<Instant>>,
 }
 
 impl Pipeline {
@@ -235,6 +282,7 @@ impl Pipeline {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             let idle = next.is_none();
             if self.indicators_changed.swap(false, Ordering::Relaxed) {
                 self.enricher.forget_matches();

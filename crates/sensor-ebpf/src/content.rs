@@ -170,9 +170,12 @@ pub(crate) fn statx_key(stat: &Statx) -> FileKey {
     }
 }
 
+/// How a descriptor is looked at: nobody is asked, such as the server of a network filesystem, which may not answer.
+pub(crate) const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+
 /// Mount that a descriptor was opened on; 0 before Linux 5.8.
 pub(crate) fn mount_id(fd: impl AsFd) -> u32 {
-    rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+    rustix::fs::statx(fd, c"", UNASKED, StatxFlags::MNT_ID)
         .ok()
         .and_then(|stat| u32::try_from(stat.stx_mnt_id).ok())
         .unwrap_or_default()

@@ -29,6 +29,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 pub use bpf::Error as BpfError;
@@ -135,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) counters: SharedCounters,
     pub(crate) states: Mutex<Vec<SensorState>>,
     pub(crate) is_stopping: AtomicBool,
+    /// When the reader last began to look at what there is (CLOCK_BOOTTIME).
+    pub(crate) looked_ns: AtomicU64,
     /// Mount namespaces that were declared the host's since the reader last looked.
     pub(crate) ignored_namespaces: Mutex<Vec<u32>>,
     /// An eventfd that wakes the reader.
@@ -202,6 +205,7 @@ pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Err
         counters: SharedCounters::default(),
         states: Mutex::default(),
         is_stopping: AtomicBool::new(false),
+        looked_ns: AtomicU64::new(clock::boot_ns()),
         ignored_namespaces: Mutex::default(),
         wake: eventfd()?,
         stop: eventfd()?,
@@ -284,6 +288,13 @@ impl Sensors {
     /// Whether the reader has ended, which it does only when it is told to: nothing is seen any more.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// How long ago the reader began to look at what there is: about a second at most, unless it waits for a file that it opens
+    /// (on FUSE or a network filesystem) or for the receiver. A time in which the machine slept counts.
+    pub fn last_look(&self) -> Duration {
+        let looked_ns = self.shared.looked_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(clock::boot_ns().saturating_sub(looked_ns))
     }
 
     /// A handle with which the enricher declares processes to be the host's.

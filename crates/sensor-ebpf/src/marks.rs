@@ -15,11 +15,12 @@ use model::{
 };
 use rustix::{
     event::epoll,
-    fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags},
+    fs::{Mode, OFlags, ResolveFlags, StatxFlags},
 };
 
 use crate::{
     clock::{self, boot_ns},
+    content::UNASKED,
     sys::{self, Scope},
 };
 
@@ -367,7 +368,7 @@ fn scope(mount: &Mount, host_devices: &HashSet<u64>) -> Scope {
 /// Returns the time, or nothing when another mount covers this one: then nothing can be executed from it.
 fn mark(group: &OwnedFd, pid: u32, mount: &Mount, scope: Scope) -> io::Result<Option<u64>> {
     let target = open_mount(pid, mount)?;
-    let stat = rustix::fs::statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    let stat = rustix::fs::statx(&target, c"", UNASKED, StatxFlags::MNT_ID)?;
     if stat.stx_mnt_id != u64::from(mount.id) {
         return Ok(None);
     }

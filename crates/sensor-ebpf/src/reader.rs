@@ -339,8 +339,9 @@ impl Reader {
 
     /// One look at everything. True when there was something.
     fn round(&mut self, is_last: bool) -> Result<bool, Closed> {
-        let now = Instant::now();
-        let complete_until = clock::boot_ns().saturating_sub(WRITE_NS_MAX);
+        let (now, boot_ns) = (Instant::now(), clock::boot_ns());
+        self.shared.looked_ns.store(boot_ns, Ordering::Relaxed);
+        let complete_until = boot_ns.saturating_sub(WRITE_NS_MAX);
         self.clock.refresh(now);
         self.take_control();
         let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now));

@@ -11,6 +11,9 @@
 //! every ten minutes the agent runs a harmless program in an overlay of its own; when it does not see that one, it says so.
 //!
 //! ## Blind spots and false positives
+//! A program on a FUSE or network filesystem whose server does not answer holds up the sensor for all containers: told after
+//! ten seconds, and over when the server answers or is gone.
+//!
 //! An agent that is killed cannot report at that moment; the gap is reported when it runs again. A server that collects
 //! findings of many hosts should watch for hosts that fall silent.
 //!

@@ -3,8 +3,11 @@
 use std::{
     collections::HashSet,
     fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     panic::{catch_unwind, resume_unwind},
     path::Path,
+    process::{Child, Command, Stdio},
     thread,
 };
 
@@ -246,4 +249,69 @@ fn a_sensor_that_the_host_refuses_is_a_finding_and_the_rest_works() {
         "{}",
         described(&found)
     );
+}
+
+/// What is mounted on the directory is unmounted, and its server ended, when this is dropped.
+struct Fuse {
+    directory: tempfile::TempDir,
+    server: Child,
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = rustix::mount::unmount(
+            self.directory.path().join("mount"),
+            rustix::mount::UnmountFlags::DETACH,
+        );
+    }
+}
+
+/// A filesystem that answers the container, but nobody else. See `stimuli/fuse-once.c`.
+fn fuse_once() -> Fuse {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("mount")).unwrap();
+    fs::write(at("program"), samples::ORDINARY_PROGRAM.bytes()).unwrap();
+    fs::write(at("server"), stimuli::build("fuse-once")).unwrap();
+    fs::set_permissions(at("server"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut server = Command::new(at("server"))
+        .args([at("mount"), at("program")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let fuse = Fuse { directory, server };
+    assert_eq!(line, "ready\n");
+    fuse
+}
+
+#[test]
+fn a_file_that_never_opens_is_a_finding_and_no_end() {
+    let fuse = fuse_once();
+    let image = Image::busybox("example.test/stuck:v1");
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let watcher = Watcher::start();
+    let mount = fuse.directory.path().join("mount");
+    let container = engine.run(&Run::new("hw-e2e-stuck", &image).volume(&mount, "/volume", true));
+    let output = engine.exec(&container, &["/volume/program"]);
+    assert!(output.status.success(), "{output:?}");
+    let blind = "category=\"Sensor Lost\" AND source_properties.Sensor_Condition=\"LOST\"";
+    let found = wait_for("the finding that the sensor waits", || {
+        findings(watcher.state_dir(), blind).pop()
+    });
+    assert!(
+        found.finding.description.contains("FUSE"),
+        "{}",
+        described(&[found])
+    );
+    // The server is gone: whoever waits for it gets an error, and goes on.
+    drop(fuse);
+    let output = engine.exec(&container, &["/bin/true"]);
+    assert!(output.status.success(), "{output:?}");
+    watcher.stop();
 }
