@@ -158,6 +158,18 @@ pub(crate) fn is_ordinary_dependency(path: &str) -> bool {
     NAMES.iter().any(|known| name.starts_with(known))
 }
 
+/// Beside a program, or in the `lib` beside its `bin`: where one that is not installed has its libraries.
+pub(crate) fn is_beside(program: &str, path: &str) -> bool {
+    let (program, path) = (normalized(program), normalized(path));
+    let directory = program.rsplit_once('/').map_or("", |(above, _)| above);
+    let Some((prefix, name)) = directory.rsplit_once('/') else {
+        return false;
+    };
+    let libraries = [format!("{prefix}/lib"), format!("{prefix}/lib64")];
+    is_below(&path, &[directory])
+        || name == "bin" && is_below(&path, &libraries.each_ref().map(String::as_str))
+}
+
 struct Reader {
     cwd: String,
     engines_dir: Option<String>,
@@ -436,6 +448,22 @@ mod tests {
                 "{line}: {:?}",
                 read(line)
             );
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_installed_has_its_libraries_beside_it() {
+        for path in ["/srv/app/bin/libssl.so", "/srv/app/lib/x/libssl.so"] {
+            assert!(is_beside("/srv/app/bin/openssl", path), "{path}");
+        }
+        for (program, path) in [
+            ("/srv/app/bin/openssl", "/srv/app/data/libssl.so"),
+            ("/srv/app/openssl", "/srv/lib/libssl.so"),
+            ("/usr/bin/openssl", "/usr/share/libssl.so"),
+            ("/openssl", "/tmp/libssl.so"),
+            ("", "/tmp/libssl.so"),
+        ] {
+            assert!(!is_beside(program, path), "{program} {path}");
         }
     }
 

@@ -211,12 +211,15 @@ fn loaded(event: &EnrichedEvent, process: &Process, args: &[Text], out: &mut Vec
     let path = library.path.to_json_string();
     let requests = openssl::requests(process, args);
     let request = matching(&requests, library, &path);
-    let is_installed = openssl::is_in_library_root(&path) || openssl::is_ordinary_dependency(&path);
+    let has_own_configuration = openssl::has_own_configuration(process, args);
+    let program = process.binary.as_deref().map(|program| &program.path);
+    let is_beside = || program.is_some_and(|at| openssl::is_beside(&at.to_json_string(), &path));
+    // Whoever decides what is loaded decides also what it is called.
+    let is_installed = openssl::is_in_library_root(&path)
+        || openssl::is_ordinary_dependency(&path) && (!has_own_configuration || is_beside());
     let is_suspicious = match library.provenance {
         Provenance::Added | Provenance::Modified => true,
-        Provenance::BuiltIn => {
-            request.is_some() || (!is_installed && openssl::has_own_configuration(process, args))
-        }
+        Provenance::BuiltIn => request.is_some() || (!is_installed && has_own_configuration),
         Provenance::Unknown(_) => request.is_some() || !is_installed,
     };
     if !is_suspicious {

@@ -600,6 +600,31 @@ fn openssl() -> Vec<Scenario> {
         ),
         scenario(
             ID,
+            "fires_ordinary_name",
+            "OPENSSL_CONF of one's own, and an object that is called like a library of openssl",
+            vec![
+                with_env(
+                    load(
+                        openssl(),
+                        &["openssl", "req", "-new"],
+                        engine("/srv/data/libcrypto-e.so", BuiltIn),
+                    ),
+                    "OPENSSL_CONF",
+                    "/tmp/c",
+                ),
+                with_env(
+                    load(
+                        openssl(),
+                        &["openssl", "req", "-new"],
+                        engine("/tmp/libssl.so.3", Unknown(UnknownReason::NoImage)),
+                    ),
+                    "OPENSSL_CONF",
+                    "/tmp/c",
+                ),
+            ],
+        ),
+        scenario(
+            ID,
             "fires_not_judged",
             "an object from /tmp is loaded where no image is known",
             vec![load(
@@ -648,9 +673,9 @@ fn openssl() -> Vec<Scenario> {
                 ),
                 with_env(
                     load(
-                        openssl(),
+                        ordinary("/srv/app/bin/openssl", FileKind::OpensslProgram),
                         &["openssl", "version"],
-                        ordinary("/srv/app/libcrypto.so.3", FileKind::SharedObject),
+                        ordinary("/srv/app/lib/libcrypto.so.3", FileKind::SharedObject),
                     ),
                     "OPENSSL_CONF",
                     "/srv/app/openssl.cnf",
