@@ -170,8 +170,9 @@ fn notice(query: &str) -> Option<Notice> {
     let done = form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == "done")?
         .1;
-    let (action, count) = done.split_once(':')?;
-    let count: u64 = count.parse().ok()?;
+    let (action, counts) = done.split_once(':')?;
+    let (count, gone) = counts.split_once(':').unwrap_or((counts, "0"));
+    let (count, gone): (u64, u64) = (count.parse().ok()?, gone.parse().ok()?);
     let findings = if count == 1 {
         "1 finding".to_owned()
     } else {
@@ -188,7 +189,17 @@ fn notice(query: &str) -> Option<Notice> {
         ),
         _ => return None,
     };
-    Some(Notice { good, text })
+    Some(match gone {
+        0 => Notice { good, text },
+        1 => Notice {
+            good: false,
+            text: format!("{text} 1 was not there any more."),
+        },
+        _ => Notice {
+            good: false,
+            text: format!("{text} {gone} were not there any more."),
+        },
+    })
 }
 
 fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Failure> {
@@ -470,6 +481,7 @@ mod tests {
     #[test]
     fn the_address_cannot_put_text_into_a_notice() {
         assert!(notice("done=<b>:1").is_none());
+        assert!(notice("done=mute:1:<b>").is_none());
         assert_eq!(notice("done=mute:2").unwrap().text, "2 findings muted.");
     }
 }

@@ -51,29 +51,39 @@ pub(crate) async fn actions(
         )));
     }
     let action = form.get("action").to_owned();
-    let done = if names.is_empty() {
-        "none:0".to_owned()
-    } else {
-        format!("{action}:{}", names.len())
-    };
-    web.blocking(move |web| {
-        let change = Change {
-            who: &session.caller.name,
-            now: now(),
-        };
-        let store = web.store();
-        for name in &names {
-            match action.as_str() {
-                "active" => store.set_state(name, FindingState::Active, change),
-                "inactive" => store.set_state(name, FindingState::Inactive, change),
-                "mute" => store.set_mute(name, Mute::Muted, change),
-                "unmute" => store.set_mute(name, Mute::Unmuted, change),
-                _ => return Err(Failure::Bad("There is no such action.".to_owned())),
-            }?;
-        }
-        Ok(())
-    })
-    .await?;
+    let done = web
+        .blocking(move |web| {
+            if names.is_empty() {
+                return Ok("none:0".to_owned());
+            }
+            let change = Change {
+                who: &session.caller.name,
+                now: now(),
+            };
+            let store = web.store();
+            let mut gone = 0;
+            for name in &names {
+                let changed = match action.as_str() {
+                    "active" => store.set_state(name, FindingState::Active, change),
+                    "inactive" => store.set_state(name, FindingState::Inactive, change),
+                    "mute" => store.set_mute(name, Mute::Muted, change),
+                    "unmute" => store.set_mute(name, Mute::Unmuted, change),
+                    _ => return Err(Failure::Bad("There is no such action.".to_owned())),
+                };
+                match changed {
+                    Ok(_) => {}
+                    // Removed since the page was shown, by age as a rule. The others are still to be changed.
+                    Err(store::Error::NotFound(_)) => gone += 1,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let done = names.len() - gone;
+            Ok(match gone {
+                0 => format!("{action}:{done}"),
+                gone => format!("{action}:{done}:{gone}"),
+            })
+        })
+        .await?;
     let back = session::local(form.get("back"));
     let joint = if back.contains('?') { '&' } else { '?' };
     Ok(Redirect::to(&format!("{back}{joint}done={done}")).into_response())

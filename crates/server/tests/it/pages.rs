@@ -512,6 +512,31 @@ async fn a_link_in_a_finding_is_a_link_only_when_it_leads_to_a_web_page() {
 }
 
 #[tokio::test]
+async fn a_finding_that_is_gone_keeps_no_other_from_being_changed() {
+    let server = Server::with_findings(3);
+    let cookie = sign_in(&server, Role::Editor).await;
+    let csrf = csrf_of(&send(&server, false, page("/findings", &cookie)).await.body);
+    let name = |key| format!("{SOURCE}/findings/{key}");
+    let [first, gone, last] = [name("f0"), name("gone"), name("f2")];
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("action", "mute"),
+        ("name", &first),
+        ("name", &gone),
+        ("name", &last),
+    ];
+    let answer = send(&server, false, form("/findings/actions", &cookie, &fields)).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    for name in [first, last] {
+        let finding = server.store.get(&name).unwrap().finding;
+        assert_eq!(finding.mute, Mute::Muted, "{name}");
+    }
+    let shown = send(&server, false, page(answer.header("location"), &cookie)).await;
+    let told = "2 findings muted. 1 was not there any more.";
+    assert!(shown.body.contains(told), "{}", shown.body);
+}
+
+#[tokio::test]
 async fn every_page_says_that_the_watch_has_errors() {
     let server = Server::empty();
     let store = &server.store;
