@@ -37,6 +37,7 @@ struct Page {
     view: View,
     may_edit: bool,
     error: Option<QueryError>,
+    slow: bool,
     facets: Vec<Facet>,
     histogram: Option<Histogram>,
     total: u64,
@@ -55,6 +56,8 @@ struct Page {
 /// What is wrong with the query, with the place.
 struct QueryError {
     message: String,
+    /// The query is right, but takes too long: then the place is empty.
+    slow: bool,
     before: String,
     at: String,
     after: String,
@@ -203,26 +206,27 @@ fn notice(query: &str) -> Option<Notice> {
 }
 
 fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Failure> {
-    let error = filter::check(&view.q)
-        .err()
-        .map(|error| query_error(&view.q, &error));
-    let page = match error {
-        None => list(web, &view)?,
-        Some(_) => store::Page::default(),
+    let found = match filter::check(&view.q) {
+        Ok(()) => found(web, &view),
+        Err(error) => Ok(Found {
+            error: Some(query_error(&view.q, &error)),
+            facets: facets(web, &view)?,
+            ..Found::default()
+        }),
     };
+    let Found {
+        error,
+        page,
+        facets,
+        histogram,
+    } = found.or_else(too_slow)?;
     let now = now();
     let first = view.with_page("");
     Ok(Page {
         frame,
         may_edit,
-        facets: facets(web, &view)?,
-        histogram: match error {
-            None => histogram::draw(
-                &view,
-                &web.store().histogram("", &view.q, histogram::BARS_MAX)?,
-            ),
-            Some(_) => None,
-        },
+        facets,
+        histogram,
         total: page.total_size,
         heads: view
             .columns
@@ -254,9 +258,48 @@ fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Fai
         } else {
             String::new()
         },
+        slow: error.as_ref().is_some_and(|error| error.slow),
         error,
         view,
     })
+}
+
+/// What a query selects.
+#[derive(Default)]
+struct Found {
+    error: Option<QueryError>,
+    page: store::Page,
+    facets: Vec<Facet>,
+    histogram: Option<Histogram>,
+}
+
+fn found(web: &Web, view: &View) -> Result<Found, Failure> {
+    Ok(Found {
+        error: None,
+        page: list(web, view)?,
+        facets: facets(web, view)?,
+        histogram: histogram::draw(
+            view,
+            &web.store().histogram("", &view.q, histogram::BARS_MAX)?,
+        ),
+    })
+}
+
+/// A query that takes too long stays in the editor, to be narrowed.
+fn too_slow(failure: Failure) -> Result<Found, Failure> {
+    match failure {
+        Failure::TooSlow(message) => Ok(Found {
+            error: Some(QueryError {
+                message,
+                slow: true,
+                before: String::new(),
+                at: String::new(),
+                after: String::new(),
+            }),
+            ..Found::default()
+        }),
+        other => Err(other),
+    }
 }
 
 fn list(web: &Web, view: &View) -> Result<store::Page, Failure> {
@@ -317,6 +360,7 @@ fn query_error(query: &str, error: &filter::Error) -> QueryError {
     let (at, after) = rest.split_at(end);
     QueryError {
         message: error.message.clone(),
+        slow: false,
         before: before.to_owned(),
         at: if at.is_empty() {
             " ".to_owned()
@@ -476,6 +520,17 @@ mod tests {
         let query = "severity=";
         let shown = query_error(query, &filter::check(query).unwrap_err());
         assert_eq!((shown.before.as_str(), shown.at.as_str()), (query, " "));
+    }
+
+    #[test]
+    fn a_query_that_takes_too_long_is_said_beside_the_query() {
+        let error = too_slow(store::Error::TooSlow.into()).unwrap().error;
+        let message = error.unwrap().message;
+        assert!(message.contains("takes too long"), "{message}");
+        assert!(matches!(
+            too_slow(store::Error::Damaged.into()),
+            Err(Failure::Internal)
+        ));
     }
 
     #[test]

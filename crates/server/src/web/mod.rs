@@ -172,6 +172,8 @@ pub(crate) enum Failure {
     Forbidden(String),
     Bad(String),
     TooMany(String),
+    /// A question that would keep the store busy for too long; the message says how to ask better.
+    TooSlow(String),
     /// A fault of ours; the cause is logged where it happens.
     Internal,
 }
@@ -183,6 +185,7 @@ impl From<store::Error> for Failure {
             store::Error::Filter(_) | store::Error::Invalid { .. } | store::Error::Exists(_) => {
                 Self::Bad(error.to_string())
             }
+            store::Error::TooSlow => Self::TooSlow(error.to_string()),
             _ => internal(&error),
         }
     }
@@ -212,6 +215,7 @@ impl From<Status> for Failure {
             Code::NotFound => Self::NotFound(status.message),
             Code::PermissionDenied | Code::Unauthenticated => Self::Forbidden(status.message),
             Code::ResourceExhausted => Self::TooMany(status.message),
+            Code::DeadlineExceeded => Self::TooSlow(status.message),
             Code::Internal => Self::Internal,
             _ => Self::Bad(status.message),
         }
@@ -237,6 +241,7 @@ impl IntoResponse for Failure {
             Self::Forbidden(message) => (StatusCode::FORBIDDEN, "Not allowed", message),
             Self::Bad(message) => (StatusCode::BAD_REQUEST, "That did not work", message),
             Self::TooMany(message) => (StatusCode::TOO_MANY_REQUESTS, "Too many tries", message),
+            Self::TooSlow(message) => (StatusCode::GATEWAY_TIMEOUT, "That takes too long", message),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something failed here",
