@@ -114,10 +114,9 @@ pub(crate) fn create(service: &Service, caller: &Caller, json: Value) -> Result<
     check(&create.finding)?;
     sources::must_exist(service, &parent)?;
     let name = format!("{parent}/findings/{}", create.finding_id);
-    let created =
-        service
-            .store
-            .create_finding(&name, &with_resource(create.finding), caller.change())?;
+    let created = service
+        .store
+        .create_finding(&name, &as_sent(create.finding), caller.change())?;
     shown(&created.finding, &parent.scope)
 }
 
@@ -144,7 +143,7 @@ pub(crate) fn update(service: &Service, caller: &Caller, json: Value) -> Result<
     }
     let updated = service.store.update_finding(
         &name.stored,
-        &with_resource(update.finding),
+        &as_sent(update.finding),
         &mask,
         caller.change(),
     )?;
@@ -334,8 +333,11 @@ fn check(finding: &Finding) -> Result<(), Status> {
 /// How far the clock of a sender may be ahead.
 const CLOCK_SKEW_NS: u64 = 5 * 60 * 1_000_000_000;
 
-/// A finding as sent says no more of its resource than the name.
-fn with_resource(finding: Finding) -> FindingResult {
+/// A finding as sent says no more of its resource than the name, and nothing that only the server says.
+fn as_sent(mut finding: Finding) -> FindingResult {
+    finding.canonical_name.clear();
+    finding.parent_display_name.clear();
+    finding.other.remove("contacts");
     let resource = Resource {
         name: finding.resource_name.clone(),
         ..Resource::default()

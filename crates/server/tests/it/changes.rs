@@ -64,6 +64,28 @@ async fn a_finding_is_created_once_and_comes_back_as_sent() {
 }
 
 #[tokio::test]
+async fn a_sender_cannot_say_what_only_the_server_says() {
+    let server = Server::empty();
+    let sent = json!({
+        "category": "Mine",
+        "canonicalName": "organizations/9/sources/9/locations/global/findings/other",
+        "parentDisplayName": "Somebody Else",
+        "contacts": {"security": {"contacts": [{"email": "a@b.test"}]}},
+    });
+    let check = |finding: Value, id: &str| {
+        let name = format!("{SOURCE}/findings/{id}");
+        assert_eq!(finding["canonicalName"], name);
+        assert_eq!(finding["parentDisplayName"], Value::Null);
+        assert_eq!(finding["contacts"], Value::Null);
+        assert_eq!(finding["category"], "Mine");
+    };
+    let path = format!("/v2/{SOURCE}/findings?findingId=a");
+    check(server.ok("POST", &path, sent.clone()).await, "a");
+    let path = format!("/v2/{SOURCE}/findings/b");
+    check(server.ok("PATCH", &path, sent).await, "b");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_new_finding_is_said() {
     let server = Server::empty();
     let new = |id: &str| format!("/v2/{SOURCE}/findings?findingId={id}");
