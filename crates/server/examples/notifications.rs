@@ -35,7 +35,7 @@ fn main() -> Result<(), Error> {
             result,
             time: now,
             id: &format!("{number}-{}", now.0),
-        });
+        })?;
         writeln!(std::io::stdout(), "{message}")?;
     }
     Ok(())

@@ -81,7 +81,10 @@ impl Sink {
 
     /// Sends one message and waits until it has arrived, as far as the channel can tell.
     pub(super) fn send(&mut self, notification: &Notification<'_>) -> Result<(), Failure> {
-        let body = self.format.write(notification);
+        let body = self.format.write(notification).map_err(|error| Failure {
+            why: format!("the finding cannot be written: {error}"),
+            refused: true,
+        })?;
         match &mut self.channel {
             Channel::Webhook { agent, url, secret } => post(
                 agent,

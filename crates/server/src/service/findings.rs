@@ -345,12 +345,36 @@ fn as_sent(mut finding: Finding) -> FindingResult {
     FindingResult { finding, resource }
 }
 
-/// A finding as JSON, its names as seen from where the caller looks: under the folder or project that was asked for.
-fn shown(finding: &Finding, scope: &str) -> Result<Value, Status> {
-    let mut json = answer(finding)?;
+/// A finding and its resource as `ListFindings` answers them, under the name that is stored.
+pub(crate) fn listed(result: &FindingResult) -> Result<Value, serde_json::Error> {
+    let json = json!({"finding": as_stored(&result.finding)?, "resource": result.resource});
+    schema::conform(
+        &format!("{SCC}.ListFindingsResponse.ListFindingsResult"),
+        json,
+    )
+}
+
+/// A finding and its resource as SCC notifies of them, under the name that is stored.
+pub(crate) fn notified(config: &str, result: &FindingResult) -> Result<Value, serde_json::Error> {
+    let json = json!({
+        "notificationConfigName": config,
+        "finding": as_stored(&result.finding)?,
+        "resource": result.resource,
+    });
+    schema::conform(&format!("{SCC}.NotificationMessage"), json)
+}
+
+fn as_stored(finding: &Finding) -> Result<Value, serde_json::Error> {
+    let mut json = serde_json::to_value(finding)?;
     if finding.canonical_name.is_empty() {
         json["canonicalName"] = finding.name.as_str().into();
     }
+    Ok(json)
+}
+
+/// A finding as JSON, its names as seen from where the caller looks: under the folder or project that was asked for.
+fn shown(finding: &Finding, scope: &str) -> Result<Value, Status> {
+    let mut json = as_stored(finding).map_err(|error| Status::internal(&error))?;
     let rename = |value: Option<&mut Value>| {
         if let Some(value) = value
             && let Some((_, rest)) = value.as_str().and_then(|name| name.split_once("/sources/"))

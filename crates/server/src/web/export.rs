@@ -19,14 +19,17 @@ use store::FindingId;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{Failure, Web, session::Session, shown, view::View};
-use crate::limits::{EXPORT_PIECE_FINDINGS, EXPORT_PIECE_TIMEOUT, EXPORTS_MAX};
+use crate::{
+    limits::{EXPORT_PIECE_FINDINGS, EXPORT_PIECE_TIMEOUT, EXPORTS_MAX},
+    service::findings::listed,
+};
 
 /// A kind of file.
 struct Format {
     media_type: &'static str,
     file: &'static str,
     begin: String,
-    finding: fn(&FindingResult) -> String,
+    finding: fn(&FindingResult) -> Result<String, serde_json::Error>,
     /// Between two findings.
     between: &'static str,
     end: &'static str,
@@ -42,7 +45,7 @@ pub(crate) async fn json(
         media_type: "application/json",
         file: "findings.json",
         begin: "{\"listFindingsResults\":[\n".to_owned(),
-        finding: |result| serde_json::to_string(result).unwrap_or_default(),
+        finding: |result| Ok(listed(result)?.to_string()),
         between: ",\n",
         end: "\n]}\n",
     };
@@ -79,7 +82,7 @@ pub(crate) async fn csv(
         media_type: "text/csv; charset=utf-8",
         file: "findings.csv",
         begin: format!("{}\r\n", CSV_HEAD.join(",")),
-        finding: csv_line,
+        finding: |result| Ok(csv_line(result)),
         between: "",
         end: "",
     };
@@ -152,7 +155,8 @@ async fn send(
         let mut text = String::new();
         for finding in &findings {
             text.push_str(between);
-            text.push_str(&(format.finding)(finding));
+            let written = (format.finding)(finding).map_err(|_| "a finding cannot be written")?;
+            text.push_str(&written);
             between = format.between;
         }
         send(Piece::Text(text)).await?;
@@ -283,7 +287,7 @@ mod tests {
             media_type: "text/plain",
             file: "lines",
             begin: String::new(),
-            finding: |result| format!("{}\n", result.finding.name),
+            finding: |result| Ok(format!("{}\n", result.finding.name)),
             between: "",
             end: "",
         }

@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use model::finding::{FindingClass, Mute, Severity, State};
+use model::finding::{File, FindingClass, Mute, Severity, State};
+use serde_json::Value;
 use server::auth::{Role, create_token, login_link, revoke_token};
 use server::web::Pages;
 use tower::ServiceExt;
@@ -493,6 +494,32 @@ async fn an_export_has_every_finding_over_all_pages() {
     let json = send(&server, false, page("/findings/export.json?q=", &cookie)).await;
     let json: serde_json::Value = serde_json::from_str(&json.body).unwrap();
     assert_eq!(json["listFindingsResults"].as_array().unwrap().len(), 2500);
+}
+
+#[tokio::test]
+async fn the_json_tab_and_the_export_have_the_object_of_the_api() {
+    let server = Server::empty();
+    let mut result = finding(1);
+    result.finding.files = vec![File {
+        path: "/tmp/x".to_owned(),
+        // Kept, but newer than the published messages.
+        file_load_state: "LOADED_BY_PROCESS".to_owned(),
+        ..File::default()
+    }];
+    server.store.record(&[result]).unwrap();
+    let of_api = server
+        .ok("GET", &format!("/v2/{SOURCE}/findings"), Value::Null)
+        .await;
+    let of_api = &of_api["listFindingsResults"][0];
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let read = async |path: &str| -> Value {
+        let body = send(&server, false, page(path, &cookie)).await.body;
+        serde_json::from_str(&body).unwrap()
+    };
+    let raw = read(&format!("/finding/{SOURCE}/findings/f1?tab=raw")).await;
+    assert_eq!(&raw, of_api);
+    let export = read("/findings/export.json?q=").await;
+    assert_eq!(&export["listFindingsResults"][0], of_api);
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use model::{
     finding::{File, Finding, FindingResult, Severity},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::service::findings;
 
 /// How a finding is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -43,15 +45,15 @@ pub struct Notification<'a> {
 }
 
 impl Format {
-    /// The message, on one line.
-    pub fn write(self, notification: &Notification<'_>) -> String {
-        match self {
-            Self::Scc => scc(notification).to_string(),
+    /// The message, on one line. SCC's fails for a finding that is none of SCC's.
+    pub fn write(self, notification: &Notification<'_>) -> Result<String, serde_json::Error> {
+        Ok(match self {
+            Self::Scc => findings::notified(notification.config, notification.result)?.to_string(),
             Self::Falco => falco::write(notification).to_string(),
             Self::Ocsf => ocsf::write(notification).to_string(),
             Self::Ecs => ecs::write(notification).to_string(),
             Self::Cef => cef::write(notification),
-        }
+        })
     }
 
     /// Its media type.
@@ -61,15 +63,6 @@ impl Format {
             _ => "application/json",
         }
     }
-}
-
-/// `google.cloud.securitycenter.v2.NotificationMessage`.
-fn scc(notification: &Notification<'_>) -> Value {
-    json!({
-        "notificationConfigName": notification.config,
-        "finding": notification.result.finding,
-        "resource": notification.result.resource,
-    })
 }
 
 /// The text of a source property.

@@ -2,6 +2,8 @@
 
 use model::finding::{Container, FindingClass, Indicator, MitreAttack, Process, Resource, State};
 
+use serde_json::json;
+
 use super::*;
 
 fn full() -> FindingResult {
@@ -78,12 +80,13 @@ fn empty() -> FindingResult {
 }
 
 fn written(format: Format, result: &FindingResult, time: &str) -> String {
-    format.write(&Notification {
+    let message = format.write(&Notification {
         config: "organizations/1/locations/global/notificationConfigs/n",
         result,
         time: Timestamp::parse(time).unwrap(),
         id: "7-1",
-    })
+    });
+    message.unwrap()
 }
 
 fn json_of(format: Format, result: &FindingResult) -> Value {
@@ -107,6 +110,23 @@ fn every_shape_is_one_line_whatever_the_finding_has() {
 }
 
 #[test]
+fn scc_s_message_has_no_field_that_its_receivers_do_not_know() {
+    let mut result = full();
+    result.finding.files = vec![File {
+        path: "/tmp/x".to_owned(),
+        file_load_state: "LOADED_BY_PROCESS".to_owned(),
+        ..File::default()
+    }];
+    result
+        .finding
+        .other
+        .insert("unheardOf".to_owned(), 1.into());
+    let message = json_of(Format::Scc, &result);
+    assert_eq!(message["finding"]["files"], json!([{"path": "/tmp/x"}]));
+    assert_eq!(message["finding"]["unheardOf"], Value::Null);
+}
+
+#[test]
 fn scc_s_message_holds_the_finding_as_it_was() {
     let message = json_of(Format::Scc, &full());
     assert_eq!(
@@ -114,7 +134,10 @@ fn scc_s_message_holds_the_finding_as_it_was() {
         "organizations/1/locations/global/notificationConfigs/n"
     );
     let finding: Finding = serde_json::from_value(message["finding"].clone()).unwrap();
-    assert_eq!(finding, full().finding);
+    // As the API shows it.
+    let mut expected = full().finding;
+    expected.canonical_name.clone_from(&expected.name);
+    assert_eq!(finding, expected);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The JSON tab: the API's object, as lines that fold without script and as text to copy.
 
-use model::finding::FindingResult;
 use serde_json::Value;
 
 /// Lines shown. A finding has some hundreds; the text below them is always whole.
@@ -18,14 +17,14 @@ pub(super) enum JsonLine {
 
 /// The object as text. Characters that would be invisible or reorder the text are written as JSON escapes, so that the
 /// copy is the same object and can be read.
-pub(super) fn text(result: &FindingResult) -> Result<String, serde_json::Error> {
-    Ok(visible(&serde_json::to_string_pretty(result)?))
+pub(super) fn text(object: &Value) -> String {
+    visible(&format!("{object:#}"))
 }
 
-pub(super) fn lines(result: &FindingResult) -> Result<Vec<JsonLine>, serde_json::Error> {
+pub(super) fn lines(object: &Value) -> Vec<JsonLine> {
     let mut lines = Vec::new();
-    add(&mut lines, None, &serde_json::to_value(result)?);
-    Ok(lines)
+    add(&mut lines, None, object);
+    lines
 }
 
 fn add(lines: &mut Vec<JsonLine>, key: Option<String>, value: &Value) {

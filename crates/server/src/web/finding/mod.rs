@@ -36,6 +36,7 @@ use super::{
     tree::{self, Tree},
     view::View,
 };
+use crate::service::findings::listed;
 
 /// Arguments shown before the fold.
 const ARGS_SHOWN: usize = 24;
@@ -139,10 +140,11 @@ pub(crate) async fn show(
                     "inline; filename=\"finding.json\"",
                 ),
             ];
-            return Ok((headers, json::text(&result)?).into_response());
+            let text = json::text(&listed(&result)?);
+            return Ok((headers, text).into_response());
         }
         let now = crate::app::now();
-        let is_json = tab == "json";
+        let object = (tab == "json").then(|| listed(&result)).transpose()?;
         let changes = web
             .store()
             .audit_log_of(&result.finding.name, CHANGES_MAX as u32 + 1)?;
@@ -160,21 +162,12 @@ pub(crate) async fn show(
                 .take(CHANGES_MAX)
                 .map(|entry| audit::entry(entry, now))
                 .collect(),
-            json_text: if is_json {
-                json::text(&result)?
-            } else {
-                String::new()
+            json_text: object.as_ref().map(json::text).unwrap_or_default(),
+            summary: match object {
+                Some(_) => Summary::default(),
+                None => summary(&result, &related(web, &result)?, now),
             },
-            summary: if is_json {
-                Summary::default()
-            } else {
-                summary(&result, &related(web, &result)?, now)
-            },
-            json: if is_json {
-                Some(json::lines(&result)?)
-            } else {
-                None
-            },
+            json: object.as_ref().map(json::lines),
         };
         super::html(&page)
     })
