@@ -147,6 +147,9 @@ const _: () = assert!(
 /// Mounts read of one mount namespace. The kernel allows 100,000; engines make about 30.
 pub const MOUNTS_PER_NAMESPACE_MAX: usize = 4096;
 
+/// Mounts watched in all namespaces of containers, beyond a few for each: some 10 MiB of memory.
+pub const MOUNTS_WATCHED_MAX: usize = 131_072;
+
 /// Bytes of one `mountinfo` file.
 pub const MOUNTINFO_BYTES_MAX: u64 = 8 * 1024 * 1024;
 

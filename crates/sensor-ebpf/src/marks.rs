@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -34,6 +35,9 @@ const SCAN_SHARE: u32 = 10;
 /// ... after this much to begin with: a container's start changes its table many times within a few milliseconds.
 const SCAN_AHEAD_MAX: Duration = Duration::from_secs(1);
 
+/// Mounts from which programs can be executed that a container has at most as a rule.
+const ORDINARY_MOUNTS: usize = 64;
+
 /// Filesystems of which nothing can be executed.
 const NOT_EXECUTABLE: &[&[u8]] = &[
     b"proc",
@@ -63,13 +67,47 @@ struct Namespace {
     pid: u32,
     /// Polled for changes; holds the namespace, so it is closed as soon as `pid` ends.
     table: File,
-    /// By mount id: the mount, and since when it is watched (CLOCK_BOOTTIME).
-    mounts: HashMap<u32, (Mount, Option<u64>)>,
+    /// By mount id.
+    mounts: HashMap<u32, Known>,
     /// When the time spent on reading the table will be worn off. See [`SCAN_AHEAD_MAX`].
     worn_off: Instant,
     is_changed: bool,
     /// `pid` is gone. Records from before its end may still need the table.
     has_ended: bool,
+}
+
+/// What is remembered of a mount: not its paths, which may have thousands of bytes each.
+#[derive(Debug)]
+struct Known {
+    device: u64,
+    /// Stands for the path of what is mounted.
+    root: u64,
+    filesystem: Text,
+    /// Since when it is watched (CLOCK_BOOTTIME).
+    since: Option<u64>,
+}
+
+impl Known {
+    fn new(mount: &Mount, since: Option<u64>) -> Self {
+        Self {
+            device: mount.device,
+            root: hash(&mount.root),
+            filesystem: mount.filesystem.clone(),
+            since,
+        }
+    }
+
+    /// Ids are reused, so what is mounted is compared, too; but not where: `pivot_root` moves all of a container's mounts
+    /// right before its first exec.
+    fn is(&self, mount: &Mount) -> bool {
+        (self.device, self.root) == (mount.device, hash(&mount.root))
+    }
+}
+
+fn hash(path: &Text) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Namespace {
@@ -186,7 +224,7 @@ impl Marks {
         self.namespaces
             .get(&mnt_namespace)
             .and_then(|namespace| namespace.mounts.get(&mount_id))
-            .is_some_and(|(_, since)| since.is_some_and(|since| since < boot_ns))
+            .is_some_and(|known| known.since.is_some_and(|since| since < boot_ns))
     }
 
     /// Name of a mount's filesystem.
@@ -194,7 +232,7 @@ impl Marks {
         self.namespaces
             .get(&mnt_namespace)
             .and_then(|namespace| namespace.mounts.get(&mount_id))
-            .map(|(mount, _)| &mount.filesystem)
+            .map(|known| &known.filesystem)
     }
 
     /// Mounts that could not be watched, since the start. What runs from them is opened by way of its process.
@@ -227,7 +265,7 @@ impl Marks {
             .values()
             .chain([&self.host])
             .flat_map(|namespace| namespace.mounts.values())
-            .map(|(mount, _)| mount.device)
+            .map(|known| known.device)
             .collect();
         self.superblocks
             .retain(|device, _| mounted.contains(device));
@@ -244,10 +282,13 @@ impl Marks {
         if self.ignored.len() < limits::CONTAINERS_MAX {
             self.ignored.insert(number, namespace.pid);
         }
-        for (mount, since) in namespace.mounts.values() {
-            if since.is_some() && scope(mount, &self.host_devices) == Scope::Mount {
+        for mount in read_table(namespace.pid) {
+            let known = namespace.mounts.get(&mount.id);
+            if known.is_some_and(|known| known.since.is_some())
+                && scope(&mount, &self.host_devices) == Scope::Mount
+            {
                 // Only a saving: the events of these mounts are dropped anyway.
-                let _ = open_mount(namespace.pid, mount).and_then(|target| {
+                let _ = open_mount(namespace.pid, &mount).and_then(|target| {
                     sys::fanotify_mark(&self.group, false, Scope::Mount, target)
                 });
             }
@@ -300,13 +341,13 @@ impl Marks {
             }
             let known = self.host.mounts.get(&mount.id);
             let since = match known {
-                Some((old, since)) if is_same(old, &mount) => *since,
+                Some(known) if known.is(&mount) => known.since,
                 _ => mark(&self.group, self.host.pid, &mount, Scope::Filesystem)
                     .ok()
                     .flatten()
                     .map(|since| *self.superblocks.entry(mount.device).or_insert(since)),
             };
-            current.insert(mount.id, (mount, since));
+            current.insert(mount.id, Known::new(&mount, since));
         }
         self.host.mounts = current;
         self.host
@@ -314,9 +355,11 @@ impl Marks {
     }
 
     fn scan(&mut self, number: u32, now: Instant) {
+        let held: usize = self.namespaces.values().map(|of| of.mounts.len()).sum();
         let Some(namespace) = self.namespaces.get_mut(&number) else {
             return;
         };
+        let room = room(held - namespace.mounts.len());
         if !namespace.is_due(now) {
             namespace.is_changed = true;
             return;
@@ -328,9 +371,13 @@ impl Marks {
             if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
                 continue;
             }
+            if current.len() >= room {
+                self.failures += 1;
+                continue;
+            }
             let scope = scope(&mount, &self.host_devices);
             let since = match namespace.mounts.get(&mount.id) {
-                Some((old, Some(since))) if is_same(old, &mount) => Some(*since),
+                Some(known) if known.since.is_some() && known.is(&mount) => known.since,
                 _ => match mark(&self.group, namespace.pid, &mount, scope) {
                     Ok(Some(since)) if scope == Scope::Filesystem => {
                         Some(*self.superblocks.entry(mount.device).or_insert(since))
@@ -342,17 +389,18 @@ impl Marks {
                     }
                 },
             };
-            current.insert(mount.id, (mount, since));
+            current.insert(mount.id, Known::new(&mount, since));
         }
         namespace.mounts = current;
         namespace.spent(now, clock::thread_time().saturating_sub(started));
     }
 }
 
-/// Ids are reused, so what is mounted is compared, too; but not where: `pivot_root` moves all of a container's mounts
-/// right before its first exec.
-fn is_same(old: &Mount, new: &Mount) -> bool {
-    (old.id, old.device, &old.root) == (new.id, new.device, &new.root)
+/// Mounts that a namespace may have, when the others have so many: half of what is free, and in any case what an ordinary
+/// container has.
+fn room(held_by_others: usize) -> usize {
+    let free = limits::MOUNTS_WATCHED_MAX.saturating_sub(held_by_others);
+    (free / 2).clamp(ORDINARY_MOUNTS, limits::MOUNTS_PER_NAMESPACE_MAX)
 }
 
 /// An overlay or a filesystem that the host does not use is the container's as a whole, and a mark on it also holds in
@@ -445,3 +493,21 @@ pub(crate) fn host() -> io::Result<(u32, u32)> {
 
 /// How often [`Marks::expire`] is worth its reads.
 pub(crate) const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_mounts_much_leaves_room_for_the_next() {
+        let mut held = 0;
+        for _ in 0..limits::CONTAINERS_MAX {
+            let room = room(held);
+            let wanted = ORDINARY_MOUNTS..=limits::MOUNTS_PER_NAMESPACE_MAX;
+            assert!(wanted.contains(&room), "{room}");
+            held += room;
+        }
+        let bound = limits::MOUNTS_WATCHED_MAX + limits::CONTAINERS_MAX * ORDINARY_MOUNTS;
+        assert!(held <= bound, "{held}");
+    }
+}
