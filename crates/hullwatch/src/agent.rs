@@ -84,7 +84,7 @@ pub(crate) struct Agent {
     sender: channel::Sender<Observation>,
     pipeline: JoinHandle<Result<()>>,
     recorder: JoinHandle<Result<()>>,
-    last_beat: SystemTime,
+    last_beat: Moment,
     /// When the pipeline last began a turn.
     pipeline_turn: Arc<Mutex<Instant>>,
     is_sensor_stuck: bool,
@@ -114,8 +114,8 @@ impl Agent {
         let recording = record
             .map(|path| Recording::create(&path, config.detection.report_secrets_in_args))
             .transpose()?;
-        let now = SystemTime::now();
-        let gap = store.begin_run(Timestamp::from(now))?;
+        let now = Moment::now();
+        let gap = store.begin_run(Timestamp::from(now.wall))?;
 
         let (sender, observations) = channel::bounded(OBSERVATIONS_QUEUED_MAX);
         let (findings, recorded) = sync_channel(FINDINGS_QUEUED_MAX);
@@ -191,20 +191,15 @@ impl Agent {
         if self.sensors.has_ended() || self.pipeline.is_finished() || self.recorder.is_finished() {
             return Err(anyhow!("a part of the agent has stopped working"));
         }
-        let now = SystemTime::now();
-        let since = now.duration_since(self.last_beat).unwrap_or_default();
-        if since > GAP_MIN {
-            let detail = format!(
-                "nothing was watched from {} to {}: the agent did not run in between",
-                Timestamp::from(self.last_beat),
-                Timestamp::from(now)
-            );
+        let now = Moment::now();
+        if let Some(detail) = gap_between(&self.last_beat, &now) {
             send(&self.sender, Sensor::Agent, SensorCondition::Gap, detail)?;
         } else {
             self.look_for_stuck()?;
         }
+        let time = Timestamp::from(now.wall);
         self.last_beat = now;
-        Ok(self.store.heartbeat(Timestamp::from(now))?)
+        Ok(self.store.heartbeat(time)?)
     }
 
     /// Not right after the process was stopped for a while: then all threads seem to be.
@@ -394,6 +389,37 @@ fn record_findings(
     Ok(())
 }
 
+/// A point in time, by both clocks.
+struct Moment {
+    /// CLOCK_BOOTTIME: nobody sets it, and it goes on while the machine sleeps.
+    since_boot: Duration,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Self {
+            since_boot: Duration::try_from(since_boot).unwrap_or_default(),
+            wall: SystemTime::now(),
+        }
+    }
+}
+
+/// What there is to say when too much time lies between two signs of life.
+fn gap_between(last: &Moment, now: &Moment) -> Option<String> {
+    let length = now.since_boot.saturating_sub(last.since_boot);
+    // The time of day may have been set meanwhile.
+    let from = now.wall.checked_sub(length).unwrap_or(last.wall);
+    (length > GAP_MIN).then(|| {
+        format!(
+            "nothing was watched from {} to {}: the agent did not run in between",
+            Timestamp::from(from),
+            Timestamp::from(now.wall)
+        )
+    })
+}
+
 fn describe_gap(gap: &Gap) -> (SensorCondition, String) {
     let (condition, how) = match gap.kind {
         GapKind::Stopped => (SensorCondition::Stopped, "the agent was stopped"),
@@ -450,4 +476,30 @@ fn join(name: &str, thread: JoinHandle<Result<()>>) -> Result<()> {
         .join()
         .map_err(|_| anyhow!("the {name} thread panicked"))?
         .with_context(|| format!("in the {name} thread"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_what_passed_and_not_how_far_the_clock_was_set() {
+        let moment = |boot_s, wall_s| Moment {
+            since_boot: Duration::from_secs(boot_s),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(wall_s),
+        };
+        let last = moment(100, 10_000);
+        for quiet in [moment(102, 10_002), moment(102, 20_000), moment(102, 5_000)] {
+            assert_eq!(gap_between(&last, &quiet), None);
+        }
+        for wall in [10_060, 9_000] {
+            let (from, to) = (moment(0, wall - 60).wall, moment(0, wall).wall);
+            let expected = format!(
+                "nothing was watched from {} to {}: the agent did not run in between",
+                Timestamp::from(from),
+                Timestamp::from(to)
+            );
+            assert_eq!(gap_between(&last, &moment(160, wall)), Some(expected));
+        }
+    }
 }
