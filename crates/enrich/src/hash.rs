@@ -14,7 +14,7 @@ use model::{
     Text, Timestamp,
     enriched::FileKind,
     event::FileKey,
-    limits::{CONTENTS_BYTES_MAX, HASH_CACHE_BYTES_MAX, HASH_CACHE_ENTRIES_MAX},
+    limits::{CONTENTS_BYTES_MAX, CONTENTS_CACHE_BYTES_MAX, HASH_CACHE_ENTRIES_MAX},
     provenance::{MissingReason, Sha256},
 };
 use rustix::{
@@ -223,7 +223,14 @@ fn is_settled(key: &FileKey, fd: &OwnedFd) -> bool {
 }
 
 /// Contents by identity, shared by everything that reads files.
-pub struct Cache(Mutex<WeightedCache<FileKey, Entry>>);
+pub struct Cache(Mutex<Known>);
+
+struct Known {
+    /// Without the first bytes of scripts.
+    digests: WeightedCache<FileKey, Entry>,
+    /// Those of scripts with their first bytes, while there is room: no number of them makes a digest go.
+    scripts: WeightedCache<FileKey, Arc<Content>>,
+}
 
 struct Entry {
     content: Arc<Content>,
@@ -232,50 +239,62 @@ struct Entry {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self(Mutex::new(WeightedCache::new(
-            HASH_CACHE_ENTRIES_MAX,
-            HASH_CACHE_BYTES_MAX,
-        )))
+        Self(Mutex::new(Known {
+            digests: WeightedCache::new(HASH_CACHE_ENTRIES_MAX, usize::MAX),
+            scripts: WeightedCache::new(HASH_CACHE_ENTRIES_MAX, CONTENTS_CACHE_BYTES_MAX),
+        }))
     }
 }
 
 impl Cache {
     /// The content with that identity, when it was read before and cannot have changed unseen.
     pub fn get(&self, key: &FileKey) -> Option<Arc<Content>> {
-        let mut entries = self.lock();
-        let entry = entries.get(key).filter(|entry| entry.is_settled)?;
-        Some(Arc::clone(&entry.content))
+        let (content, is_settled) = self.find(key)?;
+        is_settled.then_some(content)
     }
 
     /// The content with that identity, also when it was read within a tick of the clock after its last change. For
     /// files that can no longer be read.
     pub fn get_unsettled(&self, key: &FileKey) -> Option<Arc<Content>> {
-        self.lock().get(key).map(|entry| Arc::clone(&entry.content))
+        self.find(key).map(|(content, _)| content)
+    }
+
+    fn find(&self, key: &FileKey) -> Option<(Arc<Content>, bool)> {
+        let mut known = self.lock();
+        let script = known.scripts.get(key).cloned();
+        let entry = known.digests.get(key)?;
+        let content = script.unwrap_or_else(|| Arc::clone(&entry.content));
+        Some((content, entry.is_settled))
     }
 
     /// Remembers what `reading` found, also under `alias`: the identity that the kernel reported for the same file.
     pub fn put(&self, reading: &Reading, alias: Option<FileKey>, content: &Arc<Content>) {
-        let bytes = size_of::<(FileKey, Content)>()
-            + content
-                .contents
-                .as_ref()
-                .map_or(0, |text| text.0.capacity());
-        let mut entries = self.lock();
-        for key in [
-            Some(reading.key),
-            alias.filter(|alias| *alias != reading.key),
-        ] {
+        let contents = content.contents.as_ref();
+        let script = contents.map(|text| size_of::<Content>() + text.0.capacity());
+        let digest = match contents {
+            None => Arc::clone(content),
+            Some(_) => Arc::new(Content {
+                contents: None,
+                ..Content::clone(content)
+            }),
+        };
+        let mut known = self.lock();
+        let alias = alias.filter(|alias| *alias != reading.key);
+        for key in [Some(reading.key), alias].into_iter().flatten() {
             let entry = Entry {
-                content: Arc::clone(content),
+                content: Arc::clone(&digest),
                 is_settled: reading.is_settled,
             };
-            if let Some(key) = key {
-                entries.put(key, entry, bytes);
+            known.digests.put(key, entry, 0);
+            match script {
+                Some(bytes) => known.scripts.put(key, Arc::clone(content), bytes),
+                // It may have been one.
+                None => known.scripts.remove(&key),
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, WeightedCache<FileKey, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

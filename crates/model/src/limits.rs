@@ -100,8 +100,9 @@ pub const CGROUPS_MAX: usize = 16_384;
 /// descriptor.
 pub const NAMESPACES_HELD_MAX: usize = 256;
 
-/// Bytes held by [`HASH_CACHE_ENTRIES_MAX`] entries together: a cache full of scripts would else keep the beginning of each.
-pub const HASH_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of script content remembered beside their digests. A digest stays when these have to go: the sensor hands bytes over
+/// once.
+pub const CONTENTS_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Judged files remembered (container, path, content).
 pub const FILES_MAX: usize = 16_384;

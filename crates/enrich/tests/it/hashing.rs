@@ -19,12 +19,13 @@ use enrich::{
 };
 use model::{
     enriched::{Content, FileKind},
+    limits::CONTENTS_BYTES_MAX,
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
 use crate::{
     matrix::digest,
-    overlay::{Container, Pipeline, facts},
+    overlay::{Container, Pipeline, facts, key},
 };
 
 fn read(path: &std::path::Path, cache: &Cache) -> Arc<enrich::hash::Content> {
@@ -225,4 +226,25 @@ fn bytes_that_were_put_in_place_of_those_that_ran_do_not_count() {
     container.sh("rm /opt/gone");
     let gone = pipeline.exec(&container, seen, Some(fd));
     assert_eq!(gone.sha256(), Some(digest(b"vanishing")));
+}
+
+#[test]
+fn any_number_of_scripts_leaves_the_digests_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::default();
+    let read_script = |number: u64| {
+        let path = directory.path().join("script");
+        fs::write(&path, "#!").unwrap();
+        // Another file each time, as its size tells.
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(8192 + number).unwrap();
+        read(&path, &cache);
+        key(&File::open(&path).unwrap().into())
+    };
+    let first = read_script(0);
+    let contents = |key| cache.get_unsettled(key).unwrap().contents.clone();
+    assert_eq!(contents(&first).unwrap().0.len(), CONTENTS_BYTES_MAX);
+    let last = (1..5000).map(read_script).last().unwrap();
+    assert!(contents(&last).is_some());
+    assert_eq!(contents(&first), None, "its digest alone is kept");
 }
