@@ -89,7 +89,7 @@ pub enum MissingReason {
     ChangedSince,
     /// The file is larger than the configured limit.
     TooLarge,
-    /// It is on a mount that the sensor could not watch.
+    /// It is on a mount that the sensor could not watch, or did not watch yet.
     NotWatched,
 }
 
@@ -110,7 +110,7 @@ impl MissingReason {
                 "the file was changed after it was used, before its bytes could be read"
             }
             Self::TooLarge => "the file is larger than the configured limit",
-            Self::NotWatched => "the file is on a mount that could not be watched",
+            Self::NotWatched => "the file is on a mount that was not watched, or not yet",
         }
     }
 }

@@ -86,7 +86,10 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
     let (count, place, description) = match &event.payload {
         EnrichedPayload::Loss(loss) => {
             let of = container.map_or(String::new(), |name| format!(" of container {name}"));
-            let description = format!("{} events{of} {}.", loss.count, fate(loss.source));
+            let events = by_count(loss.count, "event", "events");
+            let were = by_count(loss.count, "was", "were");
+            let fate = fate(loss.source);
+            let description = format!("{} {events}{of} {were} {fate}.", loss.count);
             (loss.count, name_of(&loss.source), description)
         }
         EnrichedPayload::Unhashed { files } => {
@@ -96,8 +99,10 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
                 .map(|(reason, count)| format!("{count} since {}", reason.text()))
                 .collect();
             let of = container.map_or(String::new(), |name| format!(" in container {name}"));
+            let files = by_count(count, "file", "files");
+            let were = by_count(count, "was", "were");
             let description = format!(
-                "{count} files that ran or were loaded{of} could not be hashed: {}.",
+                "{count} {files} that ran or {were} loaded{of} could not be hashed: {}.",
                 reasons.join(", ")
             );
             (count, "unhashed".to_owned(), description)
@@ -115,21 +120,26 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
     });
 }
 
+fn by_count(count: u64, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
+}
+
+/// What was done to an event that met it.
 fn fate(source: LossSource) -> &'static str {
     match source {
-        LossSource::ExecRing => "were lost in the kernel's buffer of program starts",
-        LossSource::ProcessRing => "were lost in the kernel's buffer of process starts and ends",
-        LossSource::LibraryBuffer => "were lost in the kernel's buffer of library loads",
+        LossSource::ExecRing => "lost in the kernel's buffer of program starts",
+        LossSource::ProcessRing => "lost in the kernel's buffer of process starts and ends",
+        LossSource::LibraryBuffer => "lost in the kernel's buffer of library loads",
         LossSource::Fanotify => {
-            "were lost in fanotify's queue of executed files (each overflow counts once)"
+            "lost in fanotify's queue of executed files (each overflow counts once)"
         }
         LossSource::Queue => {
-            "found the agent's own queue full, and were judged without what they had to wait for"
+            "judged without what there was to wait for, since the agent's own queue was full"
         }
         LossSource::UnknownProcess => {
-            "are library loads of a process that was not known: the file alone was judged, where it could be read"
+            "judged by the file alone, where it could be read, since the process of the library load was not known"
         }
-        LossSource::Indicators => "were judged without a list of indicators that could not be read",
-        LossSource::Decode => "were lost in decoding (records that made no sense)",
+        LossSource::Indicators => "judged without a list of indicators that could not be read",
+        LossSource::Decode => "lost in decoding (the record made no sense)",
     }
 }

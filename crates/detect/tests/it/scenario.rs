@@ -784,6 +784,20 @@ fn errors() -> Vec<Scenario> {
         ),
         scenario(
             "events_dropped",
+            "fires_once",
+            "one of each",
+            vec![
+                of_container(EnrichedPayload::Unhashed {
+                    files: [(MissingReason::NotWatched, 1)].into(),
+                }),
+                of_container(EnrichedPayload::Loss(Loss {
+                    source: LossSource::UnknownProcess,
+                    count: 1,
+                })),
+            ],
+        ),
+        scenario(
+            "events_dropped",
             "quiet_nothing_lost",
             "an ordinary program",
             vec![exec(shell(), &["sh"])],
