@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -224,8 +225,31 @@ fn without_credentials(url: &str) -> String {
 /// The line is on disk when this returns: what was announced is not lost with the machine.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     let mut file: File = OpenOptions::new().create(true).append(true).open(path)?;
-    file.write_all(format!("{line}\n").as_bytes())?;
-    file.sync_data()
+    let before = file.metadata()?;
+    // Half a line, from a crash or a full disk, is not to take this one with it.
+    let begin = if before.is_file() && !ends_with_line(path, before.len()) {
+        "\n"
+    } else {
+        ""
+    };
+    let written = file
+        .write_all(format!("{begin}{line}\n").as_bytes())
+        .and_then(|()| file.sync_data());
+    if written.is_err() && before.is_file() {
+        // The whole line comes again. Where this fails, the next line begins with a new line.
+        let _ = file.set_len(before.len());
+    }
+    written
+}
+
+/// Whether the file is empty or its last line is whole. One that may not be read is taken to be.
+fn ends_with_line(path: &Path, length: u64) -> bool {
+    let Some(last) = length.checked_sub(1) else {
+        return true;
+    };
+    let mut byte = [b'\n'];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut byte, last));
+    read.is_err() || byte == [b'\n']
 }
 
 #[cfg(test)]
@@ -238,6 +262,47 @@ mod tests {
         assert_eq!(
             signature(b"Jefe", 1_700_000_000, "what do ya want for nothing?"),
             "t=1700000000,v1=1cdd0650c8be1cb0974b1788d458b1e781206cfef59b85faafc582d2e182c57e"
+        );
+    }
+
+    /// Set for the process that may not write more than a kibibyte.
+    const LIMITED: &str = "SINK_LIMITED_FILE";
+
+    #[test]
+    fn a_line_that_could_not_be_written_spoils_no_other() {
+        let [first, second] = ["a", "b"].map(|letter| letter.repeat(700));
+        if let Some(path) = std::env::var_os(LIMITED) {
+            let path = Path::new(&path);
+            append(path, &first).unwrap();
+            append(path, &second).unwrap_err();
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("findings.jsonl");
+        let child = std::process::Command::new("sh")
+            // In blocks of 512 bytes. Without the signal, writing beyond it is an error (setrlimit(2)).
+            .args(["-c", "trap '' XFSZ && ulimit -f 2 && exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "notify::sink::tests::a_line_that_could_not_be_written_spoils_no_other",
+                "--exact",
+            ])
+            .env(LIMITED, &path)
+            .output()
+            .unwrap();
+        assert!(
+            child.status.success(),
+            "{}",
+            String::from_utf8_lossy(&child.stdout)
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}\n"));
+        append(&path, &second).unwrap();
+        // What a crash leaves.
+        fs::write(&path, format!("{first}\nhalf")).unwrap();
+        append(&path, &second).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("{first}\nhalf\n{second}\n")
         );
     }
 
