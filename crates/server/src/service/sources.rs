@@ -9,6 +9,7 @@ use super::config::{self, List, Named};
 use super::{FieldMask, Service, answer, request};
 use crate::app::now;
 use crate::auth::Caller;
+use crate::schema::{self, SCC};
 use crate::status::{Code, Status};
 
 /// Sources looked at when a display name must be unique.
@@ -52,20 +53,8 @@ pub(crate) fn create(service: &Service, caller: &Caller, json: Value) -> Result<
     if !parent.starts_with("organizations/") {
         return Err(Status::field("parent", "parent: must be an organization."));
     }
-    let siblings = service
-        .store
-        .resources::<Source>(&parent, SOURCES_MAX, "")?
-        .results;
-    if siblings
-        .iter()
-        .any(|sibling| sibling.display_name == source.display_name)
-    {
-        return Err(Status::new(
-            Code::AlreadyExists,
-            format!("There is a source {:?} already.", source.display_name),
-        ));
-    }
     source.name = format!("{parent}/sources/{}", random_id());
+    must_be_unique(service, &parent, &source.name, &source.display_name)?;
     source.canonical_name.clone_from(&source.name);
     service.store.create(&source, caller.change())?;
     answer(&source)
@@ -81,6 +70,20 @@ struct UpdateSource {
 /// `UpdateSource`.
 pub(crate) fn update(service: &Service, caller: &Caller, json: Value) -> Result<Value, Status> {
     let update: UpdateSource = request(json)?;
+    let text = |field| update.source.get(field).and_then(Value::as_str);
+    let (name, display_name) = (text("name"), text("displayName"));
+    let paths = update
+        .update_mask
+        .checked(&schema::message(&format!("{SCC}.Source")))?;
+    let renames = paths.is_empty()
+        || paths
+            .iter()
+            .any(|path| ["displayName", "display_name"].contains(path));
+    if let (Some(name), Some(display_name), true) = (name, display_name, renames)
+        && let Some((parent, _)) = name.split_once("/sources/")
+    {
+        must_be_unique(service, parent, name, display_name)?;
+    }
     let source: Source = config::update(
         service,
         caller,
@@ -91,6 +94,29 @@ pub(crate) fn update(service: &Service, caller: &Caller, json: Value) -> Result<
         |_| {},
     )?;
     answer(&source)
+}
+
+/// Refuses a display name that another source of the organization has.
+fn must_be_unique(
+    service: &Service,
+    parent: &str,
+    name: &str,
+    display_name: &str,
+) -> Result<(), Status> {
+    let siblings = service
+        .store
+        .resources::<Source>(parent, SOURCES_MAX, "")?
+        .results;
+    if siblings
+        .iter()
+        .any(|sibling| sibling.name != name && sibling.display_name == display_name)
+    {
+        return Err(Status::new(
+            Code::AlreadyExists,
+            format!("There is a source {display_name:?} already."),
+        ));
+    }
+    Ok(())
 }
 
 /// The source of this name.

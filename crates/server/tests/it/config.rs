@@ -32,6 +32,20 @@ async fn sources_are_made_read_and_renamed() {
         server.ok("GET", &format!("/v2/{name}"), Value::Null).await,
         renamed
     );
+    // No two have one name; its own is no other's, and what the mask leaves out is no new name.
+    let taken = json!({"displayName": "Hullwatch", "description": "e"});
+    for mask in ["", "?updateMask=displayName", "?updateMask=*"] {
+        let path = format!("/v2/{name}{mask}");
+        let refused = server.fails("PATCH", &path, taken.clone()).await;
+        assert_eq!((refused.0, refused.1.as_str()), (409, "ALREADY_EXISTS"));
+    }
+    let path = format!("/v2/{name}?updateMask=description");
+    assert_eq!(
+        server.ok("PATCH", &path, taken).await["displayName"],
+        "Ours"
+    );
+    let own = json!({"displayName": "Ours", "description": "d"});
+    server.ok("PATCH", &format!("/v2/{name}"), own).await;
     let listed = server
         .ok("GET", "/v2/organizations/1/sources?pageSize=1", Value::Null)
         .await;
