@@ -1,6 +1,6 @@
 //! The SQLite file: opening, migrating, one writer, a small pool of readers.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -279,5 +279,27 @@ fn fill_columns(db: &Transaction<'_>) -> Result<(), Error> {
             Some(last) => after = *last,
             None => return Ok(()),
         }
+    }
+}
+
+/// Opens a file and locks it for as long as it is open. `None` while another has it locked.
+pub(crate) fn lock_file(path: &Path) -> Result<Option<File>, Error> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path);
+    let file = file.map_err(|source| open_error(path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(open_error(path, source)),
+    }
+}
+
+pub(crate) fn open_error(path: &Path, source: io::Error) -> Error {
+    Error::Open {
+        path: path.to_owned(),
+        source,
     }
 }

@@ -53,6 +53,7 @@ pub use histogram::{BUCKETS_MAX, Bucket, Histogram};
 pub use inventory::ContainerState;
 pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
 pub use notify::{Delivery, NotifierLock, SinkState, UNCONFIGURED_DAYS_MAX};
+pub use operations::OperationLock;
 pub use prune::RETENTION_DAYS_DEFAULT;
 pub use query::{FindingId, PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
 pub use record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES, Outcome, Recorded};

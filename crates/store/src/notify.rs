@@ -1,13 +1,12 @@
 //! The queue of notifications: written with the change that they tell of, kept until their sink has taken them.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{File, TryLockError};
 
 use model::Timestamp;
 use model::finding::FindingResult;
 use rusqlite::{Transaction, params};
 
+use crate::database::{lock_file, open_error};
 use crate::name::all_sources_of;
 use crate::select;
 use crate::{Error, Store, filter, ns, timestamp};
@@ -104,18 +103,8 @@ impl Store {
 
     /// Asks for the right to send: one process at a time has it, so that nothing is sent by two. `None` while another has.
     pub fn lock_notifier(&self) -> Result<Option<NotifierLock>, Error> {
-        let path = self.database.directory().join(LOCK_FILE);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path);
-        let file = file.map_err(|source| open_error(&path, source))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(NotifierLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(open_error(&path, source)),
-        }
+        let file = lock_file(&self.database.directory().join(LOCK_FILE))?;
+        Ok(file.map(|file| NotifierLock { _file: file }))
     }
 
     /// Whether some process, this one or another, has the right to send.
@@ -247,13 +236,6 @@ fn take_off(db: &Transaction<'_>, delivery: &Delivery) -> Result<bool, Error> {
 
 fn shortened(error: &str) -> &str {
     &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]
-}
-
-fn open_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Open {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 pub(crate) fn set_sink(db: &Transaction<'_>, name: &str, filter: &str) -> Result<(), Error> {

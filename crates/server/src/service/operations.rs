@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::finding::Mute;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{Change, Operation, Store};
+use store::{Change, Operation, OperationLock, Store};
 
 use super::config::{self, List, Named};
 use super::{Service, answer, request};
@@ -72,6 +72,7 @@ pub(crate) fn bulk_mute(service: &Service, caller: &Caller, json: Value) -> Resu
         name: format!("{scope}/operations/{}", crate::auth::random_hex::<16>()),
         ..Operation::default()
     };
+    let lock = service.store.lock_operation(&operation.name)?;
     let cancelled = Arc::new(AtomicBool::new(false));
     service.operations.with(|running| {
         if running.len() >= RUNNING_MAX {
@@ -89,6 +90,7 @@ pub(crate) fn bulk_mute(service: &Service, caller: &Caller, json: Value) -> Resu
         name: operation.name.clone(),
         who: caller.name.clone(),
         cancelled,
+        _lock: lock,
     };
     // From here on the work's end takes the operation out of those running, also when it never begins.
     service.store.create(&operation, caller.change())?;
@@ -103,6 +105,8 @@ struct Work {
     name: String,
     who: String,
     cancelled: Arc<AtomicBool>,
+    /// Tells other processes that somebody works on it.
+    _lock: Option<OperationLock>,
 }
 
 impl Work {
@@ -155,7 +159,7 @@ impl Drop for Work {
     }
 }
 
-/// Ends the operations that a process before this one left: nobody works on them.
+/// Ends the operations that a process left behind when it ended. What another process works on is left to it.
 pub(super) fn give_up_unfinished(store: &Store) -> Result<(), store::Error> {
     let change = Change {
         who: "hullwatch",
@@ -165,8 +169,17 @@ pub(super) fn give_up_unfinished(store: &Store) -> Result<(), store::Error> {
         Code::Aborted,
         "The server was restarted before the end. Call again: what is done is not done twice.",
     );
-    for operation in store.unfinished_operations()? {
-        store.update(&operation.name, change, |operation: Operation| {
+    for Operation { name, .. } in store.unfinished_operations()? {
+        let Some(_lock) = store.lock_operation(&name)? else {
+            continue;
+        };
+        // It may have ended, and been deleted, just before the lock was ours.
+        match store.resource::<Operation>(&name) {
+            Ok(operation) if !operation.done => {}
+            Ok(_) | Err(store::Error::NotFound(_)) => continue,
+            Err(error) => return Err(error),
+        }
+        store.update(&name, change, |operation: Operation| {
             Ok(Operation {
                 done: true,
                 error: Some(error.to_value()),

@@ -336,6 +336,16 @@ async fn an_operation_that_a_restart_cut_off_has_failed() {
         now: model::Timestamp(1),
     };
     server.store.create(&left, change).unwrap();
+    // Another process works on it.
+    let lock = server.store.lock_operation(&left.name).unwrap();
+    assert!(lock.is_some());
+    let server = server.restarted();
+    let found = server
+        .ok("GET", "/v2/organizations/1/operations/left", Value::Null)
+        .await;
+    assert_eq!(found["done"], Value::Null, "{found}");
+    // Now it has ended, in whatever way.
+    drop(lock);
     let server = server.restarted();
     let found = server
         .ok("GET", "/v2/organizations/1/operations/left", Value::Null)
