@@ -3,7 +3,7 @@
 use model::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Change, Error, Store, audit, ns, timestamp};
 
@@ -54,9 +54,9 @@ pub struct Credential {
 const COLUMNS: &str = "id, kind, name, role, hash, created, expires, ended, token";
 
 impl Store {
-    /// Keeps a new credential. Fails with [`Error::Exists`] when a live token has its name, and with [`Error::NotFound`]
+    /// Keeps a new credential. A token is noted in the audit log with it. Fails with [`Error::Exists`] when a live token has its name, and with [`Error::NotFound`]
     /// when the token that it stands for is not valid any more.
-    pub fn add_credential(&self, new: &Credential) -> Result<(), Error> {
+    pub fn add_credential(&self, new: &Credential, change: Change<'_>) -> Result<(), Error> {
         self.database.write(|db| {
             let taken = new.kind == CredentialKind::Token
                 && db.query_row(
@@ -97,6 +97,10 @@ impl Store {
                     new.token,
                 ],
             )?;
+            if new.kind == CredentialKind::Token {
+                let detail = json!({"role": new.role});
+                audit::note(db, change, "create token", &new.name, &detail)?;
+            }
             Ok(())
         })
     }

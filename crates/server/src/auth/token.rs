@@ -6,7 +6,6 @@
 use std::time::{Duration, SystemTime};
 
 use model::Timestamp;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use store::{Change, Credential, CredentialKind, Store};
 use subtle::ConstantTimeEq;
@@ -90,14 +89,7 @@ pub fn create_token(store: &Store, name: &str, role: Role) -> Result<NewToken, T
     if !good {
         return Err(TokenError::Name(name.to_owned()));
     }
-    let token = add(store, CredentialKind::Token, name, role, None, None)?;
-    store.note(
-        by_hand(),
-        "create token",
-        name,
-        &json!({"role": role.name()}),
-    )?;
-    Ok(token)
+    Ok(add(store, CredentialKind::Token, name, role, None, None)?)
 }
 
 /// All tokens, revoked ones too, the oldest first.
@@ -212,12 +204,12 @@ pub fn session(store: &Store, secret: &str) -> Result<Option<Holder>, TokenError
     Ok(find(store, CredentialKind::Session, secret, now())?)
 }
 
-/// Ends a session.
-pub fn session_end(store: &Store, secret: &str) -> Result<(), TokenError> {
-    if let Some(session) = session(store, secret)? {
-        store.end_credential(CredentialKind::Session, &session.id, now())?;
-    }
-    Ok(())
+/// Ends a session. False when it was over already.
+pub fn session_end(store: &Store, secret: &str) -> Result<bool, TokenError> {
+    Ok(match session(store, secret)? {
+        Some(session) => store.end_credential(CredentialKind::Session, &session.id, now())?,
+        None => false,
+    })
 }
 
 /// Whose credential a secret is, when it is valid.
@@ -267,7 +259,7 @@ fn add(
 ) -> Result<NewToken, store::Error> {
     let id = random_hex::<ID_BYTES>();
     let secret = random_hex::<SECRET_BYTES>();
-    store.add_credential(&Credential {
+    let credential = Credential {
         kind,
         name: name.to_owned(),
         role: role.name().to_owned(),
@@ -277,7 +269,8 @@ fn add(
         ended: None,
         token,
         id: id.clone(),
-    })?;
+    };
+    store.add_credential(&credential, by_hand())?;
     Ok(NewToken {
         secret: format!("{PREFIX}_{id}_{secret}"),
     })

@@ -215,14 +215,21 @@ pub(crate) fn get(service: &Service, _: &Caller, json: Value) -> Result<Value, S
 }
 
 /// `CancelOperation`: ends it soon, unless it has ended.
-pub(crate) fn cancel(service: &Service, _: &Caller, json: Value) -> Result<Value, Status> {
+pub(crate) fn cancel(service: &Service, caller: &Caller, json: Value) -> Result<Value, Status> {
     let cancel: Named = request(json)?;
     let operation: Operation = service.store.resource(&cancel.name)?;
-    service.operations.with(|running| {
-        if let Some(cancelled) = running.get(&operation.name) {
-            cancelled.store(true, Ordering::Relaxed);
-        }
-    });
+    let running = service
+        .operations
+        .with(|running| running.get(&operation.name).cloned());
+    if let Some(cancelled) = running {
+        service.store.note(
+            caller.change(),
+            "cancel operations",
+            &operation.name,
+            &Value::Null,
+        )?;
+        cancelled.store(true, Ordering::Relaxed);
+    }
     Ok(json!({}))
 }
 
@@ -233,4 +240,41 @@ pub(crate) fn delete(service: &Service, caller: &Caller, json: Value) -> Result<
         .store
         .delete::<Operation>(&delete.name, caller.change())?;
     Ok(json!({}))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use crate::auth::Role;
+
+    use super::*;
+
+    #[test]
+    fn who_cancels_is_in_the_audit_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let service = Service::new(Arc::clone(&store), "organizations/1/sources/1").unwrap();
+        let caller = Caller {
+            name: "ada".to_owned(),
+            role: Role::Editor,
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let operation = Operation {
+            name: "organizations/1/operations/a".to_owned(),
+            ..Operation::default()
+        };
+        store.create(&operation, caller.change()).unwrap();
+        let flag = Arc::new(AtomicBool::new(false));
+        service
+            .operations
+            .with(|running| running.insert(operation.name.clone(), Arc::clone(&flag)));
+        cancel(&service, &caller, json!({"name": operation.name})).unwrap();
+        assert!(flag.load(Ordering::Relaxed));
+        let entry = store.audit_log(i64::MAX, 1).unwrap().remove(0);
+        assert_eq!(
+            [entry.who, entry.action, entry.target],
+            ["ada", "cancel operations", operation.name.as_str()]
+        );
+    }
 }

@@ -21,7 +21,7 @@ use axum::{
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use store::Change;
 
 #[derive(Template)]
@@ -124,8 +124,18 @@ pub(crate) async fn logout(
     form: Form,
 ) -> Result<Response, Failure> {
     session.check_csrf(form.get("csrf"))?;
-    web.blocking(move |web| Ok(auth::session_end(web.store(), session.secret())?))
-        .await?;
+    web.blocking(move |web| {
+        if auth::session_end(web.store(), session.secret())? {
+            let change = Change {
+                who: &session.caller.name,
+                now: now(),
+            };
+            let peer = session.caller.peer.to_string();
+            web.store().note(change, "log out", &peer, &Value::Null)?;
+        }
+        Ok(())
+    })
+    .await?;
     let cookie = [(header::SET_COOKIE, session::set_cookie(web.pages.tls, None))];
     Ok((cookie, Redirect::to("/login")).into_response())
 }

@@ -305,6 +305,15 @@ async fn the_audit_log_shows_changes_and_logins_to_admins() {
         );
     }
     assert!(rows[0].contains(&format!("href=\"/finding/{SOURCE}/findings/f0\"")));
+    let viewer = sign_in(&server, Role::Viewer).await;
+    let csrf = csrf_of(&send(&server, false, page("/findings", &viewer)).await.body);
+    let out = send(&server, false, form("/logout", &viewer, &[("csrf", &csrf)])).await;
+    assert_eq!(out.header("location"), "/login");
+    let entry = server.store.audit_log(i64::MAX, 1).unwrap().remove(0);
+    assert_eq!(
+        [entry.who, entry.action, entry.target],
+        ["viewer", "log out", "127.0.0.1"]
+    );
     let finding = send(&server, false, page(&format!("/finding/{name}"), &editor))
         .await
         .body;

@@ -2,7 +2,7 @@
 
 use model::finding::{FindingResult, Mute, Severity, State};
 use serde_json::json;
-use store::{Change, Error, FINDING_BYTES_MAX, Outcome, Store};
+use store::{Change, Credential, CredentialKind, Error, FINDING_BYTES_MAX, Outcome, Store};
 
 use crate::support::{at, finding, list, name, store};
 
@@ -386,4 +386,29 @@ fn a_long_detail_is_noted_in_part() {
     let detail = log[0].detail.as_str().unwrap();
     assert!(detail.starts_with("{\"ticketInfo\""), "{detail}");
     assert!(detail.len() < 20_000);
+}
+
+#[test]
+fn a_token_is_noted_with_its_making_and_nothing_when_it_is_refused() {
+    let (_folder, store) = store();
+    let token = |id: &str| Credential {
+        id: id.to_owned(),
+        kind: CredentialKind::Token,
+        name: "ci".to_owned(),
+        role: "viewer".to_owned(),
+        hash: [0; 32],
+        created: at(1),
+        expires: None,
+        ended: None,
+        token: None,
+    };
+    store.add_credential(&token("a"), by(1)).unwrap();
+    assert!(store.add_credential(&token("b"), by(2)).is_err());
+    let log = store.audit_log(i64::MAX, 10).unwrap();
+    assert_eq!(log.len(), 1);
+    assert_eq!(
+        (log[0].action.as_str(), log[0].target.as_str()),
+        ("create token", "ci")
+    );
+    assert_eq!(log[0].detail, json!({"role": "viewer"}));
 }
