@@ -42,9 +42,7 @@ pub(crate) fn page(
     if count <= SORTED_MAX {
         let ids = batches.iter().zip(&selected);
         let ids = ids.flat_map(|(batch, bits)| bits.iter().map(|offset| batch.id(offset)));
-        return Ok(Way::Few(Selection {
-            condition: Condition::Rows(ids.collect()),
-        }));
+        return Ok(Way::Few(Condition::Rows(ids.collect()).into()));
     }
     let is_selected = |id: i64| {
         let mut both = batches.iter().zip(&selected);

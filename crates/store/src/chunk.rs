@@ -1,6 +1,7 @@
 //! The columns of all findings, in chunks of consecutive ids, and beside them the few findings that changed lately.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -31,8 +32,26 @@ enum Source {
     Fresh(Vec<(i64, Entry)>),
 }
 
-/// Pieces read lately, of any version: what is here is only taken when it is of the version that is asked for.
-pub(crate) struct Cache(Mutex<Pieces>);
+/// What was read lately, of any version: what is here is only taken when it is of the version that is asked for.
+pub(crate) struct Cache {
+    pieces: Mutex<Pieces>,
+    selections: Mutex<Selections>,
+}
+
+/// By filter and chunk: a review page asks a dozen questions about the same findings, and again every few seconds.
+type Selections = LruCache<(Arc<str>, i64), Selected>;
+
+/// What a filter selects.
+struct Selected {
+    /// Of the chunk.
+    version: i64,
+    /// The findings that were looked at.
+    among: Bits,
+    found: Bits,
+}
+
+/// Selections kept: of 33 filters at a million findings, a kilobyte each.
+const SELECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
 struct Pieces {
     /// By chunk and column.
@@ -48,16 +67,25 @@ const CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl Default for Cache {
     fn default() -> Self {
-        Self(Mutex::new(Pieces {
-            lately: LruCache::unbounded(),
-            bytes: 0,
-        }))
+        Self {
+            pieces: Mutex::new(Pieces {
+                lately: LruCache::unbounded(),
+                bytes: 0,
+            }),
+            selections: Mutex::new(LruCache::new(SELECTIONS_MAX)),
+        }
     }
 }
 
 impl Cache {
     fn pieces(&self) -> MutexGuard<'_, Pieces> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn selections(&self) -> MutexGuard<'_, Selections> {
+        self.selections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, key: (i64, u8), version: i64) -> Option<Arc<[u8]>> {
@@ -191,6 +219,34 @@ impl Batch {
             Source::Fresh(entries) => entries.binary_search_by_key(&id, |(id, _)| *id).ok(),
         };
         offset.filter(|offset| self.members.contains(*offset))
+    }
+
+    /// The findings that a filter selects: as remembered, or as `select` finds them. Of a finding that has not changed the answer
+    /// must always be the same.
+    pub(crate) fn selected(
+        &self,
+        filter: &Arc<str>,
+        select: impl FnOnce() -> Result<Bits, Error>,
+    ) -> Result<Bits, Error> {
+        let (Some(cache), Source::Stored(chunk, version)) = (&self.cache, &self.source) else {
+            return select();
+        };
+        let key = (Arc::clone(filter), *chunk);
+        if let Some(known) = cache.selections().get(&key)
+            && known.version == *version
+            // An older snapshot may have some that had changed in the one that was asked.
+            && self.members.without(&known.among).is_empty()
+        {
+            return Ok(known.found.and(&self.members));
+        }
+        let found = select()?;
+        let known = Selected {
+            version: *version,
+            among: self.members,
+            found,
+        };
+        cache.selections().put(key, known);
+        Ok(found)
     }
 
     /// The bytes of a column of terms, for [`Terms::read`].

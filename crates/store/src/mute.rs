@@ -186,9 +186,7 @@ impl Store {
             total += self.refresh_where(now, |db| {
                 let matches = selection(db, config)?.condition;
                 let record = recorded(db, &config.name)?;
-                Ok(Selection {
-                    condition: Condition::And(vec![record, Condition::Not(Box::new(matches))]),
-                })
+                Ok(Condition::And(vec![record, Condition::Not(Box::new(matches))]).into())
             })?;
         }
         let recorded_names: Vec<String> = self.database.read(|db| {
@@ -200,11 +198,7 @@ impl Store {
             .iter()
             .filter(|name| !names.contains(&name.as_str()))
         {
-            total += self.refresh_where(now, |db| {
-                Ok(Selection {
-                    condition: recorded(db, name)?,
-                })
-            })?;
+            total += self.refresh_where(now, |db| Ok(recorded(db, name)?.into()))?;
         }
         Ok(total)
     }

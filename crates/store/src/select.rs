@@ -1,5 +1,7 @@
 //! What a filter selects: asks which values are meant, then reads the columns they are in, chunk by chunk.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use crate::Error;
@@ -15,34 +17,62 @@ use crate::terms::{COUNT_SUFFIX, ELEMENTS_MAX, GROUPED, column_number, has_colum
 pub(crate) struct Selection {
     /// Holds for what is selected.
     pub(crate) condition: Condition,
+    /// Parent and filter, when what they select may be remembered.
+    remembered_as: Option<Arc<str>>,
 }
+
+/// Longer filters are not remembered.
+const REMEMBERED_BYTES_MAX: usize = 1024;
 
 impl Selection {
     /// Everything.
     pub(crate) fn all() -> Self {
-        Self {
-            condition: Condition::And(Vec::new()),
-        }
+        Condition::And(Vec::new()).into()
     }
 
     /// Parses, checks and resolves. `parent` may be empty.
     pub(crate) fn new(db: &Connection, parent: &str, filter: &str) -> Result<Self, Error> {
-        let condition = compile(db, parent, filter)?;
+        let condition = resolve(db, compile(db, parent, filter)?, None)?;
+        let is_remembered =
+            parent.len() + filter.len() < REMEMBERED_BYTES_MAX && !reads_documents(&condition);
         Ok(Self {
-            condition: resolve(db, condition, None)?,
+            condition,
+            remembered_as: is_remembered.then(|| format!("{parent}\n{filter}").into()),
         })
     }
 
     /// The same with one more condition.
     pub(crate) fn and(self, condition: Condition) -> Self {
-        Self {
-            condition: Condition::And(vec![condition, self.condition]),
-        }
+        Condition::And(vec![condition, self.condition]).into()
     }
 
     /// The findings of a batch that are selected.
     pub(crate) fn of(&self, db: &Connection, batch: &Batch) -> Result<Bits, Error> {
-        select(db, batch, &self.condition, &batch.members)
+        match &self.remembered_as {
+            Some(filter) => batch.selected(filter, || {
+                select(db, batch, &self.condition, &batch.members)
+            }),
+            None => select(db, batch, &self.condition, &batch.members),
+        }
+    }
+}
+
+impl From<Condition> for Selection {
+    fn from(condition: Condition) -> Self {
+        Self {
+            condition,
+            remembered_as: None,
+        }
+    }
+}
+
+/// Such a condition is not quick for findings that nobody asks for, and may be fulfilled by what has no column.
+fn reads_documents(condition: &Condition) -> bool {
+    match condition {
+        Condition::Document { .. } | Condition::Element { .. } => true,
+        Condition::And(parts) | Condition::Or(parts) => parts.iter().any(reads_documents),
+        Condition::Not(inner) => reads_documents(inner),
+        _ => false,
     }
 }
 
