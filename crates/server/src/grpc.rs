@@ -13,7 +13,7 @@ use crate::methods::{METHODS, Method};
 use crate::schema;
 use crate::status::{Code, Status};
 
-/// Largest answer: a full page of the largest findings. Clients set their own, lower limit (4 MiB unless told otherwise).
+/// Largest answer: far above the largest page of findings, `store::PAGE_BYTES_MAX`. Clients set their own, lower limit (4 MiB unless told otherwise).
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
 /// Answers a call to `/SERVICE/METHOD`.

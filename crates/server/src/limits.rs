@@ -46,5 +46,5 @@ pub const EXPORTS_MAX: usize = 4;
 /// Time that a reader of an export may take for one piece of it.
 pub const EXPORT_PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Findings of one piece: about a megabyte.
+/// Findings of one piece: half a megabyte of common ones; of large ones `store::PAGE_BYTES_MAX`.
 pub const EXPORT_PIECE_FINDINGS: usize = 100;

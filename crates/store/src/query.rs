@@ -143,14 +143,22 @@ impl Store {
         })
     }
 
-    /// These findings as they are now. Those that were removed are left out.
-    pub fn findings(&self, ids: &[FindingId]) -> Result<Vec<FindingResult>, Error> {
+    /// The first of these findings as they are now, up to [`PAGE_BYTES_MAX`], and how many of the ids these were. Those that
+    /// were removed are left out.
+    pub fn findings(&self, ids: &[FindingId]) -> Result<(Vec<FindingResult>, usize), Error> {
         self.database.read(|db| {
             let mut found = Vec::with_capacity(ids.len());
-            for id in ids {
-                found.extend(document(db, id.0)?);
+            let mut bytes = 0;
+            for (taken, id) in (1..).zip(ids) {
+                if let Some(body) = body(db, id.0)? {
+                    bytes += body.len();
+                    found.push(serde_json::from_str(&body)?);
+                }
+                if bytes > PAGE_BYTES_MAX {
+                    return Ok((found, taken));
+                }
             }
-            Ok(found)
+            Ok((found, ids.len()))
         })
     }
 }

@@ -146,12 +146,14 @@ async fn send(
     };
     send(Piece::Text(format.begin)).await?;
     let mut between = "";
-    for ids in ids.chunks(EXPORT_PIECE_FINDINGS) {
-        let ids = ids.to_vec();
-        let findings = web
-            .blocking(move |web| Ok(web.store().findings(&ids)?))
+    let mut rest = ids;
+    while !rest.is_empty() {
+        let next = rest[..rest.len().min(EXPORT_PIECE_FINDINGS)].to_vec();
+        let (findings, taken) = web
+            .blocking(move |web| Ok(web.store().findings(&next)?))
             .await
             .map_err(|_| "the store failed")?;
+        rest = &rest[taken..];
         let mut text = String::new();
         for finding in &findings {
             text.push_str(between);
@@ -304,7 +306,7 @@ mod tests {
         // The beginning is on its way. Now the oldest become the newest.
         body.frame().await.unwrap().unwrap();
         let ids = web.store().ids("", "").unwrap();
-        let mut again = web.store().findings(&ids).unwrap();
+        let mut again = web.store().findings(&ids).unwrap().0;
         again.reverse();
         again.truncate(3 * EXPORT_PIECE_FINDINGS);
         for result in &mut again {

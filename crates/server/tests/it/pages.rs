@@ -506,6 +506,27 @@ async fn an_export_has_every_finding_over_all_pages() {
 }
 
 #[tokio::test]
+async fn an_export_of_large_findings_has_every_one_too() {
+    let server = Server::empty();
+    let large = |number| {
+        let mut result = finding(number);
+        result.finding.description = "x".repeat(1_000_000);
+        result
+    };
+    server
+        .store
+        .record(&(0..20).map(large).collect::<Vec<_>>())
+        .unwrap();
+    // In more than one piece, although they are few.
+    let ids = server.store.ids("", "").unwrap();
+    let (first, taken) = server.store.findings(&ids).unwrap();
+    assert_eq!((first.len(), taken), (9, 9));
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let csv = send(&server, false, page("/findings/export.csv?q=", &cookie)).await;
+    assert_eq!(csv.body.lines().count(), 21);
+}
+
+#[tokio::test]
 async fn the_json_tab_and_the_export_have_the_object_of_the_api() {
     let server = Server::empty();
     let mut result = finding(1);
