@@ -74,8 +74,11 @@ fn all(store: &Store, filter: &str) -> anyhow::Result<Vec<FindingResult>> {
         .ids("", filter)
         .map_err(|error| explain(error, filter))?;
     let mut results = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(READ_AT_ONCE) {
-        results.extend(store.findings(ids)?);
+    let mut rest = ids.as_slice();
+    while !rest.is_empty() {
+        let (found, taken) = store.findings(&rest[..rest.len().min(READ_AT_ONCE)])?;
+        results.extend(found);
+        rest = &rest[taken..];
     }
     results.sort_by_key(|result| std::cmp::Reverse(result.finding.event_time));
     Ok(results)
