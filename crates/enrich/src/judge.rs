@@ -17,9 +17,12 @@ use model::{
     provenance::{Evidence, MissingReason, Provenance, Sha256, UnknownReason},
 };
 
+use rustix::fs::fstat;
+
 use crate::{
     file_kind::Interpreter,
     hash::{Block, Cache, Content, Progress, Reading, read_whole},
+    proc::key_of,
     provenance::{
         ContentIndex, Image, ImageFile, Location, MountTable, Original, RootFs, Verdict, compare,
         judge,
@@ -271,7 +274,8 @@ impl Judge {
 
     /// Everything but reading the file itself. `None` when that would be slow and `pace` is fast.
     fn complete(&self, request: &Request, pace: Pace, block: &mut Block) -> Option<Judged> {
-        let content = request.content();
+        let shipped = self.shipped(request, pace, block)?;
+        let content = request.content().or(shipped.as_deref());
         let matches = content.map_or_else(Vec::new, |content| self.matches(&content.sha256));
         let (provenance, mut evidence) = self.verdict(request, content, pace, block)?;
         let wants_origin = !matches.is_empty() || self.same_content_for_all_added;
@@ -286,6 +290,34 @@ impl Judge {
             };
         }
         Some(self.file(request, content, matches, (provenance, evidence)))
+    }
+
+    /// What ran, when it has changed since and was the image's own file by then, which a change copies and leaves as it is. In
+    /// the container nobody can give another file its ctime. `None` when that is too large for the fast pace.
+    fn shipped(
+        &self,
+        request: &Request,
+        pace: Pace,
+        block: &mut Block,
+    ) -> Option<Option<Arc<Content>>> {
+        let Bytes::Missing(MissingReason::ChangedSince) = request.bytes else {
+            return Some(None);
+        };
+        let (Some(seen), Verdict::CompareWith(Original::File(file), _)) =
+            (request.facts.key, request.verdict())
+        else {
+            return Some(None);
+        };
+        let is_it = fstat(&file.fd).is_ok_and(|stat| {
+            let shipped = key_of(&stat);
+            (seen.size, seen.mtime_ns, seen.ctime_ns)
+                == (shipped.size, shipped.mtime_ns, shipped.ctime_ns)
+        });
+        if is_it {
+            self.image_content(file, pace, block)
+        } else {
+            Some(None)
+        }
     }
 
     fn verdict(

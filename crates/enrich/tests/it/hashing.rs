@@ -219,6 +219,21 @@ fn bytes_that_were_put_in_place_of_those_that_ran_do_not_count() {
     let known = pipeline.exec(&container, seen, Some(fd));
     assert_eq!(known.sha256(), Some(digest(b"malware")));
 
+    // A change of the image's own file, be it of its mode alone, copies it: what ran is there still.
+    let fd = container.open("/usr/bin/other");
+    let seen = facts(&fd, "/usr/bin/other");
+    container.sh("chmod 700 /usr/bin/other");
+    let fd = container.open("/usr/bin/other");
+    let other = pipeline.exec(&container, seen, Some(fd));
+    assert_eq!(other.sha256(), Some(digest(b"the second program")));
+    assert_eq!(other.provenance, Provenance::BuiltIn);
+    // Of a copy that ran, the image says nothing.
+    let fd = container.open("/usr/bin/other");
+    let seen = facts(&fd, "/usr/bin/other");
+    container.sh("chmod 755 /usr/bin/other");
+    let other = pipeline.exec(&container, seen, Some(fd));
+    assert_eq!(other.content, changed);
+
     // Taking its name away changes no bytes.
     container.sh("printf 'vanishing' > /opt/gone");
     let fd = container.open("/opt/gone");
