@@ -19,9 +19,9 @@
 //! of program starts fits. The count is that of the last second in which something was lost.
 //!
 //! A library is not counted when its process, and the container with it, ended before the file could be looked at, and the
-//! image ships a file at its path: that happens to the last process of every container. Its program was hashed. Nor is a file
-//! that was changed (`chmod` is enough) after it was used and before it was read: the lists were asked about the bytes that it
-//! has now.
+//! image ships a file at its path: that happens to the last process of every container. Its program was hashed. A file that was
+//! changed (`chmod` is enough) after it was used and before it was read is counted, unless it was the image's own until then;
+//! the lists were asked about the bytes that it has now.
 //!
 //! ## Response
 //! See what ran at that time: the container with the most findings or the highest load. Give the agent more CPU if the load is
