@@ -108,8 +108,8 @@ fn requests(address: &str, token: &str, of: &str) -> Result<Vec<Row>> {
         .into();
     let bearer = format!("Bearer {token}");
     let findings = format!("{address}/v2/organizations/1/sources/-/findings");
-    let list = |filter: &str, page_token: &str| -> Result<Value> {
-        let answer = agent
+    let list = |filter: &str, page_token: &str| -> Result<String> {
+        Ok(agent
             .get(&findings)
             .header("authorization", &bearer)
             .query("filter", filter)
@@ -117,8 +117,7 @@ fn requests(address: &str, token: &str, of: &str) -> Result<Vec<Row>> {
             .query("pageToken", page_token)
             .call()?
             .into_body()
-            .read_to_string()?;
-        Ok(serde_json::from_str(&answer)?)
+            .read_to_string()?)
     };
     let group = |filter: &str| -> Result<()> {
         let body = json!({"filter": filter, "groupBy": "category", "pageSize": 50});
@@ -135,7 +134,8 @@ fn requests(address: &str, token: &str, of: &str) -> Result<Vec<Row>> {
     let mut next = Vec::new();
     let mut groups = Vec::new();
     for filter in FILTERS {
-        let token = list(filter, "")?["nextPageToken"]
+        let answer: Value = serde_json::from_str(&list(filter, "")?)?;
+        let token = answer["nextPageToken"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
