@@ -54,8 +54,8 @@ pub struct Credential {
 const COLUMNS: &str = "id, kind, name, role, hash, created, expires, ended, token";
 
 impl Store {
-    /// Keeps a new credential. A token is noted in the audit log with it. Fails with [`Error::Exists`] when a live token has its name, and with [`Error::NotFound`]
-    /// when the token that it stands for is not valid any more.
+    /// Keeps a new credential. A token is noted in the audit log with it. Fails with [`Error::Exists`] when a live token has its
+    /// name, and with [`Error::NotFound`] when the token that it stands for is not valid any more.
     pub fn add_credential(&self, new: &Credential, change: Change<'_>) -> Result<(), Error> {
         self.database.write(|db| {
             let taken = new.kind == CredentialKind::Token
