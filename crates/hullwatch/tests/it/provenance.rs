@@ -417,8 +417,11 @@ fn every_verdict_is_right_in_every_engine() {
                 ));
             }
         }
+        // A helper's file that was gone before anybody could look is told of, and is none of the cases: each of them was asked
+        // for above.
         let others: Vec<_> = found
             .into_iter()
+            .filter(|result| result.finding.category != "Events Dropped")
             .filter(|result| !hashes.keys().any(|hash| is_about(result, hash)))
             .collect();
         if !others.is_empty() {
@@ -439,13 +442,13 @@ fn directory(what: What, case: &Case) -> String {
 }
 
 fn is_about(result: &FindingResult, sha256: &str) -> bool {
-    let process = &result.finding.processes[0];
-    let files = process
-        .binary
-        .iter()
-        .chain(&process.script)
-        .chain(&process.libraries);
-    files.into_iter().any(|file| file.sha256 == sha256)
+    // One about what was not seen has none.
+    let processes = result.finding.processes.iter();
+    let mut files = processes.flat_map(|process| {
+        let (binary, script) = (process.binary.iter(), process.script.iter());
+        binary.chain(script).chain(&process.libraries)
+    });
+    files.any(|file| file.sha256 == sha256)
 }
 
 #[test]
