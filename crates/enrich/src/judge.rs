@@ -292,7 +292,7 @@ impl Judge {
         Some(self.file(request, content, matches, (provenance, evidence)))
     }
 
-    /// What ran, when it has changed since and was the image's own file by then, which a change copies and leaves as it is. In
+    /// What ran, when its bytes could not be had but it was the image's own file, which a change copies and leaves as it is. In
     /// the container nobody can give another file its ctime. `None` when that is too large for the fast pace.
     fn shipped(
         &self,
@@ -300,7 +300,7 @@ impl Judge {
         pace: Pace,
         block: &mut Block,
     ) -> Option<Option<Arc<Content>>> {
-        let Bytes::Missing(MissingReason::ChangedSince) = request.bytes else {
+        let Bytes::Missing(_) = request.bytes else {
             return Some(None);
         };
         let (Some(seen), Verdict::CompareWith(Original::File(file), _)) =

@@ -224,7 +224,12 @@ fn bytes_that_were_put_in_place_of_those_that_ran_do_not_count() {
     let seen = facts(&fd, "/usr/bin/other");
     container.sh("chmod 700 /usr/bin/other");
     let fd = container.open("/usr/bin/other");
-    let other = pipeline.exec(&container, seen, Some(fd));
+    let other = pipeline.exec(&container, seen.clone(), Some(fd));
+    assert_eq!(other.sha256(), Some(digest(b"the second program")));
+    assert_eq!(other.provenance, Provenance::BuiltIn);
+    // The same when it was overwritten before anybody could open what ran.
+    container.sh("printf 'of another length' > /usr/bin/other");
+    let other = pipeline.exec(&container, seen, None);
     assert_eq!(other.sha256(), Some(digest(b"the second program")));
     assert_eq!(other.provenance, Provenance::BuiltIn);
     // Of a copy that ran, the image says nothing.
