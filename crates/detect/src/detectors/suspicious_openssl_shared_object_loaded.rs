@@ -7,8 +7,9 @@
 //! ## Evidence
 //! The program is known by its content, also when it is copied, renamed or started through the dynamic loader. Two things
 //! raise the finding:
-//! - It mapped, as code, a shared object that is not part of the image or was changed since; or one that its arguments, its
-//!   environment or a configuration file of its own brought in from outside the installed engine and module directories.
+//! - It mapped, as code, a shared object that is not part of the image or was changed since, other than an installed library
+//!   that it needs itself; or one that its arguments, its environment or a configuration file of its own brought in from
+//!   outside the installed engine and module directories.
 //! - Its arguments alone ask for such an object, even when the load then fails: `-engine`, the `engine` command with a path,
 //!   `SO_PATH` and `DIR_ADD` of the dynamic engine, `-provider` with a path or with `-provider-path`, keys given as
 //!   `org.openssl.engine:` URIs, and a plain name together with `OPENSSL_ENGINES` or `OPENSSL_MODULES`.
@@ -19,7 +20,10 @@
 //! ## Blind spots and false positives
 //! Programs other than `openssl` that use its libraries are not judged here. A request inside a configuration file shows when
 //! the object is loaded, not before. An `openssl` that lives on a volume loads its own libraries from there, which are not
-//! part of the image either. Plain names of installed engines and providers are ordinary use.
+//! part of the image either. Plain names of installed engines and providers are ordinary use. So are libraries with the
+//! names that `openssl` itself needs (`libcrypto`, `libssl`, `libc`, ...) where libraries are installed, also when a package
+//! manager brought or renewed them in the running container: the installed configuration, when it was changed, can name an
+//! object of such a name. `Added Library Loaded` tells of it.
 //!
 //! ## Response
 //! Look at the arguments and take the `.so` for analysis. Ordinary work never needs this: treat the container as taken over
@@ -217,8 +221,13 @@ fn loaded(event: &EnrichedEvent, process: &Process, args: &[Text], out: &mut Vec
     // Whoever decides what is loaded decides also what it is called.
     let is_installed = openssl::is_in_library_root(&path)
         || openssl::is_ordinary_dependency(&path) && (!has_own_configuration || is_beside());
+    // A package manager brings or renews them while the container runs.
+    let is_package = request.is_none()
+        && !has_own_configuration
+        && openssl::is_ordinary_dependency(&path)
+        && openssl::is_in_library_root(&path);
     let is_suspicious = match library.provenance {
-        Provenance::Added | Provenance::Modified => true,
+        Provenance::Added | Provenance::Modified => !is_package,
         Provenance::BuiltIn => request.is_some() || (!is_installed && has_own_configuration),
         Provenance::Unknown(_) => request.is_some() || !is_installed,
     };

@@ -510,7 +510,7 @@ fn drift() -> Vec<Scenario> {
 }
 
 fn openssl() -> Vec<Scenario> {
-    use Provenance::{Added, BuiltIn, Unknown};
+    use Provenance::{Added, BuiltIn, Modified, Unknown};
     const ID: &str = "suspicious_openssl_shared_object_loaded";
     let openssl = || ordinary("/usr/bin/openssl", FileKind::OpensslProgram);
     let engine = |path, provenance| file(path, samples::ENGINE, provenance);
@@ -681,6 +681,42 @@ fn openssl() -> Vec<Scenario> {
                     "/srv/app/openssl.cnf",
                 ),
             ],
+        ),
+        scenario(
+            ID,
+            "fires_installed_object",
+            "an object is put among the installed modules, one beside the libraries, and a library is called like one of openssl's elsewhere",
+            [
+                "/usr/lib/x86_64-linux-gnu/ossl-modules/evil.so",
+                "/usr/lib/x86_64-linux-gnu/evil.so",
+                "/tmp/libcrypto.so.3",
+            ]
+            .map(|path| load(openssl(), &["openssl", "version"], engine(path, Added)))
+            .to_vec(),
+        ),
+        scenario(
+            ID,
+            "quiet_package_installed",
+            "apt-get install in a slim image brings openssl's libraries and renews libc; its scripts run openssl rehash",
+            [
+                ("/usr/lib/x86_64-linux-gnu/libssl.so.3", Added),
+                ("/usr/lib/x86_64-linux-gnu/libcrypto.so.3", Added),
+                ("/usr/lib/x86_64-linux-gnu/libc.so.6", Modified),
+            ]
+            .map(|(path, provenance)| {
+                load(
+                    File {
+                        provenance: Added,
+                        ..openssl()
+                    },
+                    &["openssl", "rehash", "/etc/ssl/certs"],
+                    File {
+                        provenance,
+                        ..ordinary(path, FileKind::SharedObject)
+                    },
+                )
+            })
+            .to_vec(),
         ),
         scenario(
             ID,
