@@ -121,6 +121,19 @@ impl Store {
             found.ok_or_else(|| Error::NotFound(name.to_owned()))
         })
     }
+
+    /// The findings, of any source, whose id begins with this: at most two, which is enough to know that there are several.
+    pub fn by_id_prefix(&self, prefix: &str) -> Result<Vec<FindingResult>, Error> {
+        self.database.read(|db| {
+            // Ids are letters and digits: the last character of ASCII is after all of them.
+            let ids: Vec<i64> = db
+                .prepare_cached("SELECT id FROM finding WHERE key >= $1 AND key < $2 LIMIT 2")?
+                .query_map([prefix, &format!("{prefix}\u{7f}")], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let found = ids.iter().filter_map(|id| document(db, *id).transpose());
+            found.collect()
+        })
+    }
 }
 
 /// A finding among those of [`Store::ids`].

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use model::finding::{File, Finding, FindingClass, FindingResult, Mute, Process, State};
 use store::Store;
 
@@ -222,15 +222,13 @@ fn one(store: &Store, name: &str) -> anyhow::Result<FindingResult> {
             "{name:?} is neither the name nor the id of a finding: an id is of letters and digits"
         );
     }
-    let mut found = all(store, &format!("name:\"/findings/{name}\""))
-        .with_context(|| format!("looking for the finding {name}"))?;
-    match (found.pop(), found.len()) {
+    let mut found = store.by_id_prefix(name)?;
+    match (found.pop(), found.is_empty()) {
         (None, _) => bail!("no finding has the id {name}, see `hullwatch findings list`"),
-        (Some(result), 0) => Ok(result),
-        (Some(_), more) => bail!(
-            "{} findings have an id that begins with {name}: give more of it",
-            more + 1
-        ),
+        (Some(result), true) => Ok(result),
+        (Some(_), false) => {
+            bail!("several findings have an id that begins with {name}: give more of it")
+        }
     }
 }
 

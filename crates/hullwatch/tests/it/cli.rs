@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use model::finding::{Finding, FindingResult, Resource};
 use serde_json::Value;
 
 use crate::watcher::{HULLWATCH, hullwatch, stderr};
@@ -82,8 +83,49 @@ fn findings_of_a_directory_without_a_store_cannot_be_listed() {
 }
 
 #[test]
+fn a_finding_is_shown_by_the_beginning_of_its_id_that_the_table_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = ["--state-dir", folder.path().to_str().unwrap()];
+    let store = store::Store::open(folder.path()).unwrap();
+    let ids = [
+        format!("{}{}", "a1".repeat(6), "00".repeat(10)),
+        format!("{}{}", "a1".repeat(4), "ff".repeat(12)),
+    ];
+    let results = ids.each_ref().map(|id| FindingResult {
+        finding: Finding {
+            name: format!("organizations/1/sources/1/findings/{id}"),
+            category: "A Category".to_owned(),
+            ..Finding::default()
+        },
+        resource: Resource::default(),
+    });
+    store.record(&results).unwrap();
+    let run = |args: &[&str]| {
+        let output = hullwatch(&[args, &state].concat());
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code(), out, stderr(&output))
+    };
+    let (_, table, _) = run(&["findings", "list"]);
+    for id in &ids {
+        let shown = table.lines().find_map(|line| {
+            let first = line.split_whitespace().next()?;
+            id.starts_with(first).then_some(first)
+        });
+        let (code, out, complaint) = run(&["findings", "show", shown.unwrap()]);
+        assert_eq!(code, Some(0), "{complaint}");
+        assert!(out.contains(&format!("/findings/{id}\n")), "{out}");
+        let (code, ..) = run(&["findings", "show", id]);
+        assert_eq!(code, Some(0));
+    }
+    for (id, complaint) in [("a1a1", "several findings"), ("b", "no finding")] {
+        let (code, _, said) = run(&["findings", "show", id]);
+        assert_eq!(code, Some(3));
+        assert!(said.contains(complaint), "{said}");
+    }
+}
+
+#[test]
 fn all_findings_are_listed_the_newest_first() {
-    use model::finding::{Finding, FindingResult, Resource};
     let folder = tempfile::tempdir().unwrap();
     let store = store::Store::open(folder.path()).unwrap();
     let result = |number: u64, second: u64| FindingResult {
