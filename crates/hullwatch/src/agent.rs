@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use enrich::Enricher;
 use model::{
-    Timestamp, channel,
+    Timestamp,
     enriched::EnrichedEvent,
     event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
     finding::FindingResult,
@@ -81,7 +81,7 @@ pub(crate) struct Parts {
 pub(crate) struct Agent {
     store: Arc<Store>,
     sensors: Sensors,
-    sender: channel::Sender<Observation>,
+    sender: SyncSender<Observation>,
     pipeline: JoinHandle<Result<()>>,
     recorder: JoinHandle<Result<()>>,
     last_beat: Moment,
@@ -117,7 +117,7 @@ impl Agent {
         let now = Moment::now();
         let gap = store.begin_run(Timestamp::from(now.wall))?;
 
-        let (sender, observations) = channel::bounded(OBSERVATIONS_QUEUED_MAX);
+        let (sender, observations) = sync_channel(OBSERVATIONS_QUEUED_MAX);
         let (findings, recorded) = sync_channel(FINDINGS_QUEUED_MAX);
         if let Some(gap) = gap {
             let (condition, detail) = describe_gap(&gap);
@@ -433,7 +433,7 @@ fn describe_gap(gap: &Gap) -> (SensorCondition, String) {
 }
 
 fn send(
-    sender: &channel::Sender<Observation>,
+    sender: &SyncSender<Observation>,
     sensor: Sensor,
     condition: SensorCondition,
     detail: String,
@@ -457,7 +457,7 @@ fn send(
         script: None,
     };
     sender
-        .send_waiting(observation)
+        .send(observation)
         .map_err(|_| anyhow!("the pipeline has stopped"))
 }
 

@@ -8,7 +8,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod channel;
 pub mod detection;
 pub mod enriched;
 pub mod event;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 use std::{collections::HashMap, os::unix::fs::MetadataExt};
 
-use model::{channel, event::Payload, limits};
+use model::{event::Payload, limits};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         take_memfds: std::env::var_os("NO_MEMFDS").is_none(),
         ..sensor_ebpf::Config::default()
     };
-    let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
+    let (sender, receiver) = std::sync::mpsc::sync_channel(limits::OBSERVATIONS_QUEUED_MAX);
     let sensors = sensor_ebpf::start(config, sender)?;
     let ignorer = sensors.ignorer();
     let own = std::fs::metadata("/proc/self/ns/mnt")?.ino();

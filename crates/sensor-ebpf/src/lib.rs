@@ -27,6 +27,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::SyncSender,
     },
     thread::JoinHandle,
     time::Duration,
@@ -35,7 +36,6 @@ use std::{
 pub use bpf::Error as BpfError;
 use libbpf_rs::MapHandle;
 use model::{
-    channel::Sender,
     event::{Observation, SensorState},
     limits,
 };
@@ -190,7 +190,7 @@ impl Ignorer {
 ///
 /// # Errors
 /// When the eBPF probes cannot be loaded; the text says what to do.
-pub fn start(config: Config, sender: Sender<Observation>) -> Result<Sensors, Error> {
+pub fn start(config: Config, sender: SyncSender<Observation>) -> Result<Sensors, Error> {
     let system = |action| {
         move |source: rustix::io::Errno| Error::System {
             action,

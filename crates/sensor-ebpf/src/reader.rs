@@ -17,13 +17,13 @@ use std::{
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::SyncSender,
     },
     time::{Duration, Instant},
 };
 
 use lru::LruCache;
 use model::{
-    channel::Sender,
     event::{Cgroup, LossSource, Observation, ProcessKey, Sensor, SensorCondition, SensorState},
     limits,
 };
@@ -117,7 +117,7 @@ impl Item {
 
 pub(crate) struct Reader {
     shared: Arc<Shared>,
-    sender: Sender<Observation>,
+    sender: SyncSender<Observation>,
     probes: Probes,
     marks: Option<Marks>,
     loads: Option<Loads>,
@@ -164,7 +164,7 @@ impl Reader {
         config: &Config,
         probes: Probes,
         shared: Arc<Shared>,
-        sender: Sender<Observation>,
+        sender: SyncSender<Observation>,
     ) -> io::Result<Self> {
         let nap = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let sleep = epoll::create(epoll::CreateFlags::CLOEXEC)?;

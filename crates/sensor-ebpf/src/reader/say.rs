@@ -144,6 +144,6 @@ impl Reader {
     }
 
     pub(super) fn send_observation(&self, observation: Observation) -> Result<(), Closed> {
-        self.sender.send_waiting(observation).map_err(|_| Closed)
+        self.sender.send(observation).map_err(|_| Closed)
     }
 }

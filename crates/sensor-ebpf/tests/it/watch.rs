@@ -5,12 +5,11 @@ use std::{
     fs::File,
     io::Read,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, mpsc::sync_channel},
     time::{Duration, Instant},
 };
 
 use model::{
-    channel,
     event::{Event, Exec, FileFacts, FileKey, LibraryLoad, Observation, Payload},
     limits,
 };
@@ -41,7 +40,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start(config: Config) -> Self {
-        let (sender, receiver) = channel::bounded(limits::OBSERVATIONS_QUEUED_MAX);
+        let (sender, receiver) = sync_channel(limits::OBSERVATIONS_QUEUED_MAX);
         let sensors = sensor_ebpf::start(config, sender).unwrap();
         let said = Arc::new(Mutex::new(Said::default()));
         let inner = Arc::clone(&said);
