@@ -19,6 +19,12 @@ use crate::{Error, Store};
 /// Fields in one grouping.
 const GROUP_FIELDS_MAX: usize = 6;
 
+/// Groups that one finding is in: one of each combination of its values.
+const GROUPS_PER_FINDING_MAX: usize = 4096;
+
+/// Groups by several fields. Some 50 MiB, and far more than anybody reads.
+const GROUPS_MAX: usize = 512 * 1024;
+
 /// What to group.
 #[derive(Clone, Debug, Default)]
 pub struct GroupQuery {
@@ -161,16 +167,22 @@ enum GroupBy {
 }
 
 fn group_keys(text: &str) -> Result<Vec<GroupKey>, Error> {
-    let keys: Vec<_> = text
-        .split(',')
-        .map(str::trim)
-        .map(group_key)
-        .collect::<Result<_, _>>()?;
-    if keys.len() > GROUP_FIELDS_MAX {
-        return Err(Error::invalid(
-            "group_by",
-            format!("more than {GROUP_FIELDS_MAX} fields"),
-        ));
+    let mut keys: Vec<GroupKey> = Vec::new();
+    for named in text.split(',').map(str::trim) {
+        let key = group_key(named)?;
+        if keys.iter().any(|other| other.column == key.column) {
+            return Err(Error::invalid(
+                "group_by",
+                format!("{named:?} is there twice"),
+            ));
+        }
+        keys.push(key);
+        if keys.len() > GROUP_FIELDS_MAX {
+            return Err(Error::invalid(
+                "group_by",
+                format!("more than {GROUP_FIELDS_MAX} fields"),
+            ));
+        }
     }
     Ok(keys)
 }
@@ -203,20 +215,69 @@ fn group_key(named: &str) -> Result<GroupKey, Error> {
     })
 }
 
-/// Findings by the numbers of their values, one of each field; 0 where they have none.
-type Counts = HashMap<Vec<u32>, i64>;
+/// Numbers of a group's values, one of each field and 0 where a finding has none; 0 for what is no field too.
+type Key = [u32; GROUP_FIELDS_MAX];
+
+/// How many findings are in each group.
+struct Counts {
+    /// By the first number, when it is the only one: there can be as many groups as findings.
+    by_id: Option<Vec<i64>>,
+    by_key: HashMap<Key, i64>,
+}
 
 /// Cells of the table in which the findings of one batch are counted, where they have one value of each field. More are
 /// counted one by one.
 const CELLS_MAX: usize = 65_536;
 
-/// Values that are counted in a table, of 32 MiB at most. Those with higher numbers are counted one by one.
+/// Values that are counted by number, in 32 MiB at most. Those with higher numbers count as combinations do.
 const IDS_MAX: usize = 4 * 1024 * 1024;
 
-fn count(db: &Connection, selected: &[(Batch, Bits)], keys: &[GroupKey]) -> Result<Counts, Error> {
-    let mut counts = Counts::new();
-    // Of one field, by number of the value: there can be as many groups in each batch as findings.
-    let mut by_id: Vec<i64> = Vec::new();
+impl Counts {
+    fn of(fields: usize) -> Self {
+        Self {
+            by_id: (fields == 1).then(Vec::new),
+            by_key: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, key: Key, n: i64) -> Result<(), Error> {
+        let id = key[0] as usize;
+        if let Some(by_id) = self.by_id.as_mut().filter(|_| id < IDS_MAX) {
+            if by_id.len() <= id {
+                by_id.resize(id + 1, 0);
+            }
+            by_id[id] += n;
+            return Ok(());
+        }
+        *self.by_key.entry(key).or_default() += n;
+        if self.by_key.len() > GROUPS_MAX {
+            return Err(Error::invalid(
+                "group_by",
+                format!(
+                    "more than {GROUPS_MAX} groups: narrow the filter, or group by fewer fields"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn into_groups(self) -> Vec<(Key, i64)> {
+        let by_id = self.by_id.unwrap_or_default().into_iter().enumerate();
+        let by_id = by_id.filter(|(_, n)| *n > 0).map(|(id, n)| {
+            let mut key = Key::default();
+            key[0] = id as u32;
+            (key, n)
+        });
+        by_id.chain(self.by_key).collect()
+    }
+}
+
+fn count(
+    db: &Connection,
+    selected: &[(Batch, Bits)],
+    keys: &[GroupKey],
+) -> Result<Vec<(Key, i64)>, Error> {
+    let mut counts = Counts::of(keys.len());
     let mut table = Vec::new();
     for (batch, bits) in selected {
         let bytes = keys
@@ -230,52 +291,35 @@ fn count(db: &Connection, selected: &[(Batch, Bits)], keys: &[GroupKey]) -> Resu
         let cells = columns.iter().fold(1_usize, |cells, column| {
             cells.saturating_mul(column.dictionary().len() + 1)
         });
-        if let [column] = columns.as_slice()
-            && column.is_single()
-        {
+        let is_small = columns.len() == 1 || cells <= CELLS_MAX;
+        if is_small && columns.iter().all(Terms::is_single) {
             table.resize(table.len().max(cells), 0);
-            column.count(bits, &mut table);
-            for (code, n) in table
-                .iter_mut()
-                .enumerate()
-                .take(cells)
-                .filter(|(_, n)| **n > 0)
-            {
-                let id = column.id(code).unwrap_or(0);
-                match by_id.get_mut(id as usize) {
-                    Some(count) => *count += *n,
-                    None if (id as usize) < IDS_MAX => {
-                        by_id.resize(id as usize + 1, 0);
-                        by_id[id as usize] += *n;
-                    }
-                    None => *counts.entry(vec![id]).or_default() += *n,
-                }
-                *n = 0;
-            }
-        } else if cells <= CELLS_MAX && columns.iter().all(Terms::is_single) {
-            count_cells(&columns, bits, cells, &mut counts);
+            count_cells(&columns, bits, &mut table[..cells], &mut counts)?;
         } else {
-            count_each(&columns, bits, &mut counts);
+            count_each(&columns, bits, &mut counts)?;
         }
     }
-    for (id, n) in by_id.into_iter().enumerate().filter(|(_, n)| *n > 0) {
-        *counts.entry(vec![id as u32]).or_default() += n;
-    }
-    Ok(counts)
+    Ok(counts.into_groups())
 }
 
-fn count_cells(columns: &[Terms<'_>], bits: &Bits, cells: usize, counts: &mut Counts) {
-    let mut table = vec![0_i64; cells];
-    add_cells(columns, *bits, &mut table);
-    for (mut cell, n) in table.into_iter().enumerate().filter(|(_, n)| *n > 0) {
-        let mut values = vec![0; columns.len()];
-        for (value, column) in values.iter_mut().zip(columns).rev() {
+/// Leaves the table empty, as it was.
+fn count_cells(
+    columns: &[Terms<'_>],
+    bits: &Bits,
+    table: &mut [i64],
+    counts: &mut Counts,
+) -> Result<(), Error> {
+    add_cells(columns, *bits, table);
+    for (mut cell, n) in table.iter_mut().enumerate().filter(|(_, n)| **n > 0) {
+        let mut key = Key::default();
+        for (value, column) in key.iter_mut().zip(columns).rev() {
             let length = column.dictionary().len() + 1;
             *value = column.id(cell % length).unwrap_or(0);
             cell /= length;
         }
-        *counts.entry(values).or_default() += n;
+        counts.add(key, std::mem::take(n))?;
     }
+    Ok(())
 }
 
 /// The table of the first column's codes, each of which has a table of the other columns'.
@@ -314,31 +358,40 @@ fn add_cells(columns: &[Terms<'_>], bits: Bits, table: &mut [i64]) {
 }
 
 /// A finding with several values of a field is in several groups, in each once.
-fn count_each(columns: &[Terms<'_>], bits: &Bits, counts: &mut Counts) {
+fn count_each(columns: &[Terms<'_>], bits: &Bits, counts: &mut Counts) -> Result<(), Error> {
     for offset in bits.iter() {
-        let mut groups = vec![Vec::new()];
-        for column in columns {
+        let mut groups = vec![Key::default()];
+        for (place, column) in columns.iter().enumerate() {
             let mut values: Vec<u32> = column.values(offset).iter().map(|(_, id)| *id).collect();
             values.sort_unstable();
             values.dedup();
             if values.is_empty() {
                 values.push(0);
             }
+            if groups.len() * values.len() > GROUPS_PER_FINDING_MAX {
+                return Err(Error::invalid(
+                    "group_by",
+                    format!(
+                        "a finding is in more than {GROUPS_PER_FINDING_MAX} groups: group by fewer fields"
+                    ),
+                ));
+            }
             groups = groups
                 .iter()
                 .flat_map(|group| {
                     values.iter().map(move |value| {
-                        let mut group = group.clone();
-                        group.push(*value);
+                        let mut group = *group;
+                        group[place] = *value;
                         group
                     })
                 })
                 .collect();
         }
         for group in groups {
-            *counts.entry(group).or_default() += 1;
+            counts.add(group, 1)?;
         }
     }
+    Ok(())
 }
 
 /// Values of a group, and how many findings it has.
@@ -365,16 +418,15 @@ fn compare(a: &Sized, b: &Sized) -> Ordering {
 /// The `wanted` groups that come first after `after`.
 fn largest(
     db: &Connection,
-    counts: Counts,
+    mut counts: Vec<(Key, i64)>,
     keys: &[GroupKey],
     after: Option<&Sized>,
     wanted: usize,
 ) -> Result<Vec<Sized>, Error> {
-    let mut counts: Vec<_> = counts.into_iter().collect();
     let mut ties = 0;
     if let Some((_, most)) = after {
         counts.retain(|(_, n)| n.unsigned_abs() <= *most);
-        let is_tie = |(_, n): &&(_, i64)| n.unsigned_abs() == *most;
+        let is_tie = |(_, n): &&(Key, i64)| n.unsigned_abs() == *most;
         ties = counts.iter().filter(is_tie).count();
     }
     counts.sort_unstable_by_key(|(_, n)| std::cmp::Reverse(*n));

@@ -314,3 +314,47 @@ fn a_page_of_groups_begins_where_the_last_one_ended() {
     assert_eq!(page(), ("06 08 09".to_owned(), false));
     assert_eq!(page(), ("10".to_owned(), true));
 }
+
+#[test]
+fn a_grouping_is_refused_before_it_fills_memory() {
+    let (_folder, store) = store();
+    let refused = |filter: &str, group_by: &str| {
+        let query = GroupQuery {
+            filter: filter.to_owned(),
+            group_by: group_by.to_owned(),
+            ..GroupQuery::default()
+        };
+        store.group(&query).unwrap_err().to_string()
+    };
+    let with_containers = |number: u64, count: u64| {
+        let mut result = finding(number);
+        let container = |one| Container {
+            name: format!("{number}-{one}"),
+            uri: format!("registry.test/{number}/{one}"),
+            ..Container::default()
+        };
+        result.finding.containers = (0..count).map(container).collect();
+        result
+    };
+    store.record(&[with_containers(0, 200)]).unwrap();
+    for twice in [
+        "containers.name,containers.name",
+        "category,state, category",
+    ] {
+        assert!(refused("", twice).contains("twice"), "{twice}");
+    }
+    let product = refused("", "containers.name,containers.uri");
+    assert!(product.contains("4096"), "{product}");
+    assert_eq!(groups(&store, "", "containers.name,state").len(), 200);
+
+    // Each within its bound, but together too many.
+    let many: Vec<_> = (1..=129)
+        .map(|number| with_containers(number, 64))
+        .collect();
+    store.record(&many).unwrap();
+    let together = refused(
+        "NOT containers.name=\"0-0\"",
+        "containers.name,containers.uri",
+    );
+    assert!(together.contains("524288"), "{together}");
+}
