@@ -18,6 +18,12 @@ pub const CONNECTIONS_MAX: usize = 1024;
 /// Calls that work on the store at a time; the others wait. More than a handful gains nothing on one disk.
 pub const CALLS_MAX: usize = 16;
 
+/// Of these, the calls of one token and the sessions that it opened, so that slow questions of one keep no other out.
+pub const CALLS_PER_CALLER_MAX: usize = 4;
+
+/// Credentials looked up at a time, apart from the calls. Each look-up is one row, found by its key.
+pub const SIGN_INS_MAX: usize = 4;
+
 /// Connections open at a time from one address (a /64 of IPv6), so that one cannot take all; more are closed at once. A
 /// proxy with many users needs a fraction of it.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 256;

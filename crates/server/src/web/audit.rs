@@ -79,7 +79,7 @@ pub(crate) async fn show(
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let before = fields.get("before").parse().unwrap_or(i64::MAX);
     let frame = web.frame("Audit log", Section::Audit, &session).await?;
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let now = now();
         let mut log = web.store().audit_log(before, PAGE_SIZE + 1)?;
         let has_older = log.len() > PAGE_SIZE as usize;

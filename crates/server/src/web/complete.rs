@@ -70,13 +70,13 @@ pub(crate) async fn check(_: Session, RawQuery(query): RawQuery) -> Result<Respo
 /// `GET /findings/complete?q=&at=`.
 pub(crate) async fn complete(
     State(web): State<Arc<Web>>,
-    _: Session,
+    session: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let q = fields.get("q").to_owned();
     let at = from_utf16(&q, fields.get("at").parse().unwrap_or(usize::MAX));
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let (head, tail) = q.split_at(at);
         let place = place(head);
         let items = match &place.what {

@@ -135,7 +135,7 @@ pub(crate) async fn show(
     session: Session,
 ) -> Result<Response, Failure> {
     let frame = web.frame("Coverage", Section::Coverage, &session).await?;
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let store = web.store();
         let now = now();
         let (ended, running): (Vec<_>, Vec<_>) = store

@@ -20,6 +20,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{Failure, Web, session::Session, shown, view::View};
 use crate::{
+    app::Share,
     limits::{EXPORT_PIECE_FINDINGS, EXPORT_PIECE_TIMEOUT, EXPORTS_MAX},
     service::findings::listed,
 };
@@ -38,7 +39,7 @@ struct Format {
 /// `GET /findings/export.json`.
 pub(crate) async fn json(
     State(web): State<Arc<Web>>,
-    _: Session,
+    session: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let format = Format {
@@ -49,7 +50,7 @@ pub(crate) async fn json(
         between: ",\n",
         end: "\n]}\n",
     };
-    export(web, &query.unwrap_or_default(), format).await
+    export(web, &session, &query.unwrap_or_default(), format).await
 }
 
 const CSV_HEAD: &[&str] = &[
@@ -75,7 +76,7 @@ const CSV_HEAD: &[&str] = &[
 /// `GET /findings/export.csv`.
 pub(crate) async fn csv(
     State(web): State<Arc<Web>>,
-    _: Session,
+    session: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let format = Format {
@@ -86,10 +87,15 @@ pub(crate) async fn csv(
         between: "",
         end: "",
     };
-    export(web, &query.unwrap_or_default(), format).await
+    export(web, &session, &query.unwrap_or_default(), format).await
 }
 
-async fn export(web: Arc<Web>, query: &str, format: Format) -> Result<Response, Failure> {
+async fn export(
+    web: Arc<Web>,
+    session: &Session,
+    query: &str,
+    format: Format,
+) -> Result<Response, Failure> {
     let headers = [
         (header::CONTENT_TYPE, format.media_type.to_owned()),
         (
@@ -97,13 +103,15 @@ async fn export(web: Arc<Web>, query: &str, format: Format) -> Result<Response, 
             format!("attachment; filename=\"{}\"", format.file),
         ),
     ];
-    let body = begin(web, View::parse(query).q, format, EXPORT_PIECE_TIMEOUT).await?;
+    let filter = View::parse(query).q;
+    let body = begin(web, session.share(), filter, format, EXPORT_PIECE_TIMEOUT).await?;
     Ok((headers, body).into_response())
 }
 
 /// The file. What it holds is decided now: findings that come, and those that are seen again meanwhile, move none out of it.
 async fn begin(
     web: Arc<Web>,
+    share: Share,
     filter: String,
     format: Format,
     patience: Duration,
@@ -115,14 +123,16 @@ async fn begin(
         ))
     })?;
     let ids = web
-        .blocking(move |web| Ok(web.store().ids("", &filter)?))
+        .blocking(Arc::clone(&share), move |web| {
+            Ok(web.store().ids("", &filter)?)
+        })
         .await?;
     // One is read while the one before it is on its way.
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let _permit = permit;
         // Where it ends early the transfer breaks: half a file must not pass for a whole one.
-        if let Err(reason) = send(&web, &ids, format, &sender, patience).await {
+        if let Err(reason) = send(&web, &share, &ids, format, &sender, patience).await {
             tracing::warn!("an export was broken off: {reason}");
         }
     });
@@ -134,6 +144,7 @@ async fn begin(
 
 async fn send(
     web: &Arc<Web>,
+    share: &Share,
     ids: &[FindingId],
     format: Format,
     sender: &mpsc::Sender<Piece>,
@@ -150,7 +161,9 @@ async fn send(
     while !rest.is_empty() {
         let next = rest[..rest.len().min(EXPORT_PIECE_FINDINGS)].to_vec();
         let (findings, taken) = web
-            .blocking(move |web| Ok(web.store().findings(&next)?))
+            .blocking(Arc::clone(share), move |web| {
+                Ok(web.store().findings(&next)?)
+            })
             .await
             .map_err(|_| "the store failed")?;
         rest = &rest[taken..];
@@ -296,7 +309,8 @@ mod tests {
     }
 
     async fn start(web: &Arc<Web>, patience: Duration) -> Result<Body, Failure> {
-        begin(Arc::clone(web), String::new(), lines(), patience).await
+        let share = web.app.share("ada");
+        begin(Arc::clone(web), share, String::new(), lines(), patience).await
     }
 
     #[tokio::test]

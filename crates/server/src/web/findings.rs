@@ -164,8 +164,10 @@ pub(crate) async fn show(
     }
     let mut frame = web.frame("Findings", Section::Findings, &session).await?;
     frame.notice = notice(&query);
-    web.blocking(move |web| html(&page(web, frame, view, session.may_edit())?))
-        .await
+    web.blocking(session.share(), move |web| {
+        html(&page(web, frame, view, session.may_edit())?)
+    })
+    .await
 }
 
 /// What the last change did; the address carries it over the redirect as a word and a number, never as text.
@@ -315,11 +317,11 @@ fn list(web: &Web, view: &View) -> Result<store::Page, Failure> {
 /// `GET /findings/live`: a word that changes when the page would show something else.
 pub(crate) async fn live(
     State(web): State<Arc<Web>>,
-    _: Session,
+    session: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let view = View::parse(&query.unwrap_or_default());
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let page = list(web, &view)?;
         super::json(&json!({ "mark": mark(&page), "total": page.total_size }))
     })

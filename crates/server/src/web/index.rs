@@ -91,7 +91,7 @@ pub(crate) async fn list(
     let frame = web
         .frame("Threat findings index", Section::Index, &session)
         .await?;
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let counts = counts(web)?;
         let mut entries = Vec::new();
         for spec in detect::CATALOGUE.iter().filter(|spec| fits(spec, &search)) {
@@ -123,7 +123,7 @@ pub(crate) async fn detector(
     let spec = detect::find(&id)
         .ok_or_else(|| Failure::NotFound(format!("There is no detector {id}.")))?;
     let frame = web.frame(spec.category, Section::Index, &session).await?;
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         html(&DetectorPage {
             frame,
             entry: entry(web, spec, &counts(web)?)?,

@@ -63,7 +63,7 @@ pub(crate) async fn login(State(web): State<Arc<Web>>, form: Form) -> Result<Res
     let next = session::local(form.get("next")).to_owned();
     let is_link = !one_time.is_empty();
     let outcome = web
-        .blocking(move |web| {
+        .sign_in(move |web| {
             let store = web.store();
             let found = if is_link {
                 auth::redeem_login(store, &one_time)?
@@ -124,7 +124,7 @@ pub(crate) async fn logout(
     form: Form,
 ) -> Result<Response, Failure> {
     session.check_csrf(form.get("csrf"))?;
-    web.blocking(move |web| {
+    web.sign_in(move |web| {
         if auth::session_end(web.store(), session.secret())? {
             let change = Change {
                 who: &session.caller.name,

@@ -45,7 +45,7 @@ use self::{
     session::Session,
 };
 use crate::{
-    app::App,
+    app::{App, Share},
     limits::{EXPORTS_MAX, FORM_BYTES_MAX},
     status::{Code, Status},
 };
@@ -138,10 +138,20 @@ impl Web {
     /// Runs what works on the store on a thread that may block, as one of the bounded number that API calls share.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
+        share: Share,
         work: impl FnOnce(&Arc<Self>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let web = Arc::clone(self);
-        self.app.blocking(move |_| Ok(work(&web))).await?
+        self.app.blocking(share, move |_| Ok(work(&web))).await?
+    }
+
+    /// As [`App::sign_in`].
+    pub(crate) async fn sign_in<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let web = Arc::clone(self);
+        self.app.sign_in(move |_| Ok(work(&web))).await?
     }
 
     /// The common part of a page for this session.
@@ -153,7 +163,7 @@ impl Web {
     ) -> Result<Frame, Failure> {
         let user = session.user();
         let title = title.to_owned();
-        self.blocking(move |web| {
+        self.blocking(session.share(), move |web| {
             Ok(Frame::new(
                 title,
                 section,

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Failure, Web, frame::User};
 use crate::{
-    app::Peer,
+    app::{Peer, Share},
     auth::{self, Caller, Role},
 };
 
@@ -21,6 +21,7 @@ use crate::{
 pub(crate) struct Session {
     pub(crate) caller: Caller,
     secret: String,
+    share: Share,
 }
 
 impl Session {
@@ -30,6 +31,11 @@ impl Session {
 
     pub(crate) fn secret(&self) -> &str {
         &self.secret
+    }
+
+    /// What the pages of this session may have under way.
+    pub(crate) fn share(&self) -> Share {
+        Arc::clone(&self.share)
     }
 
     pub(crate) fn user(&self) -> User {
@@ -93,15 +99,20 @@ impl FromRequestParts<Arc<Web>> for Session {
         {
             let presented = secret.clone();
             let found = web
-                .blocking(move |web| Ok(auth::session(web.store(), &presented)?))
+                .sign_in(move |web| Ok(auth::session(web.store(), &presented)?))
                 .await;
             if let Some(holder) = found.map_err(IntoResponse::into_response)? {
+                let share = web.app.share(&holder.name);
                 let caller = Caller {
                     name: holder.name,
                     role: holder.role,
                     peer,
                 };
-                return Ok(Self { caller, secret });
+                return Ok(Self {
+                    caller,
+                    secret,
+                    share,
+                });
             }
         }
         Err(not_signed_in(parts))

@@ -52,7 +52,7 @@ pub(crate) async fn actions(
     }
     let action = form.get("action").to_owned();
     let done = web
-        .blocking(move |web| {
+        .blocking(session.share(), move |web| {
             if names.is_empty() {
                 return Ok("none:0".to_owned());
             }
@@ -105,7 +105,7 @@ pub(crate) async fn marks(
         marks.insert(key.clone(), form.get("value").trim().to_owned());
     }
     let back = finding_href(&name);
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let change = Change {
             who: &session.caller.name,
             now: now(),

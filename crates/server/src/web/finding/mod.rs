@@ -130,7 +130,7 @@ pub(crate) async fn show(
         .map(|(_, tab)| tab.into_owned())
         .unwrap_or_default();
     let frame = web.frame("Finding", Section::Findings, &session).await?;
-    web.blocking(move |web| {
+    web.blocking(session.share(), move |web| {
         let result = web.store().get(&name)?;
         if tab == "raw" {
             let headers = [
