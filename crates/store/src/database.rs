@@ -47,10 +47,11 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (4, include_str!("../migrations/sqlite/0004_columns.sql")),
     (5, include_str!("../migrations/sqlite/0005_ends.sql")),
     (6, include_str!("../migrations/sqlite/0006_fields.sql")),
+    (7, include_str!("../migrations/sqlite/0007_nested.sql")),
 ];
 
 /// The version from which on the columns hold what they hold now: to reach it they are filled anew.
-const COLUMNS_VERSION: i64 = 6;
+const COLUMNS_VERSION: i64 = 7;
 
 /// An open database. Shared between threads by reference.
 pub(crate) struct Database {

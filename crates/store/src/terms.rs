@@ -15,6 +15,9 @@ const TERMS_MAX: usize = 1024;
 /// Terms of one field of one finding: a thousand arguments must not keep out its libraries.
 const FIELD_TERMS_MAX: usize = 256;
 
+/// Bytes of the name of an indexed field, which a source can make of its keys.
+const FIELD_BYTES_MAX: usize = 1024;
+
 /// Bytes of one indexed value. A longer one is indexed by its beginning, so `:` sees that much of it.
 pub(crate) const TERM_BYTES_MAX: usize = 1024;
 
@@ -211,7 +214,7 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
     }
     for (key, value) in &finding.source_properties {
         // Each finding would be a value of its own.
-        if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED].contains(&key.as_str()) {
+        if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED, INVESTIGATION].contains(&key.as_str()) {
             terms.add_json(&format!("source_properties.{key}"), Some(value));
         }
     }
@@ -236,6 +239,7 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
     }
     terms.add_processes(finding);
     terms.enter(0);
+    terms.add_investigation(finding);
     // A finding without a value is a group of its own, and counted as such.
     for field in GROUPED {
         let none = Term {
@@ -259,6 +263,12 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
         cut: terms.cut,
     }
 }
+
+/// Source property with a snapshot of the container.
+const INVESTIGATION: &str = "Investigation";
+
+/// The parts of it in which a container says what it likes.
+const CHOSEN_BY_CONTAINER: [&str; 2] = ["containerSettings", "logTail"];
 
 /// What is indexed of a signature, and where it is.
 const SIGNATURES: [(&str, &str); 3] = [
@@ -341,6 +351,9 @@ impl Terms {
 
     /// Returns false when there are too many already.
     fn insert(&mut self, field: String, value: String) -> bool {
+        if field.len() > FIELD_BYTES_MAX {
+            return false;
+        }
         let term = Term { field, value };
         if let Some(elements) = self.found.get_mut(&term) {
             elements.insert(self.element);
@@ -394,7 +407,12 @@ impl Terms {
                     self.add_json(field, Some(value));
                 }
             }
-            Some(Value::Object(_) | Value::Null) | None => {}
+            Some(Value::Object(members)) => {
+                for (key, value) in members {
+                    self.add_json(&format!("{field}.{key}"), Some(value));
+                }
+            }
+            Some(Value::Null) | None => {}
         }
     }
 
@@ -425,6 +443,20 @@ impl Terms {
             }
         }
         self.enter(0);
+    }
+
+    fn add_investigation(&mut self, finding: &Finding) {
+        let Some(Value::Object(parts)) = finding.source_properties.get(INVESTIGATION) else {
+            return;
+        };
+        let mut parts: Vec<_> = parts.iter().collect();
+        parts.sort_by_key(|(part, _)| CHOSEN_BY_CONTAINER.iter().position(|last| last == part));
+        for (part, value) in parts {
+            self.add_json(
+                &format!("source_properties.{INVESTIGATION}.{part}"),
+                Some(value),
+            );
+        }
     }
 
     /// What a container can have many of last.

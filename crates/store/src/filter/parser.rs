@@ -273,10 +273,8 @@ impl<'a> Parser<'a> {
     fn field(&mut self) -> Result<String, Error> {
         let mut path = String::new();
         loop {
-            let own = matches!(
-                path.as_str(),
-                "source_properties." | "security_marks.marks." | "external_systems."
-            );
+            let own = path.starts_with("source_properties.")
+                || matches!(path.as_str(), "security_marks.marks." | "external_systems.");
             let rest = self.rest();
             if own && rest.starts_with(['"', '\'']) {
                 path.push_str(&self.string()?);
@@ -479,6 +477,18 @@ mod tests {
         check(
             "sourceProperties.Pod_Name=1",
             "source_properties.Pod_Name=1",
+        );
+        check(
+            "sourceProperties.Provenance.executedSha256=1",
+            "source_properties.Provenance.executedSha256=1",
+        );
+        check(
+            "sourceProperties.Kubernetes_Labels.app-name=1",
+            "source_properties.Kubernetes_Labels.app-name=1",
+        );
+        check(
+            "externalSystems.jira.externalUid=1",
+            "external_systems.jira.external_uid=1",
         );
         check(
             "securityMarks.marks.on-call=1",

@@ -330,6 +330,64 @@ fn nested_and_repeated_fields() {
     );
 }
 
+/// As detection makes them.
+const DETECTED: [&str; 2] = [
+    include_str!("../../../detect/testdata/findings/added_library.json"),
+    include_str!("../../../detect/testdata/findings/modified_program.json"),
+];
+
+#[test]
+fn source_properties_of_detected_findings() {
+    let (_folder, store) = store();
+    let detected: Vec<FindingResult> = (1..)
+        .zip(DETECTED)
+        .map(|(number, json)| {
+            let mut result: FindingResult = serde_json::from_str(json).unwrap();
+            result.finding.name = name(number);
+            result
+        })
+        .collect();
+    store.record(&detected).unwrap();
+    let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
+    check("source_properties.Detector:*", &[1, 2]);
+    for (key, added) in [
+        ("Provenance.verdict", "ADDED"),
+        ("Indicator_Matches.family", "Hullwatch-Sample/added-library"),
+        (
+            "Provenance.executedSha256",
+            "407631e2c0ca38a9e5cb3fd6b95cd10d29e8c276746e01cd348136e3947e395f",
+        ),
+    ] {
+        let field = format!("source_properties.{key}");
+        check(&format!("{field}=\"{added}\""), &[1]);
+        check(&format!("NOT {field}=\"{added}\""), &[2]);
+        check(&format!("{field}=\"\""), &[]);
+    }
+    check("source_properties.Investigation.risks:\"ROOT\"", &[1, 2]);
+    check(
+        "source_properties.Investigation.containerSettings.privileged=false",
+        &[1, 2],
+    );
+    check(
+        "source_properties.Investigation.containerSettings.mounts.writable=true",
+        &[1, 2],
+    );
+    check("source_properties.Investigation.logTail:\"login\"", &[1, 2]);
+    check(
+        "source_properties.contextUris.mitreUri.url:\"T1105\"",
+        &[1, 2],
+    );
+    check(
+        "source_properties.Process_Creation_Timestamp.seconds>=1767225601",
+        &[1, 2],
+    );
+    check(
+        "source_properties.Provenance.\"executedSha256\":\"407631e2\"",
+        &[1],
+    );
+    check("source_properties.Values_Not_Indexed:*", &[]);
+}
+
 #[test]
 fn functions() {
     let (_folder, store) = filled();
@@ -487,6 +545,17 @@ fn what_a_container_has_many_of_keeps_nothing_else_out() {
         })
         .collect();
     hostile.finding.files = process.libraries.clone();
+    let lines: Vec<_> = (0..64).map(|number| format!("line {number}")).collect();
+    let investigation = json!({"logTail": lines, "risks": ["It is privileged."]});
+    hostile
+        .finding
+        .source_properties
+        .insert("Investigation".to_owned(), investigation);
+    let keys: serde_json::Map<_, _> = [("k".repeat(2000), json!(1))].into_iter().collect();
+    hostile
+        .finding
+        .source_properties
+        .insert("Keys".to_owned(), keys.into());
     let mut long = finding(1);
     long.finding.processes[0].args = vec!["x".repeat(5000)];
     store.record(&[hostile, long, finding(3)]).unwrap();
@@ -504,6 +573,7 @@ fn what_a_container_has_many_of_keeps_nothing_else_out() {
         "files.path=\"/lib/255.so\"",
         "processes.args=\"0\"",
         "processes.pid=4242",
+        "source_properties.Investigation.risks=\"It is privileged.\"",
     ] {
         check(&store, filter, &[2]);
     }
@@ -521,13 +591,15 @@ fn what_a_container_has_many_of_keeps_nothing_else_out() {
         found.source_properties.get(NOT_INDEXED).cloned()
     };
     assert_eq!(said(1), Some(json!(1)));
-    // Of the arguments 256 are indexed, as of the libraries and files.
-    assert_eq!(said(2), Some(json!(1024 - 256 + 2 * (600 - 256))));
+    // Of the arguments 256 are indexed, as of the libraries and files; a field with a very long name is not.
+    assert_eq!(said(2), Some(json!(1024 - 256 + 2 * (600 - 256) + 1)));
     assert_eq!(said(3), None);
     // A repeat without them takes it back.
     let mut again = finding(2);
     again.finding.event_time = Some(at(90));
     again.finding.files = vec![File::default()];
+    let properties = &mut again.finding.source_properties;
+    properties.insert("Keys".to_owned(), json!(1));
     store.record(&[again]).unwrap();
     assert_eq!(said(2), None);
 }
