@@ -48,6 +48,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/sqlite/0005_ends.sql")),
     (6, include_str!("../migrations/sqlite/0006_fields.sql")),
     (7, include_str!("../migrations/sqlite/0007_nested.sql")),
+    (8, include_str!("../migrations/sqlite/0008_numbers.sql")),
 ];
 
 /// The version from which on the columns hold what they hold now: to reach it they are filled anew.

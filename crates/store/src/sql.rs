@@ -241,3 +241,43 @@ fn like_pattern(text: &str) -> String {
     pattern.push('%');
     pattern
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Database;
+    use crate::select::collect;
+
+    #[test]
+    fn values_are_found_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).unwrap();
+        let number = |operator| Test::Number {
+            operator,
+            value: 4242.0,
+        };
+        for (test, constraint) in [
+            (Test::Equal("x".to_owned()), "(field=? AND value=?)"),
+            (
+                Test::Between("x".to_owned(), "y".to_owned()),
+                "(field=? AND value>? AND value<?)",
+            ),
+            (number(Operator::Equal), "(field=? AND number=?)"),
+            (number(Operator::Less), "(field=? AND number<?)"),
+            (number(Operator::LessOrEqual), "(field=? AND number<?)"),
+            (number(Operator::Greater), "(field=? AND number>?)"),
+            (number(Operator::GreaterOrEqual), "(field=? AND number>?)"),
+        ] {
+            let mut sql = Sql::default();
+            sql.push("EXPLAIN QUERY PLAN SELECT t.id FROM term t WHERE ");
+            sql.term("processes.pid", &test);
+            let plan: Vec<String> = database
+                .read(|db| collect(db, &sql, |row| row.get(3)))
+                .unwrap();
+            assert!(
+                plan.iter().any(|step| step.ends_with(constraint)),
+                "{test:?}: {plan:?}"
+            );
+        }
+    }
+}

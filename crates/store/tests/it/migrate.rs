@@ -157,6 +157,7 @@ fn columns_of_an_older_version_are_filled_anew() {
     let file = Connection::open(folder.path().join("hullwatch.db")).unwrap();
     file.execute_batch(
         "ALTER TABLE finding DROP COLUMN detected_severity; \
+         DROP INDEX term_number; \
          DELETE FROM term WHERE field IN ('processes.user_id', 'source_properties.Values_Not_Indexed'); \
          DELETE FROM piece WHERE id % 256 > 62; \
          UPDATE document SET body = json_remove(body, '$.finding.sourceProperties.Values_Not_Indexed'); \
