@@ -58,7 +58,7 @@ impl Store {
             if index.load(&parsed)?.is_some() {
                 return Err(Error::Exists(name.to_owned()));
             }
-            let created = insert(&mut index, &parsed, finding.clone(), change.now)?;
+            let created = insert(&mut index, &parsed, finding.clone(), change)?;
             check_size(&created)?;
             index.finish()?;
             audit::note(
@@ -86,9 +86,7 @@ impl Store {
         self.database.write(|db| {
             let mut index = Index::new(db, &self.database);
             let updated = match index.load(&parsed)? {
-                None if mask.is_empty() => {
-                    insert(&mut index, &parsed, finding.clone(), change.now)?
-                }
+                None if mask.is_empty() => insert(&mut index, &parsed, finding.clone(), change)?,
                 None => return Err(Error::NotFound(name.to_owned())),
                 Some(old) => {
                     let mut new = old.next();
@@ -99,8 +97,8 @@ impl Store {
                         let detected = old.detected_severity.unwrap_or(before.severity);
                         new.detected_severity = Some(detected).filter(|own| *own != after.severity);
                     }
-                    let wanted = new.result.finding.mute;
-                    if wanted != old.result.finding.mute {
+                    let wanted = std::mem::replace(&mut new.result.finding.mute, before.mute);
+                    if wanted != before.mute {
                         mute::set(&mut new.result, wanted, change.who, change.now);
                     }
                     replace(&mut index, &old, new, change.now)?
@@ -275,13 +273,14 @@ impl Store {
     }
 }
 
-/// Adds a finding, mutes it where a rule says so, and queues its notifications.
+/// Adds a finding, mutes it where a rule or whoever makes it says so, and queues its notifications.
 pub(crate) fn insert(
     index: &mut Index<'_>,
     name: &FindingName,
     mut result: FindingResult,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<FindingResult, Error> {
+    let now = change.now;
     let finding = &mut result.finding;
     finding.name = name.to_string();
     finding.parent = name.parent.to_string();
@@ -292,9 +291,7 @@ pub(crate) fn insert(
     finding.mute_info = None;
     finding.mute_update_time = None;
     finding.mute_initiator.clear();
-    if finding.mute == Mute::MuteUnspecified {
-        finding.mute = Mute::Undefined;
-    }
+    let mute = std::mem::replace(&mut finding.mute, Mute::Undefined);
     if finding.state == State::StateUnspecified {
         finding.state = State::Active;
     }
@@ -303,6 +300,9 @@ pub(crate) fn insert(
     }
     if result.resource.name.is_empty() {
         result.resource.name.clone_from(&finding.resource_name);
+    }
+    if matches!(mute, Mute::Muted | Mute::Unmuted) {
+        mute::set(&mut result, mute, change.who, now);
     }
     let id = index.insert(&name.key, &mut result)?;
     let old = Stored {

@@ -110,16 +110,6 @@ pub(crate) fn apply_rules(
 ) -> Result<bool, Error> {
     let configs: Vec<MuteConfig> = resource::all(db)?;
     let mut info = MuteInfo::of(result);
-    // A new finding that is muted already was so by whoever made it.
-    if is_new
-        && info.static_mute.is_none()
-        && matches!(result.finding.mute, Mute::Muted | Mute::Unmuted)
-    {
-        info.static_mute = Some(StaticMute {
-            state: result.finding.mute,
-            apply_time: now,
-        });
-    }
     let mut by = None;
     let mut records = Vec::new();
     for config in &configs {

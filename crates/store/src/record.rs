@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::index::{Index, Stored};
 use crate::name::FindingName;
-use crate::{Error, Store, change};
+use crate::{Change, Error, Store, change};
 
 /// Source property with the number of times the fact was seen.
 pub const OCCURRENCES: &str = "Occurrences";
@@ -89,7 +89,11 @@ fn record_one(
         let properties = &mut finding.source_properties;
         properties.insert(OCCURRENCES.to_owned(), Value::from(1));
         properties.insert(FIRST_SEEN.to_owned(), Value::from(first.to_string()));
-        let stored = change::insert(index, &name, result, now)?;
+        let change = Change {
+            who: "hullwatch",
+            now,
+        };
+        let stored = change::insert(index, &name, result, change)?;
         if times > 1 {
             let mut rest = seen.clone();
             let properties = &mut rest.finding.source_properties;

@@ -209,6 +209,51 @@ fn a_mask_changes_what_it_names() {
 }
 
 #[test]
+fn whoever_mutes_by_an_update_is_noted() {
+    let (_folder, store) = store();
+    let muted = |number, mute| with(number, |result| result.finding.mute = mute);
+    let who = |change: &'static str, seconds| Change {
+        who: change,
+        now: at(seconds),
+    };
+    let check = |found: FindingResult, by: &str, seconds| {
+        assert_eq!(found.finding.mute_initiator, by);
+        assert_eq!(found.finding.mute_update_time, Some(at(seconds)));
+        assert_eq!(store.get(&found.finding.name).unwrap(), found);
+    };
+    let created = store
+        .create_finding(&name(1), &muted(1, Mute::Muted), who("ada", 10))
+        .unwrap();
+    check(created, "Muted by ada", 10);
+    let updated = store
+        .update_finding(&name(2), &muted(2, Mute::Unmuted), &[], who("ada", 11))
+        .unwrap();
+    check(updated, "Unmuted by ada", 11);
+    for (mask, seconds) in [(&["mute"][..], 20), (&[], 30)] {
+        for (mute, change, by) in [
+            (Mute::Unmuted, who("bob", seconds), "Unmuted by bob"),
+            (Mute::Muted, who("eve", seconds + 1), "Muted by eve"),
+        ] {
+            let given = muted(1, mute);
+            let updated = store
+                .update_finding(&name(1), &given, mask, change)
+                .unwrap();
+            assert_eq!(updated.finding.mute, mute);
+            check(
+                updated,
+                by,
+                change.now.0 / 1_000_000_000 - at(0).0 / 1_000_000_000,
+            );
+            // What is so already stays whose it is.
+            let again = store
+                .update_finding(&name(1), &given, mask, who("mallory", 99))
+                .unwrap();
+            assert_eq!(again.finding.mute_initiator, by);
+        }
+    }
+}
+
+#[test]
 fn marks_do_not_know_case() {
     let (_folder, store) = filled();
     let set = |marks: &[(&str, &str)], mask: &[&str]| {
