@@ -6,11 +6,8 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
     // The kernel's uapi headers include <asm/types.h>, which Debian keeps in the directory of the architecture.
-    let (macro_name, asm) = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
-        Ok("x86_64") => ("-D__TARGET_ARCH_x86", "/usr/include/x86_64-linux-gnu"),
-        Ok("aarch64") => ("-D__TARGET_ARCH_arm64", "/usr/include/aarch64-linux-gnu"),
-        other => panic!("no BPF build for the architecture {other:?}"),
-    };
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
+    let asm = format!("/usr/include/{arch}-linux-gnu");
     println!("cargo:rerun-if-env-changed=CLANG");
     println!("cargo:rerun-if-changed=src/bpf");
     for name in ["process", "tasks"] {
@@ -19,7 +16,7 @@ fn main() {
             .args([
                 "-g", "-O2", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3",
             ])
-            .args([macro_name, "-I", asm, "-I", "src/bpf"])
+            .args(["-I", &asm, "-I", "src/bpf"])
             .arg("-c")
             .arg(format!("src/bpf/{name}.bpf.c"))
             .arg("-o")

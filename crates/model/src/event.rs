@@ -8,8 +8,8 @@ use crate::{Text, Timestamp, provenance::MissingReason};
 
 /// One event together with the descriptors the kernel handed over for it.
 ///
-/// The descriptors refer to the very files that were opened for execution (fanotify `FAN_OPEN_EXEC`, a memfd taken by
-/// `pidfd_getfd`), whatever has happened to their paths since. They are closed when the observation is dropped.
+/// The descriptors refer to the very files that were opened for execution (fanotify `FAN_OPEN_EXEC`, the
+/// program of a process that has just executed a memfd), whatever has happened to their paths since. They are closed when the observation is dropped.
 #[derive(Debug)]
 pub struct Observation {
     /// The event itself.

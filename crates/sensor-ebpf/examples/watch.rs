@@ -11,12 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().map_or(Ok(10), |text| text.parse())?;
     let is_quiet = arguments.next().is_some();
-    let config = sensor_ebpf::Config {
-        take_memfds: std::env::var_os("NO_MEMFDS").is_none(),
-        ..sensor_ebpf::Config::default()
-    };
     let (sender, receiver) = std::sync::mpsc::sync_channel(limits::OBSERVATIONS_QUEUED_MAX);
-    let sensors = sensor_ebpf::start(config, sender)?;
+    let sensors = sensor_ebpf::start(sensor_ebpf::Config::default(), sender)?;
     let ignorer = sensors.ignorer();
     let own = std::fs::metadata("/proc/self/ns/mnt")?.ino();
     let own = u32::try_from(own)?;

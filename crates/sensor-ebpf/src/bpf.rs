@@ -100,7 +100,7 @@ pub(crate) struct Probes {
     /// Descriptors of the rings, for waiting.
     pub(crate) exec_ring: MapHandle,
     pub(crate) process_ring: MapHandle,
-    /// By CPU; empty when memfds are not taken.
+    /// By CPU.
     pub(crate) memfd_rings: Vec<(u32, MapHandle)>,
 }
 
@@ -134,7 +134,6 @@ fn open(config: &Config) -> Result<Object, Error> {
         .and_then(|builder| builder.open_memory(&PROCESS_OBJECT.bytes))
         .map_err(Error::Load)?;
     size_maps(&mut open, config)?;
-    choose_programs(&mut open, config);
     open.load().map_err(Error::Load)
 }
 
@@ -149,11 +148,10 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
     ];
     let mut links = Vec::new();
     // Exit before fork before exec: a process whose exec is seen is one whose end will be seen.
-    let names = ["on_exit", "on_fork", "on_exec", "on_sys_exit"];
-    for name in names.iter().take(if config.take_memfds { 4 } else { 3 }) {
-        for program in object.progs_mut().filter(|program| program.name() == *name) {
+    for name in ["on_exit", "on_fork", "on_exec"] {
+        for program in object.progs_mut().filter(|program| program.name() == name) {
             links.push(program.attach().map_err(|source| Error::Attach {
-                program: (*name).to_owned(),
+                program: name.to_owned(),
                 source,
             })?);
         }
@@ -167,11 +165,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         ignored: handle(&object, "ignored")?,
         exec_ring,
         process_ring,
-        memfd_rings: if config.take_memfds {
-            memfd_rings(&object)?
-        } else {
-            Vec::new()
-        },
+        memfd_rings: memfd_rings(&object)?,
         object,
     })
 }
@@ -195,14 +189,6 @@ fn reader_of(
         })
         .map_err(failed)?;
     builder.build().map_err(failed)
-}
-
-fn choose_programs(open: &mut OpenObject, config: &Config) {
-    for mut program in open.progs_mut() {
-        if program.name() == "on_sys_exit" {
-            program.set_autoload(config.take_memfds);
-        }
-    }
 }
 
 fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {

@@ -52,9 +52,6 @@ pub struct Config {
     pub process_ring_bytes: u32,
     /// Pages of each CPU's buffer of library loads, a power of two.
     pub perf_pages: usize,
-    /// Take the descriptor of every memfd that a container makes, at the cost of a few nanoseconds per system call of
-    /// the whole machine.
-    pub take_memfds: bool,
 }
 
 impl Default for Config {
@@ -64,7 +61,6 @@ impl Default for Config {
             exec_ring_bytes: 8 * 1024 * 1024,
             process_ring_bytes: 1024 * 1024,
             perf_pages: 64,
-            take_memfds: true,
         }
     }
 }

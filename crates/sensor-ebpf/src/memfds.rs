@@ -1,12 +1,11 @@
-//! Descriptors of memfds, taken when they are made.
+//! Memfds, opened as they are executed.
 //!
 //! fanotify cannot watch memfds, and a program in one is gone when its process ends: opening `/proc/PID/exe` when the exec
-//! is reported came too late for four of five that end at once. A probe at the end of `memfd_create` makes every system
-//! call of the machine about 15 ns slower (92 to 107 ns measured for getppid), which no build notices.
+//! is read from the ring came too late for four of five that end at once.
 //!
-//! Each CPU has a thread for it, with the lowest real-time priority: it is woken on the CPU that the call runs on, and
-//! the scheduler takes it before the call returns to its program. One thread for all CPUs came too late for a tenth of
-//! them, and for half on a busy machine.
+//! So the probe tells of such an exec a second time, to a thread of the CPU that it runs on, with the lowest real-time
+//! priority. It is woken before the system call returns, and the scheduler takes it before the first instruction of the
+//! program. Nothing but the exec of a memfd pays for that.
 
 use std::{
     io,
@@ -25,44 +24,33 @@ use libbpf_rs::{MapHandle, RingBufferBuilder};
 use lru::LruCache;
 use rustix::{
     event::epoll,
-    fs::{Mode, OFlags, fstat},
+    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, makedev, statx},
     thread::{CpuSet, sched_setaffinity},
 };
 
 use crate::{
     Shared,
-    decode::{MemfdRecord, Record, record},
+    decode::{Record, record},
     sys,
 };
 
-/// Descriptors held of memfds that were not executed yet: what a loop makes in a tenth of a second, the longest that the
-/// reader should be behind.
+/// Descriptors held until the exec is read: what a loop executes in a tenth of a second, the longest that the reader should
+/// be behind.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
-/// Descriptors held of memfds that were executed, and may be again.
-const EXECUTED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
-
-/// How long one is held: its memory is not freed meanwhile (it stays charged to the container).
+/// How long one is held whose exec was lost: its memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Wake-ups in [`WINDOW`] after which the thread rests for as long. A loop that makes memfds must not get this thread,
-/// which nothing ordinary can interrupt, to keep a CPU for itself: this is about a tenth of one.
-const WAKE_UPS_MAX: u32 = 2000;
-
-/// See [`WAKE_UPS_MAX`].
-const WINDOW: Duration = Duration::from_millis(100);
-
-/// Of each thread: it formats two paths and opens them.
+/// Of each thread: it formats a path and opens it.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Memfds {
-    /// What the thread has taken. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
-    taken: Receiver<Taken>,
+    /// What the threads have opened. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
+    opened: Receiver<Opened>,
     /// By inode number.
     held: LruCache<u64, (OwnedFd, Instant)>,
-    executed: LruCache<u64, (OwnedFd, Instant)>,
     /// Superblocks of memfds.
     devices: Arc<[u64]>,
     threads: Vec<JoinHandle<()>>,
@@ -70,13 +58,13 @@ pub(crate) struct Memfds {
 
 /// A memfd and its inode number.
 #[derive(Debug)]
-struct Taken {
+struct Opened {
     inode: u64,
     fd: OwnedFd,
 }
 
 impl Memfds {
-    /// Takes memfds from now on, on the CPUs that have a ring.
+    /// Opens memfds from now on, on the CPUs that have a ring.
     pub(crate) fn new(rings: &[(u32, MapHandle)], shared: &Arc<Shared>) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         // The kernel's own mounts of shmem and of hugetlbfs.
@@ -88,7 +76,7 @@ impl Memfds {
         .filter_map(|flags| memfd_create(c"", flags).ok())
         .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
         .collect();
-        let (sender, taken) = sync_channel(HELD_MAX.get());
+        let (sender, opened) = sync_channel(HELD_MAX.get());
         let threads = rings
             .iter()
             .map(|(cpu, ring)| {
@@ -102,9 +90,8 @@ impl Memfds {
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
-            taken,
+            opened,
             held: LruCache::new(HELD_MAX),
-            executed: LruCache::new(EXECUTED_MAX),
             devices,
             threads,
         })
@@ -115,34 +102,25 @@ impl Memfds {
         self.devices.contains(&device)
     }
 
-    /// The memfd with this inode number.
-    pub(crate) fn get(&mut self, inode: u64) -> Option<OwnedFd> {
+    /// The memfd with this inode number, once for each time that it was executed.
+    pub(crate) fn take(&mut self, inode: u64) -> Option<OwnedFd> {
         self.receive();
-        if let Some(executed) = self.held.pop(&inode) {
-            self.executed.put(inode, executed);
-        }
-        let (fd, _) = self.executed.get(&inode)?;
-        rustix::io::fcntl_dupfd_cloexec(fd, 0).ok()
+        self.held.pop(&inode).map(|(fd, _)| fd)
     }
 
     /// Lets go of those held too long.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.receive();
-        for held in [&mut self.held, &mut self.executed] {
-            let expired: Vec<u64> = held
-                .iter()
-                .filter(|(_, (_, since))| now.duration_since(*since) > HELD_TIME_MAX)
-                .map(|(&inode, _)| inode)
-                .collect();
-            for inode in expired {
-                held.pop(&inode);
-            }
+        while let Some((_, (_, since))) = self.held.peek_lru()
+            && now.duration_since(*since) > HELD_TIME_MAX
+        {
+            self.held.pop_lru();
         }
     }
 
     fn receive(&mut self) {
-        for taken in self.taken.try_iter() {
-            self.held.put(taken.inode, (taken.fd, Instant::now()));
+        for opened in self.opened.try_iter() {
+            self.held.put(opened.inode, (opened.fd, Instant::now()));
         }
     }
 
@@ -159,7 +137,7 @@ fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    sender: SyncSender<Taken>,
+    sender: SyncSender<Opened>,
     devices: Arc<[u64]>,
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -169,11 +147,11 @@ fn spawn(
     let mut builder = RingBufferBuilder::new();
     builder
         .add(ring, move |bytes| {
-            if let Ok(Record::Memfd(memfd)) = record(bytes)
-                && let Some(taken) = take(&memfd, &devices)
+            if let Ok(Record::Memfd { header }) = record(bytes)
+                && let Some(opened) = open(header.process.pid, &devices)
             {
                 // Full when the reader is far behind: the newest is let go, and its exec will say so.
-                let _ = sender.try_send(taken);
+                let _ = sender.try_send(opened);
             }
             0
         })
@@ -194,7 +172,6 @@ fn spawn(
                 let _ = sched_setaffinity(None, &cpus);
             }
             let _ = sys::run_ahead();
-            let (mut window, mut wake_ups) = (Instant::now(), 0);
             while !shared.is_stopping.load(Ordering::Relaxed) {
                 let mut events = [epoll::Event {
                     flags: epoll::EventFlags::empty(),
@@ -202,40 +179,22 @@ fn spawn(
                 }];
                 let _ = epoll::wait(&wait, &mut events, None);
                 ring.consume_raw_n(HELD_MAX.get());
-                wake_ups += 1;
-                if wake_ups >= WAKE_UPS_MAX {
-                    if window.elapsed() < WINDOW {
-                        std::thread::sleep(WINDOW);
-                    }
-                    (window, wake_ups) = (Instant::now(), 0);
-                }
             }
         })
 }
 
-/// Opens a memfd that was just made. When its process was faster and has executed it, which closes it as a rule, the
-/// program of the process is opened.
-///
-/// Not by `pidfd_getfd`: that waits for an exec that is under way, and a container can make one last.
-fn take(record: &MemfdRecord, devices: &[u64]) -> Option<Taken> {
-    let pid = record.header.process.pid;
-    [
-        format!("/proc/{pid}/fd/{}", record.fd),
-        format!("/proc/{pid}/exe"),
-    ]
-    .iter()
-    .find_map(|path| {
-        // Only the device is looked at before opening: the number may mean something else by now, a fifo say.
-        let is_memfd = |device| devices.contains(&device);
-        if !is_memfd(rustix::fs::stat(path.as_str()).ok()?.st_dev) {
-            return None;
-        }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
-        let stat = fstat(&fd).ok()?;
-        is_memfd(stat.st_dev).then_some(Taken {
-            inode: stat.st_ino,
-            fd,
-        })
+/// Opens the program of a process that has just executed a memfd.
+fn open(pid: u32, devices: &[u64]) -> Option<Opened> {
+    let path = format!("/proc/{pid}/exe");
+    // Only the device is looked at before opening: the process may have moved on to a file whose server does not answer.
+    let stat = statx(CWD, &path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()).ok()?;
+    if !devices.contains(&makedev(stat.stx_dev_major, stat.stx_dev_minor)) {
+        return None;
+    }
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let stat = fstat(&fd).ok()?;
+    devices.contains(&stat.st_dev).then_some(Opened {
+        inode: stat.st_ino,
+        fd,
     })
 }

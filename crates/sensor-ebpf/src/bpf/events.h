@@ -19,6 +19,7 @@ enum record_kind {
 	RECORD_EXEC = 1,
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
+	/* A memfd was executed: the header alone, as of the exec. */
 	RECORD_MEMFD = 4,
 };
 
@@ -128,21 +129,12 @@ struct exec_record {
 
 _Static_assert(sizeof(struct exec_record) == 392, "exec_record is 392 bytes");
 
-/* A memfd was created: header.tgid has it open as `fd`. */
-struct memfd_record {
-	struct record_header header;
-	u32 fd;
-	u32 pad;
-};
-
-_Static_assert(sizeof(struct memfd_record) == 48, "memfd_record is 48 bytes");
-
 /* What `counters` holds per CPU. */
 struct counters {
 	/* Execs that the probe took notice of: each is a record or a loss. */
 	u64 execs;
 	u64 exec_losses;
-	/* Forks, exits and memfds likewise. */
+	/* Forks and exits likewise. */
 	u64 process_events;
 	u64 process_losses;
 };

@@ -283,16 +283,6 @@ struct socket {
 	struct sock *sk;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long orig_ax;
-};
-#elif defined(__TARGET_ARCH_arm64)
-struct pt_regs {
-	int syscallno;
-};
-#endif
-
 /* Enum values differ by kernel configuration: taken from BTF by name. */
 enum cgroup_subsys_id {
 	pids_cgrp_id = 1,

@@ -35,17 +35,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Since 6.13 (multigrain timestamps) the top bit says that the time was looked at; no time has it. */
 #define CTIME_NSEC_MASK 0x7fffffff
 
-#if defined(__TARGET_ARCH_x86)
-#define SYSCALL_NUMBER(regs) ((regs)->orig_ax)
-#define SYS_MEMFD_CREATE 319
-/* Of 32-bit programs. The number is not used by 64-bit ones; user space looks at what the descriptor is. */
-#define SYS_MEMFD_CREATE_32 356
-#elif defined(__TARGET_ARCH_arm64)
-#define SYSCALL_NUMBER(regs) ((regs)->syscallno)
-#define SYS_MEMFD_CREATE 279
-#define SYS_MEMFD_CREATE_32 385
-#endif
-
 #define NAME_BYTES_MAX 256
 
 /* Three walked paths, the file name, arguments, environment; a power of two above, so that an offset can be masked. */
@@ -102,8 +91,9 @@ struct memfd_ring {
 };
 
 /*
- * memfds have a ring and a reader for each CPU; sized and filled by user space. The reader that is woken is bound to the
- * CPU that the system call runs on and goes before it: it has the memfd before the call returns.
+ * Execs of memfds are told a second time, by a ring and to a reader of each CPU; sized and filled by user space. The
+ * reader that is woken is bound to the CPU that the exec runs on and goes before it: it has opened the memfd before the
+ * first instruction of the program. See `memfds.rs`.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -514,6 +504,19 @@ static __always_inline u32 copy_user(struct scratch *s, u32 offset, u64 start, u
 	return length;
 }
 
+/* Not counted when the ring is full: what is missed that way is a program without bytes, and its exec says so. */
+static __always_inline void tell_memfd(const struct record_header *exec)
+{
+	struct record_header record = *exec;
+	u32 cpu = bpf_get_smp_processor_id();
+	void *ring = bpf_map_lookup_elem(&memfd_rings, &cpu);
+
+	record.kind = RECORD_MEMFD;
+	record.length = sizeof(record);
+	if (ring)
+		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+}
+
 /*
  * void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), called by exec_binprm after
  * the point of no return: the new image is in place, nothing of it has run, and the other threads are gone, so what is
@@ -531,7 +534,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	u32 offset = 0, next;
-	u64 length, flags;
+	u64 length;
 
 	if (!count || !s)
 		return 0;
@@ -601,10 +604,10 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (length > sizeof(*record) + STRING_BYTES_MAX)
 		length = sizeof(*record) + STRING_BYTES_MAX;
 	record->header.length = length;
-	/* The bytes of a memfd are gone when its process ends: there is no time to wait for the reader's next look. */
-	flags = record->flags & EXEC_MEMFD ? BPF_RB_FORCE_WAKEUP : wakeup(&exec_ring, 512 * 1024);
-	if (bpf_ringbuf_output(&exec_ring, record, length, flags))
+	if (bpf_ringbuf_output(&exec_ring, record, length, wakeup(&exec_ring, 512 * 1024)))
 		count->exec_losses++;
+	if (record->flags & EXEC_MEMFD)
+		tell_memfd(&record->header);
 	return 0;
 }
 
@@ -651,33 +654,5 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	count->process_events++;
 	if (bpf_ringbuf_output(&process_ring, &record, sizeof(record), wakeup(&process_ring, 512 * 1024)))
 		count->process_losses++;
-	return 0;
-}
-
-/*
- * void sys_exit(struct pt_regs *regs, long ret), called at the end of every system call. This program alone costs
- * anything while nothing is executed, so it can be left out. See `memfds.rs`.
- */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
-{
-	long number = SYSCALL_NUMBER(regs);
-	u32 cpu = bpf_get_smp_processor_id();
-	struct task_struct *task;
-	struct memfd_record record;
-	void *ring;
-
-	if ((number != SYS_MEMFD_CREATE && number != SYS_MEMFD_CREATE_32) || ret < 0)
-		return 0;
-	task = (struct task_struct *)bpf_get_current_task_btf();
-	__builtin_memset(&record, 0, sizeof(record));
-	fill_header(&record.header, task, telling_cgroup(task), RECORD_MEMFD, sizeof(record));
-	if (is_ignored(&record.header))
-		return 0;
-	record.fd = ret;
-	/* Not counted when the ring is full: what is missed that way is a program without bytes, and its exec says so. */
-	ring = bpf_map_lookup_elem(&memfd_rings, &cpu);
-	if (ring)
-		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }

@@ -9,7 +9,7 @@ mod record;
 
 pub use fanotify::{FanotifyEvent, fanotify_events};
 pub use perf::{Mapping, PerfRecord, perf_record};
-pub use record::{ExecRecord, Header, MemfdRecord, Record, record};
+pub use record::{ExecRecord, Header, Record, record};
 
 /// A record that is not what the kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -48,8 +48,11 @@ pub enum Record {
         /// The process.
         header: Header,
     },
-    /// A memfd was created.
-    Memfd(MemfdRecord),
+    /// A memfd was executed; [`Record::Exec`] tells the rest of it.
+    Memfd {
+        /// The process.
+        header: Header,
+    },
 }
 
 impl Record {
@@ -57,8 +60,7 @@ impl Record {
     pub fn header(&self) -> &Header {
         match self {
             Self::Exec(exec) => &exec.header,
-            Self::Fork { header, .. } | Self::Exit { header } => header,
-            Self::Memfd(memfd) => &memfd.header,
+            Self::Fork { header, .. } | Self::Exit { header } | Self::Memfd { header } => header,
         }
     }
 }
@@ -90,15 +92,6 @@ pub struct ExecRecord {
     pub interpreted: bool,
     /// `exec.file` is not below the process's root: it has no path that could be opened.
     pub detached: bool,
-}
-
-/// A memfd that has just been created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemfdRecord {
-    /// Its creator.
-    pub header: Header,
-    /// The descriptor's number there.
-    pub fd: u32,
 }
 
 /// Decodes one ring-buffer record.
@@ -133,11 +126,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, Error> {
             })
         }
         KIND_EXIT => Ok(Record::Exit { header }),
-        KIND_MEMFD => {
-            let fd = fields.u32()?;
-            let _pad = fields.u32()?;
-            Ok(Record::Memfd(MemfdRecord { header, fd }))
-        }
+        KIND_MEMFD => Ok(Record::Memfd { header }),
         other => Err(Error::Kind(other)),
     }
 }

@@ -78,7 +78,7 @@ impl Reader {
                 self.send(&header, cgroup, Payload::Exit)
             }
             // Comes by another ring, to another reader.
-            Record::Memfd(_) => Ok(()),
+            Record::Memfd { .. } => Ok(()),
         }
     }
 
@@ -185,12 +185,14 @@ impl Reader {
         if self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
-        let held = file
-            .is_memfd
-            .then(|| self.memfds.get(key.inode))
-            .flatten()
-            .and_then(|fd| self.delivered.content(fd));
-        let content = held.or_else(|| self.open_exe(pid))?;
+        let taken = |reader: &mut Self| {
+            let fd = file.is_memfd.then(|| reader.memfds.take(key.inode))??;
+            reader.delivered.content(fd)
+        };
+        // The process may be too fast for `open_exe`, but then its memfd has been taken by the time that this fails.
+        let content = taken(self)
+            .or_else(|| self.open_exe(pid))
+            .or_else(|| taken(self))?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
     }
