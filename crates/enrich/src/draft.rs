@@ -76,7 +76,7 @@ pub(crate) struct Draft {
     pub(crate) place: Place,
     pub(crate) kind: Kind,
     pub(crate) main: Option<Slot>,
-    /// Files that may be the script, the likeliest first.
+    /// Files that are scripts of the exec or may be the one, the likeliest first.
     pub(crate) scripts: Vec<Slot>,
     /// Later observations of the same process.
     pub(crate) followers: Vec<Observation>,
@@ -138,10 +138,9 @@ pub(crate) fn ready(slot: Slot) -> Option<Arc<File>> {
 }
 
 /// The one that an indicator knows, or else the likeliest.
-pub(crate) fn the_script(scripts: Vec<Slot>) -> Option<Arc<File>> {
-    let mut files: Vec<_> = scripts.into_iter().filter_map(ready).collect();
-    let known = files.iter().position(|file| !file.matches.is_empty());
-    (!files.is_empty()).then(|| files.swap_remove(known.unwrap_or(0)))
+pub(crate) fn the_script(scripts: &[Arc<File>]) -> Option<Arc<File>> {
+    let known = scripts.iter().find(|file| !file.matches.is_empty());
+    known.or(scripts.first()).cloned()
 }
 
 /// Stands for a program that is being read, in the lineage of its children.

@@ -157,7 +157,7 @@ impl Enricher {
         let Observation {
             event,
             file,
-            script,
+            scripts,
         } = observation;
         let Event {
             time,
@@ -166,7 +166,7 @@ impl Enricher {
             payload,
         } = event;
         match payload {
-            Payload::Exec(exec) => self.exec(time, key, cgroup, *exec, file, script, out),
+            Payload::Exec(exec) => self.exec(time, key, cgroup, *exec, file, scripts, out),
             Payload::Fork { parent } => {
                 self.processes.fork(key, parent, time);
                 if self.host_processes.contains(&parent) {
@@ -189,7 +189,7 @@ impl Enricher {
                     Observation {
                         event,
                         file,
-                        script,
+                        scripts,
                     },
                     out,
                     true,

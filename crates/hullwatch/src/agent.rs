@@ -454,7 +454,7 @@ fn send(
     let observation = Observation {
         event,
         file: None,
-        script: None,
+        scripts: Vec::new(),
     };
     sender
         .send(observation)

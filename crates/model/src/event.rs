@@ -16,8 +16,8 @@ pub struct Observation {
     pub event: Event,
     /// The program or library of the event, when its content is not known under [`FileKey`] already.
     pub file: Option<OwnedFd>,
-    /// The script of a `#!` exec, likewise.
-    pub script: Option<OwnedFd>,
+    /// Of each of [`Exec::scripts`], likewise.
+    pub scripts: Vec<Option<OwnedFd>>,
 }
 
 /// One observed thing: who, where, when and what.
@@ -85,8 +85,9 @@ pub enum Payload {
 pub struct Exec {
     /// The file that the kernel runs: the program, or a script's interpreter.
     pub file: FileFacts,
-    /// The script of a `#!` exec.
-    pub script: Option<FileFacts>,
+    /// The scripts of a `#!` exec, at most [`crate::limits::SCRIPTS_NESTED_MAX`]: the one given to execve, the one that is its
+    /// interpreter, and so on. The last one is what the program reads.
+    pub scripts: Vec<FileFacts>,
     /// `linux_binprm.filename`: the path as given to execve (`/dev/fd/N` for execveat with an empty path).
     pub filename: Text,
     /// Arguments from `mm->arg_start`, after exec: the caller can no longer change what was passed.

@@ -31,6 +31,9 @@ pub const DESCRIPTORS_HELD_MAX: usize = 4096;
 /// Processes remembered. Four times the default `pid_max` of small hosts.
 pub const PROCESSES_MAX: usize = 131_072;
 
+/// Scripts of one exec, each the interpreter of the one before. The kernel runs no more.
+pub const SCRIPTS_NESTED_MAX: usize = 5;
+
 /// Arguments of an interpreter looked at for its script.
 pub const SCRIPT_ARGUMENTS_MAX: usize = 16;
 

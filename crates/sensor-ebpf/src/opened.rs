@@ -11,15 +11,15 @@ use std::{
 };
 
 use lru::LruCache;
-use model::event::FileKey;
+use model::{event::FileKey, limits::SCRIPTS_NESTED_MAX};
 
 use crate::{
     content::{Content, Kind},
     decode::ExecRecord,
 };
 
-/// Files remembered of one process: five nested scripts (the kernel's own limit), program, `ld.so`, and some failures.
-const FILES_MAX: usize = 12;
+/// Files remembered of one process: nested scripts, program, `ld.so`, and some failures.
+const FILES_MAX: usize = SCRIPTS_NESTED_MAX + 7;
 
 /// Processes remembered. At the full exec rate of two cores this is two tenths of a second.
 const PROCESSES_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -50,7 +50,8 @@ pub(crate) struct Opened {
 #[derive(Debug, Default)]
 pub(crate) struct Match {
     pub(crate) file: Option<Content>,
-    pub(crate) script: Option<Content>,
+    /// The script given to execve, the one that is its interpreter, and so on.
+    pub(crate) scripts: Vec<Content>,
     /// What the process had tried before and could not run.
     pub(crate) failed: Vec<Content>,
 }
@@ -101,8 +102,8 @@ impl Opened {
             .or_else(|| files.iter().rposition(is_program));
         let end = program.unwrap_or(files.len());
         if record.interpreted {
-            found.script = script_position(files, end, record.exec.filename.file_name())
-                .and_then(|position| take_at(files, position));
+            let first = script_position(files, end, record.exec.filename.file_name());
+            found.scripts = first.map_or_else(Vec::new, |first| take_scripts(files, first));
         }
         found.file = program.and_then(|position| take_at(files, position));
         // What was opened earlier and is no part of this exec belongs to one that failed. A program that failed is of no
@@ -212,6 +213,15 @@ fn script_position(files: &VecDeque<OpenedFile>, end: usize, name: &[u8]) -> Opt
     })
 }
 
+/// The script at `first` and those that are its interpreter: they were opened one after the other.
+fn take_scripts(files: &mut VecDeque<OpenedFile>, first: usize) -> Vec<Content> {
+    let is_script = |file: &&OpenedFile| file.content.kind != Kind::Elf;
+    let count = files.iter().skip(first).take_while(is_script).count();
+    (first..first + count.min(SCRIPTS_NESTED_MAX))
+        .filter_map(|position| take_at(files, position))
+        .collect()
+}
+
 fn take_at(files: &mut VecDeque<OpenedFile>, position: usize) -> Option<Content> {
     let file = files.get_mut(position)?;
     file.is_taken = true;
@@ -263,11 +273,12 @@ mod tests {
         record
     }
 
-    /// Inode numbers of program and script that an exec finds.
-    fn take(table: &mut Opened, record: &ExecRecord) -> (Option<u64>, Option<u64>, usize) {
+    /// Inode numbers of program and scripts that an exec finds.
+    fn take(table: &mut Opened, record: &ExecRecord) -> (Option<u64>, Vec<u64>, usize) {
         let found = table.take(record);
-        let inode = |content: Option<Content>| content.map(|content| content.key.inode);
-        (inode(found.file), inode(found.script), found.failed.len())
+        let inode = |content: Content| content.key.inode;
+        let scripts = found.scripts.into_iter().map(inode).collect();
+        (found.file.map(inode), scripts, found.failed.len())
     }
 
     #[test]
@@ -292,7 +303,7 @@ mod tests {
         assert!(table.has(&exec(5, Some("/outer"))));
         assert_eq!(
             take(&mut table, &exec(5, Some("/outer"))),
-            (Some(5), Some(3), 1)
+            (Some(5), vec![3, 4], 1)
         );
         // `ld.so`, opened after the program.
         assert_eq!(
@@ -302,12 +313,37 @@ mod tests {
         // By a link of another name.
         assert_eq!(
             take(&mut table, &exec(9, Some("/link"))),
-            (Some(9), Some(8), 0)
+            (Some(9), vec![8], 0)
         );
         // fanotify merged the event of a repeat into the first.
         assert!(!table.has(&exec(9, Some("/link"))));
         assert_eq!(take(&mut table, &exec(9, Some("/dir/target"))).0, Some(9));
-        assert_eq!(take(&mut table, &exec(77, None)), (None, None, 0));
+        assert_eq!(take(&mut table, &exec(77, None)), (None, vec![], 0));
+    }
+
+    #[test]
+    fn scripts_whose_event_was_merged_into_an_earlier_one_are_found_too() {
+        let now = Instant::now();
+        let mut table = Opened::new();
+        for (inode, kind, path) in [
+            (1, Kind::Script, "/outer"),
+            (2, Kind::Script, "/inner"),
+            (3, Kind::Elf, ""),
+        ] {
+            table.push(PID, opened(inode, kind, path), now);
+        }
+        for _ in 0..2 {
+            assert_eq!(
+                take(&mut table, &exec(3, Some("/outer"))),
+                (Some(3), vec![1, 2], 0)
+            );
+        }
+        // Another script of the same program, which is in the queue already.
+        table.push(PID, opened(4, Kind::Script, "/other"), now);
+        assert_eq!(
+            take(&mut table, &exec(3, Some("/other"))),
+            (Some(3), vec![4], 0)
+        );
     }
 
     #[test]
@@ -319,7 +355,7 @@ mod tests {
         // binfmt_misc ran it.
         assert_eq!(
             take(&mut table, &exec(2, Some("/handled"))),
-            (Some(2), Some(1), 0)
+            (Some(2), vec![1], 0)
         );
         assert!(table.failed(now + NO_FORMAT_WAIT).is_empty());
 

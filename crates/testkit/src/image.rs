@@ -75,6 +75,24 @@ impl Image {
         self.add(path, Entry::File(mode, bytes.to_vec()))
     }
 
+    /// Adds a program of this host, and below the paths they have here the libraries and the loader that it needs.
+    ///
+    /// # Panics
+    /// When the program is missing or linked statically.
+    #[must_use]
+    pub fn host_program(self, path: &str, program: &str) -> Self {
+        let read = |path: &str| fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let listed = command::run(Command::new("ldd").arg(program));
+        // Lines are "libc.so.6 => /lib/libc.so.6 (0x...)", "/lib64/ld-linux.so.2 (0x...)" or "linux-vdso.so.1 (0x...)".
+        let needed = listed.lines().filter_map(|line| {
+            let path = line.rsplit("=> ").next()?.rsplit_once(" (0x")?.0.trim();
+            path.starts_with('/').then_some(path)
+        });
+        needed.fold(self.file(path, 0o755, &read(program)), |image, path| {
+            image.file(path, 0o755, &read(path))
+        })
+    }
+
     /// Adds a directory.
     #[must_use]
     pub fn directory(self, path: &str, mode: u32) -> Self {

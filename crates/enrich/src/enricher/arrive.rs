@@ -34,7 +34,7 @@ impl Enricher {
         cgroup: Option<Arc<Cgroup>>,
         mut exec: Exec,
         file: Option<OwnedFd>,
-        script: Option<OwnedFd>,
+        scripts: Vec<Option<OwnedFd>>,
         out: &mut Vec<EnrichedEvent>,
     ) {
         let mnt_namespace = exec.namespaces.mnt;
@@ -47,16 +47,14 @@ impl Enricher {
                     }
                     self.processes.forget(key);
                     self.host_processes.put(key, ());
-                    self.learn(file);
-                    self.learn(script);
+                    self.learn(std::iter::once(file).chain(scripts));
                     return;
                 }
             },
             None => match self.processes.get(key) {
                 Some(entry) => Arc::clone(&entry.container),
                 None => {
-                    self.learn(file);
-                    self.learn(script);
+                    self.learn(std::iter::once(file).chain(scripts));
                     return;
                 }
             },
@@ -77,12 +75,15 @@ impl Enricher {
         }
         self.next_draft += 1;
         let number = self.next_draft;
-        let (main_facts, script_facts) = (std::mem::take(&mut exec.file), exec.script.take());
+        let main_facts = std::mem::take(&mut exec.file);
+        let script_facts = std::mem::take(&mut exec.scripts);
         let used = std::mem::take(&mut exec.filename);
-        // What was asked for is the script, when there is one.
-        let (main_used, script_used) = match script_facts {
-            Some(_) => (None, Some(used)),
-            None => (Some(used), None),
+        // What was asked for is the first script, when there is one.
+        let is_script_certain = !script_facts.is_empty();
+        let (main_used, mut script_used) = if is_script_certain {
+            (None, Some(used))
+        } else {
+            (Some(used), None)
         };
         let main = self.file(
             number,
@@ -116,9 +117,11 @@ impl Enricher {
             exec_time: (!exec.already_running).then_some(time),
             cgroup,
         };
-        let is_script_certain = script_facts.is_some();
-        let script = script_facts.map(|facts| {
-            let (facts, fd) = match &script_used {
+        let mut fds = scripts.into_iter();
+        let mut scripts = Vec::new();
+        for (at, facts) in script_facts.into_iter().enumerate() {
+            let (used, fd) = (script_used.take(), fds.next().flatten());
+            let (facts, fd) = match &used {
                 // fanotify did not tell of it: what is there by that name has to do.
                 Some(used) if facts.key.is_none() => {
                     let mut found = open_script(&process, used);
@@ -126,21 +129,15 @@ impl Enricher {
                     found.facts.missing = found.facts.missing.and(facts.missing);
                     (found.facts, found.fd)
                 }
-                _ => (facts, script),
+                _ => (facts, fd),
             };
-            self.file(
-                number,
-                Part::Script(0),
-                &place,
-                facts,
-                script_used,
-                fd,
-                Fallback::None,
-            )
-        });
+            let part = Part::Script(at);
+            let slot = self.file(number, part, &place, facts, used, fd, Fallback::None);
+            scripts.push(slot);
+        }
         // The interpreter may have to be read first, and the script may be gone by then.
-        let candidate = match (&main, &script) {
-            (Slot::Waiting, None) => candidates(Interpreter::Shell, &process.args)
+        let candidate = match (&main, is_script_certain) {
+            (Slot::Waiting, false) => candidates(Interpreter::Shell, &process.args)
                 .into_iter()
                 .next()
                 .map(|argument| (argument.clone(), open_script(&process, &argument))),
@@ -164,7 +161,7 @@ impl Enricher {
                 is_script_certain,
             },
             main: Some(main),
-            scripts: script.into_iter().collect(),
+            scripts,
             followers: Vec::new(),
         };
         self.go_on(number, draft, out);
@@ -333,7 +330,7 @@ impl Enricher {
             if let Some(parent) = self.processes.find(exec.parent, time) {
                 exec.parent = parent;
             }
-            self.exec(time, key, cgroup, exec, Some(file), None, out);
+            self.exec(time, key, cgroup, exec, Some(file), Vec::new(), out);
             if self.processes.contains(key) {
                 self.of_known_process(observation, out, false);
                 return;
@@ -352,8 +349,7 @@ impl Enricher {
                 return;
             }
         }
-        self.learn(observation.file);
-        self.learn(observation.script);
+        self.learn(std::iter::once(observation.file));
     }
 
     /// The bytes of the file are known, or can be read.
@@ -367,24 +363,23 @@ impl Enricher {
         observation.file.is_some() || key.is_some_and(is_known)
     }
 
-    /// Keeps what the bytes are of a file that is of no interest: the sensor hands the same bytes over once, and a container
+    /// Keeps what the bytes are of files that are of no interest: the sensor hands the same bytes over once, and a container
     /// may use them next.
-    fn learn(&mut self, file: Option<OwnedFd>) {
-        let Some(file) = file else {
-            return;
-        };
-        let request = Request {
-            root: None,
-            mounts: None,
-            facts: FileFacts::default(),
-            path_used: None,
-            links_seen: 0,
-            bytes: Bytes::Descriptor(file),
-            verdict: OnceCell::new(),
-        };
-        if let Err(request) = self.judge.fast(request, &mut self.block) {
-            // Nobody waits for the answer.
-            let _ = self.slow.submit("", request);
+    fn learn(&mut self, files: impl Iterator<Item = Option<OwnedFd>>) {
+        for file in files.flatten() {
+            let request = Request {
+                root: None,
+                mounts: None,
+                facts: FileFacts::default(),
+                path_used: None,
+                links_seen: 0,
+                bytes: Bytes::Descriptor(file),
+                verdict: OnceCell::new(),
+            };
+            if let Err(request) = self.judge.fast(request, &mut self.block) {
+                // Nobody waits for the answer.
+                let _ = self.slow.submit("", request);
+            }
         }
     }
 

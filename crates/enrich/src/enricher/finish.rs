@@ -29,13 +29,22 @@ impl Enricher {
             self.parked.insert(number, draft);
             return;
         }
-        let (main, script) = (draft.main.and_then(ready), the_script(draft.scripts));
+        let main = draft.main.and_then(ready);
+        let scripts: Vec<_> = draft.scripts.into_iter().filter_map(ready).collect();
+        let script = the_script(&scripts);
         let is_script_certain = match draft.kind {
             Kind::Exec {
                 is_script_certain, ..
             } => is_script_certain,
             Kind::ScriptRun { .. } => true,
             Kind::LibraryLoad { .. } => false,
+        };
+        let scripts = if is_script_certain {
+            scripts
+        } else {
+            // An argument may name one that never was there.
+            let is_there = |file: &Arc<File>| file.key.is_some();
+            script.clone().into_iter().filter(is_there).collect()
         };
         let (process, payload) = match draft.kind {
             Kind::Exec { program, .. } => {
@@ -60,7 +69,7 @@ impl Enricher {
             }
         };
         let container = draft.place.container;
-        self.count_unhashed(&container, &process, is_script_certain, &payload);
+        self.count_unhashed(&container, &process, &scripts, &payload);
         let event = EnrichedEvent {
             time: draft.time,
             container: Some(Arc::clone(&container)),
@@ -85,7 +94,7 @@ impl Enricher {
         &mut self,
         container: &Arc<Container>,
         process: &Process,
-        is_script_certain: bool,
+        scripts: &[Arc<File>],
         payload: &EnrichedPayload,
     ) {
         // An engine's own, before it enters the container: the files of the host are not watched.
@@ -93,19 +102,14 @@ impl Enricher {
         if is_engines || self.is_own(&process.args, process.cgroup.as_deref()) {
             return;
         }
-        let program = process.binary.as_ref();
-        // An argument may name a script that never was there.
-        let script = process.script.as_ref();
-        let script = script.filter(|file| is_script_certain || file.key.is_some());
-        let (first, second) = match payload {
-            EnrichedPayload::Exec => (program, script),
-            EnrichedPayload::ScriptRun => (script, None),
-            EnrichedPayload::LibraryLoad { library } => {
-                (was_there(library, process).then_some(library), None)
+        let file = match payload {
+            EnrichedPayload::Exec => process.binary.as_ref(),
+            EnrichedPayload::LibraryLoad { library } if was_there(library, process) => {
+                Some(library)
             }
-            _ => (None, None),
+            _ => None,
         };
-        for file in first.into_iter().chain(second) {
+        for file in file.into_iter().chain(scripts) {
             self.losses.judged(container, file);
         }
     }

@@ -39,7 +39,7 @@ fn exec(pipeline: &mut Pipeline, pid: u32, path: &str) -> Arc<File> {
     pipeline.observe(Observation {
         event,
         file: Some(fd),
-        script: None,
+        scripts: Vec::new(),
     });
     let events = pipeline.settle();
     let exec = events

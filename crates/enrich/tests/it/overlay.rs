@@ -347,7 +347,7 @@ pub(crate) fn exec(container: &Container, file: FileFacts, fd: Option<OwnedFd>) 
     Observation {
         event: event(container, Payload::Exec(Box::new(exec))),
         file: fd,
-        script: None,
+        scripts: Vec::new(),
     }
 }
 
@@ -364,6 +364,6 @@ pub(crate) fn load(container: &Container, file: FileFacts, fd: Option<OwnedFd>) 
     Observation {
         event,
         file: fd,
-        script: None,
+        scripts: Vec::new(),
     }
 }

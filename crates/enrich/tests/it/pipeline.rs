@@ -448,7 +448,7 @@ fn children_have_their_lineage_and_their_parents_program() {
     let without_files = |event: Event| Observation {
         event,
         file: None,
-        script: None,
+        scripts: Vec::new(),
     };
     pipeline.observe(without_files(fork));
     let fd = container.open("/usr/bin/other");
@@ -498,7 +498,7 @@ fn a_process_of_the_host_is_ignored_and_so_is_its_pair() {
             payload: Payload::Exec(Box::new(exec)),
         },
         file: None,
-        script: None,
+        scripts: Vec::new(),
     };
     let mut events = Vec::new();
     enricher.observe(observation, &mut events);
@@ -542,7 +542,7 @@ fn a_root_without_an_image_is_said_once_and_never_built_in() {
                 payload: Payload::Exec(Box::new(exec)),
             },
             file: Some(fd),
-            script: None,
+            scripts: Vec::new(),
         });
     }
     let events = pipeline.settle();
@@ -582,7 +582,7 @@ fn what_is_about_the_agent_passes_through() {
             payload: Payload::Loss(loss.clone()),
         },
         file: None,
-        script: None,
+        scripts: Vec::new(),
     });
     let events = pipeline.settle();
     assert_eq!(events[0].payload, EnrichedPayload::Loss(loss));

@@ -187,7 +187,7 @@ fn is_awaited(host: &Host) -> bool {
             payload: Payload::Exec(Box::new(exec)),
         },
         file: None,
-        script: None,
+        scripts: Vec::new(),
     });
     // That its program could not be hashed is told.
     pipeline.enricher.poll(&mut pipeline.events);

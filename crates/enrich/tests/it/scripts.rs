@@ -30,7 +30,7 @@ fn observe(container: &Container, exec: Exec) -> Observation {
     Observation {
         event: event(container, Payload::Exec(Box::new(exec))),
         file: Some(container.open("/bin/busybox")),
-        script: None,
+        scripts: Vec::new(),
     }
 }
 
@@ -40,10 +40,10 @@ fn the_script_of_a_hash_bang_is_judged_beside_its_interpreter() {
     container.sh("printf '#!/bin/sh\\ntrue\\n' > /opt/script");
     let fd = container.open("/opt/script");
     let mut exec = shell(&container, &["/bin/sh", "./script"]);
-    exec.script = Some(facts(&fd, "/opt/script"));
+    exec.scripts = vec![facts(&fd, "/opt/script")];
     exec.filename = Text::from("./script");
     let mut observation = observe(&container, exec);
-    observation.script = Some(fd);
+    observation.scripts = vec![Some(fd)];
     let mut pipeline = Pipeline::new();
     pipeline.observe(observation);
     let events = pipeline.settle();
@@ -70,11 +70,11 @@ fn the_script_of_a_hash_bang_that_was_not_told_of_is_found_by_its_name_or_counte
     container.sh("printf '#!/bin/sh\\ntrue\\n' > /opt/script");
     let run = |filename: &str| {
         let mut exec = shell(&container, &["/bin/sh", filename]);
-        exec.script = Some(FileFacts {
+        exec.scripts = vec![FileFacts {
             path: Text::from(filename),
             missing: Some(MissingReason::NotWatched),
             ..FileFacts::default()
-        });
+        }];
         exec.filename = Text::from(filename);
         let mut pipeline = Pipeline::new();
         pipeline.observe(observe(&container, exec));
@@ -94,6 +94,46 @@ fn the_script_of_a_hash_bang_that_was_not_told_of_is_found_by_its_name_or_counte
     let reason = MissingReason::NotWatched;
     assert_eq!(script.content, Content::Missing { reason });
     assert_eq!(script.path, Text::from("/opt/gone"));
+    let files = [(reason, 1)].into();
+    assert_eq!(last, EnrichedPayload::Unhashed { files });
+}
+
+#[test]
+fn of_nested_scripts_the_known_one_is_reported_and_each_that_is_missing_counted() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf '#!/opt/inner\\n' > /opt/outer; printf '#!/bin/sh\\n' > /opt/inner");
+    let (outer, inner) = (container.open("/opt/outer"), container.open("/opt/inner"));
+    let run = |known: &[u8], inner_facts: FileFacts, inner_fd| {
+        let mut exec = shell(&container, &["/bin/sh", "/opt/inner", "/opt/outer"]);
+        exec.scripts = vec![facts(&outer, "/opt/outer"), inner_facts];
+        exec.filename = Text::from("/opt/outer");
+        let mut observation = observe(&container, exec);
+        observation.scripts = vec![Some(outer.try_clone().unwrap()), inner_fd];
+        let mut pipeline = Pipeline::new();
+        pipeline.known.0.lock().unwrap().push(digest(known));
+        pipeline.observe(observation);
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone().unwrap();
+        (script, events.last().unwrap().payload.clone())
+    };
+    let inner_facts = facts(&inner, "/opt/inner");
+    for (known, path, used) in [
+        (&b"#!/bin/sh\n"[..], "/opt/inner", None),
+        (b"#!/opt/inner\n", "/opt/outer", None),
+        (b"neither", "/opt/outer", None),
+    ] {
+        let fd = Some(inner.try_clone().unwrap());
+        let (script, last) = run(known, inner_facts.clone(), fd);
+        assert_eq!((&script.path, &script.path_used), (&path.into(), &used));
+        assert_eq!(last, EnrichedPayload::Exec);
+    }
+    let reason = MissingReason::NotificationLost;
+    let lost = FileFacts {
+        path: Text::from("/opt/inner"),
+        missing: Some(reason),
+        ..FileFacts::default()
+    };
+    let (_, last) = run(b"neither", lost, None);
     let files = [(reason, 1)].into();
     assert_eq!(last, EnrichedPayload::Unhashed { files });
 }
@@ -226,7 +266,7 @@ fn a_file_without_a_format_is_the_script_of_the_shell_that_reads_it() {
     pipeline.observe(Observation {
         event: refused,
         file: Some(fd),
-        script: None,
+        scripts: Vec::new(),
     });
     let events = pipeline.settle();
     assert_eq!(events.len(), 2);

@@ -12,6 +12,7 @@ mod flood;
 mod hostile;
 mod provenance;
 mod recording;
+mod scripts;
 mod serve;
 mod short_lived;
 mod simulations;

@@ -217,7 +217,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
                 }),
                 missing: None,
             },
-            script: None,
+            scripts: Vec::new(),
             filename,
             args_truncated: is_cut(argv_bytes, argv.len(), argc, args.len()),
             args,

@@ -79,7 +79,7 @@ impl Reader {
                     payload: Payload::Exec(Box::new(exec)),
                 },
                 file: fd,
-                script: None,
+                scripts: Vec::new(),
             })?;
             for mapping in running::mappings(pid, header.boot_ns) {
                 self.load(mapping)?;

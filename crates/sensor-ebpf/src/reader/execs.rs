@@ -137,18 +137,18 @@ impl Reader {
                 record.exec.file.missing = Some(self.why_missing(&record, now));
             }
         }
-        let mut script_fd = None;
-        if record.interpreted {
-            record.exec.script = Some(match found.script {
-                Some(mut script) => {
-                    script_fd = self.delivered.deliver(&mut script);
-                    self.facts(&script, record.header.mnt_namespace)
-                }
-                None => FileFacts {
-                    path: record.exec.filename.clone(),
-                    missing: Some(self.why_missing(&record, now)),
-                    ..FileFacts::default()
-                },
+        let mut script_fds = Vec::new();
+        for mut script in found.scripts {
+            script_fds.push(self.delivered.deliver(&mut script));
+            let facts = self.facts(&script, record.header.mnt_namespace);
+            record.exec.scripts.push(facts);
+        }
+        if record.interpreted && record.exec.scripts.is_empty() {
+            script_fds.push(None);
+            record.exec.scripts.push(FileFacts {
+                path: record.exec.filename.clone(),
+                missing: Some(self.why_missing(&record, now)),
+                ..FileFacts::default()
             });
         }
         let cgroup = self.cgroup(record.header.cgroup_id, &record.cgroup_path);
@@ -161,7 +161,7 @@ impl Reader {
         self.send_observation(Observation {
             event,
             file: file_fd,
-            script: script_fd,
+            scripts: script_fds,
         })?;
         self.release_loads(pid)
     }
@@ -241,7 +241,7 @@ impl Reader {
                 },
             },
             file: fd,
-            script: None,
+            scripts: Vec::new(),
         })
     }
 }

@@ -118,7 +118,7 @@ impl Reader {
                 })),
             },
             file: fd,
-            script: None,
+            scripts: Vec::new(),
         })
     }
 }

@@ -121,7 +121,7 @@ impl Reader {
                 payload,
             },
             file: None,
-            script: None,
+            scripts: Vec::new(),
         })
     }
 
@@ -139,7 +139,7 @@ impl Reader {
                 payload,
             },
             file: None,
-            script: None,
+            scripts: Vec::new(),
         })
     }
 

@@ -162,14 +162,22 @@ fn a_script_and_a_file_without_format_are_read() {
     let seen = watch.wait_end(&container.cgroup());
     let script = seen
         .iter()
-        .find(|seen| exec(seen).is_some_and(|exec| exec.script.is_some()))
+        .find(|seen| exec(seen).is_some_and(|exec| !exec.scripts.is_empty()))
         .unwrap();
-    let facts = exec(script).unwrap().script.as_ref().unwrap();
-    assert_eq!(facts.path, Text::from("/first"));
-    assert_eq!(facts.missing, None);
+    let files = exec(script).unwrap().scripts.iter().zip(&script.scripts);
+    let files: Vec<_> = files
+        .map(|(facts, bytes)| (facts.path.clone(), facts.missing, bytes.as_deref()))
+        .collect();
     assert_eq!(
-        script.script.as_deref(),
-        Some(&b"#!/second an-argument\n"[..])
+        files,
+        [
+            ("/first".into(), None, Some(&b"#!/second an-argument\n"[..])),
+            (
+                "/second".into(),
+                None,
+                Some(&b"#!/bin/sh\n/no-format; exit 0\n"[..])
+            ),
+        ]
     );
     let program = &exec(script).unwrap().file;
     assert!(watch.content(program) == Some(host_file("/bin/sh")));

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Seen {
     pub(crate) event: Event,
     pub(crate) file: Option<Arc<[u8]>>,
-    pub(crate) script: Option<Arc<[u8]>>,
+    pub(crate) scripts: Vec<Option<Arc<[u8]>>>,
 }
 
 #[derive(Default)]
@@ -96,24 +96,26 @@ impl Said {
         let Observation {
             event,
             file,
-            script,
+            scripts,
         } = observation;
-        let (file, script) = (file.map(read), script.map(read));
+        let file = file.map(read);
+        let scripts: Vec<_> = scripts.into_iter().map(|fd| fd.map(read)).collect();
         let (facts, script_facts) = match &event.payload {
-            Payload::Exec(exec) => (Some(&exec.file), exec.script.as_ref()),
-            Payload::LibraryLoad(load) => (Some(&load.file), None),
-            Payload::ExecNoFormat { file } => (Some(file), None),
-            _ => (None, None),
+            Payload::Exec(exec) => (Some(&exec.file), exec.scripts.as_slice()),
+            Payload::LibraryLoad(load) => (Some(&load.file), &[][..]),
+            Payload::ExecNoFormat { file } => (Some(file), &[][..]),
+            _ => (None, &[][..]),
         };
-        for (facts, content) in [(facts, &file), (script_facts, &script)] {
-            if let (Some(key), Some(content)) = (facts.and_then(|facts| facts.key), content) {
+        let programs = facts.into_iter().zip([&file]);
+        for (facts, content) in programs.chain(script_facts.iter().zip(&scripts)) {
+            if let (Some(key), Some(content)) = (facts.key, content) {
                 self.contents.insert(key, Arc::clone(content));
             }
         }
         self.seen.push(Seen {
             event,
             file,
-            script,
+            scripts,
         });
     }
 }
