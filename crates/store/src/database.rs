@@ -49,6 +49,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/sqlite/0006_fields.sql")),
     (7, include_str!("../migrations/sqlite/0007_nested.sql")),
     (8, include_str!("../migrations/sqlite/0008_numbers.sql")),
+    (9, include_str!("../migrations/sqlite/0009_queues.sql")),
 ];
 
 /// The version from which on the columns hold what they hold now: to reach it they are filled anew.

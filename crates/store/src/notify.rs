@@ -14,13 +14,17 @@ use crate::{Error, Store, filter, ns, timestamp};
 /// Notifications that wait for one sink. When more come, the oldest are given up and counted.
 const WAITING_MAX: i64 = 100_000;
 
-/// Notifications between two looks at how many wait: counting them takes a while.
-const CHECK_EVERY: i64 = 256;
+/// Bytes that wait for one sink, likewise: as many of common findings, but not of the largest.
+const WAITING_BYTES_MAX: i64 = 512 * 1024 * 1024;
+
+/// Notifications given up with each that comes: of an old store there may be many too many.
+const GIVEN_UP_AT_A_TIME: u32 = 64;
 
 /// Bytes kept of an error.
 const ERROR_BYTES_MAX: usize = 1024;
 
-/// Days for which a sink that no configuration has any more keeps what waits for it. Long enough to mend a start without
+/// Days for which a sink that no configuration has any more, and a notification config whose topic names no sink, keeps what
+/// waits for it. Long enough to mend a start without
 /// the configuration file, short enough that what nobody wants does not gather for ever.
 pub const UNCONFIGURED_DAYS_MAX: u64 = 7;
 
@@ -73,7 +77,7 @@ pub struct SinkState {
 
 impl Store {
     /// Adds a sink or changes its filter. It gets what changes from now on. Notification configs are sinks under their
-    /// own names without this.
+    /// own names without this, and get what changes while their topic names another sink.
     pub fn set_sink(&self, name: &str, filter: &str) -> Result<(), Error> {
         filter::check(filter)?;
         self.database.write(|db| set_sink(db, name, filter))
@@ -85,7 +89,7 @@ impl Store {
     pub fn retire_other_sinks(&self, configured: &[&str], now: Timestamp) -> Result<(), Error> {
         let configured = serde_json::to_string(configured)?;
         let days = i64::try_from(UNCONFIGURED_DAYS_MAX).unwrap_or(i64::MAX);
-        let expired = ns(now).saturating_sub(days.saturating_mul(24 * 3_600_000_000_000));
+        let expired_before = ns(now).saturating_sub(days.saturating_mul(24 * 3_600_000_000_000));
         self.database.write(|db| {
             db.execute(
                 // Only names of notification configs have slashes.
@@ -95,9 +99,17 @@ impl Store {
             )?;
             let expired: Vec<String> = db
                 .prepare("SELECT name FROM sink WHERE unconfigured <= $1")?
-                .query_map([expired], |row| row.get(0))?
+                .query_map([expired_before], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
-            expired.iter().try_for_each(|name| remove(db, name))
+            expired.iter().try_for_each(|name| remove(db, name))?;
+            db.execute(
+                &format!(
+                    "DELETE FROM delivery WHERE created <= $1 \
+                     AND sink IN (SELECT name FROM sink s WHERE NOT {HAS_TARGET})"
+                ),
+                [expired_before],
+            )?;
+            Ok(())
         })
     }
 
@@ -126,7 +138,7 @@ impl Store {
     pub fn sinks(&self) -> Result<Vec<SinkState>, Error> {
         self.database.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT s.name, s.filter, s.dropped, (SELECT count(*) FROM delivery d WHERE d.sink = s.name), \
+                "SELECT s.name, s.filter, s.dropped, s.waiting, \
                  (SELECT created FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
                  (SELECT error FROM delivery d WHERE d.sink = s.name ORDER BY d.id LIMIT 1), \
                  s.unconfigured, s.refused, s.refusal FROM sink s ORDER BY s.name",
@@ -226,6 +238,13 @@ impl Store {
     }
 }
 
+/// Whether the sink `s` is one of the configuration, or a notification config whose topic names one: `.../topics/NAME`. Only
+/// names of notification configs have slashes.
+const HAS_TARGET: &str = "(instr(s.name, '/') = 0 OR EXISTS (SELECT 1 FROM resource r, sink t \
+     WHERE r.kind = 'notificationConfigs' AND r.parent = substr(s.name, 1, instr(s.name, '/notificationConfigs/') - 1) \
+     AND r.name = s.name AND instr(t.name, '/') = 0 \
+     AND substr(r.body ->> 'pubsubTopic', -length(t.name) - 8) = '/topics/' || t.name))";
+
 /// Deletes this very notification: its number can be that of another by now, when it was dropped while it was on its way.
 fn take_off(db: &Transaction<'_>, delivery: &Delivery) -> Result<bool, Error> {
     let gone = db
@@ -268,10 +287,11 @@ pub(crate) fn queue(
     now: Timestamp,
 ) -> Result<(), Error> {
     let sinks: Vec<(String, String)> = db
-        .prepare_cached("SELECT name, filter FROM sink")?
+        .prepare_cached(&format!(
+            "SELECT name, filter FROM sink s WHERE {HAS_TARGET}"
+        ))?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let mut check = false;
     for (sink, filter) in &sinks {
         // A notification config sends what is under its own parent; a sink of the configuration file sends everything.
         let parent = match sink.contains("/notificationConfigs/") {
@@ -291,31 +311,26 @@ pub(crate) fn queue(
             serde_json::to_string(result)?,
             ns(now)
         ])?;
-        check |= db.last_insert_rowid() % CHECK_EVERY == 0;
-    }
-    if check {
-        // All of them: with two sinks one has the even numbers, and the other would never be looked at.
-        for (sink, _) in &sinks {
-            give_up_oldest(db, sink)?;
-        }
+        give_up_oldest(db, sink)?;
     }
     Ok(())
 }
 
 fn give_up_oldest(db: &Transaction<'_>, sink: &str) -> Result<(), Error> {
-    let waiting: i64 = db
-        .prepare_cached("SELECT count(*) FROM delivery WHERE sink = $1")?
-        .query_row([sink], |row| row.get(0))?;
-    let excess = waiting - WAITING_MAX;
-    if excess > 0 {
-        db.execute(
-            "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE sink = $1 ORDER BY id LIMIT $2)",
-            params![sink, excess],
-        )?;
-        db.execute(
-            "UPDATE sink SET dropped = dropped + $1 WHERE name = $2",
-            params![excess, sink],
-        )?;
+    let mut is_full =
+        db.prepare_cached("SELECT waiting > $1 OR bytes > $2 FROM sink WHERE name = $3")?;
+    for _ in 0..GIVEN_UP_AT_A_TIME {
+        if !is_full.query_row(params![WAITING_MAX, WAITING_BYTES_MAX, sink], |row| {
+            row.get(0)
+        })? {
+            break;
+        }
+        db.prepare_cached(
+            "DELETE FROM delivery WHERE id = (SELECT id FROM delivery WHERE sink = $1 ORDER BY id LIMIT 1)",
+        )?
+        .execute([sink])?;
+        db.prepare_cached("UPDATE sink SET dropped = dropped + 1 WHERE name = $1")?
+            .execute([sink])?;
     }
     Ok(())
 }

@@ -161,12 +161,17 @@ fn columns_of_an_older_version_are_filled_anew() {
          DELETE FROM term WHERE field IN ('processes.user_id', 'source_properties.Values_Not_Indexed'); \
          DELETE FROM piece WHERE id % 256 > 62; \
          UPDATE document SET body = json_remove(body, '$.finding.sourceProperties.Values_Not_Indexed'); \
+         DROP TRIGGER delivery_added; DROP TRIGGER delivery_gone; DROP INDEX delivery_by_sink; \
+         ALTER TABLE sink DROP COLUMN waiting; ALTER TABLE sink DROP COLUMN bytes; \
+         INSERT INTO sink (name, filter) VALUES ('hook', ''); \
+         INSERT INTO delivery (sink, finding, body, created, next_try) VALUES ('hook', 'x', '{}', 0, 0); \
          PRAGMA user_version = 5;",
     )
     .unwrap();
     drop(file);
     let store = Store::open(folder.path()).unwrap();
     assert_eq!(all(&store, ""), before);
+    assert_eq!(store.sinks().unwrap()[0].waiting, 1);
     for filter in [
         "processes.user_id=1000",
         "source_properties.Values_Not_Indexed>0",

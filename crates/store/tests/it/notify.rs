@@ -13,6 +13,9 @@ fn by(seconds: u64) -> Change<'static> {
     }
 }
 
+/// Ends in the name of the sink `soc`, which is to be there.
+const TOPIC: &str = "projects/p/topics/soc";
+
 fn waiting(store: &Store, sink: &str) -> usize {
     let sinks = store.sinks().unwrap();
     sinks
@@ -93,8 +96,10 @@ fn the_order_of_one_finding_holds_through_failures() {
 #[test]
 fn a_notification_config_is_a_sink() {
     let (_folder, store) = store();
+    store.set_sink("soc", "state=\"INACTIVE\"").unwrap();
     let config = NotificationConfig {
         name: "organizations/1/locations/global/notificationConfigs/soc".to_owned(),
+        pubsub_topic: TOPIC.to_owned(),
         streaming_config: StreamingConfig {
             filter: "category:\"binary\"".to_owned(),
         },
@@ -114,8 +119,41 @@ fn a_notification_config_is_a_sink() {
     store
         .delete::<NotificationConfig>(&config.name, by(3))
         .unwrap();
-    assert!(store.sinks().unwrap().is_empty());
+    assert_eq!(store.sinks().unwrap().len(), 1);
     assert!(store.set_sink("x", "severity=").is_err());
+}
+
+#[test]
+fn a_notification_config_whose_topic_names_no_sink_gathers_nothing() {
+    const WEEK_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+    let (_folder, store) = store();
+    store.set_sink("other", "").unwrap();
+    let config = NotificationConfig {
+        name: "organizations/1/locations/global/notificationConfigs/soc".to_owned(),
+        pubsub_topic: TOPIC.to_owned(),
+        ..NotificationConfig::default()
+    };
+    store.create(&config, by(1)).unwrap();
+    store.record(&[finding(1)]).unwrap();
+    assert_eq!(waiting(&store, &config.name), 0);
+    // What comes once the sink is there is queued, and goes some time after the sink has gone.
+    store.set_sink("soc", "").unwrap();
+    store.record(&[finding(2)]).unwrap();
+    assert_eq!(waiting(&store, &config.name), 1);
+    let made = store.due(&config.name, at(u32::MAX.into()), 1).unwrap()[0].created;
+    let week = made.plus_ns(WEEK_NS);
+    store.retire_other_sinks(&["other"], at(1)).unwrap();
+    store
+        .retire_other_sinks(&["other"], model::Timestamp(week.0 - 1))
+        .unwrap();
+    assert_eq!(waiting(&store, &config.name), 1);
+    store.retire_other_sinks(&["other"], week).unwrap();
+    assert_eq!(waiting(&store, &config.name), 0);
+    store.record(&[finding(3)]).unwrap();
+    assert_eq!(
+        (waiting(&store, &config.name), waiting(&store, "other")),
+        (0, 3)
+    );
 }
 
 #[test]
@@ -123,6 +161,7 @@ fn a_notification_config_sends_what_is_under_its_parent() {
     let (_folder, store) = store();
     let config = |parent: &str| NotificationConfig {
         name: format!("{parent}/locations/global/notificationConfigs/soc"),
+        pubsub_topic: TOPIC.to_owned(),
         ..NotificationConfig::default()
     };
     let parents = [
@@ -133,6 +172,7 @@ fn a_notification_config_sends_what_is_under_its_parent() {
         ("projects/100", 1),
         ("projects/b", 0),
     ];
+    store.set_sink("soc", "state=\"INACTIVE\"").unwrap();
     for (parent, _) in parents {
         store.create(&config(parent), by(1)).unwrap();
     }
@@ -204,6 +244,7 @@ fn a_sink_that_no_configuration_has_keeps_its_queue_for_a_week() {
     store.set_sink("new", "").unwrap();
     let config = NotificationConfig {
         name: "organizations/1/locations/global/notificationConfigs/soc".to_owned(),
+        pubsub_topic: "projects/p/topics/new".to_owned(),
         ..NotificationConfig::default()
     };
     store.create(&config, by(1)).unwrap();
@@ -267,8 +308,8 @@ fn what_is_given_up_is_counted_and_lets_the_next_of_its_finding_pass() {
 }
 
 #[test]
-fn two_queues_are_both_kept_within_their_bound() {
-    const WAITING: u32 = 100_300;
+fn every_queue_is_kept_within_its_bound() {
+    const WAITING: u32 = 100_003;
     let (folder, store) = store();
     store.set_sink("one", "").unwrap();
     store.set_sink("two", "").unwrap();
@@ -281,14 +322,41 @@ fn two_queues_are_both_kept_within_their_bound() {
         )
         .unwrap();
     }
-    // They take turns: the even numbers are those of one, the odd ones those of the other.
-    store
-        .record(&(0..256).map(finding).collect::<Vec<_>>())
-        .unwrap();
+    store.record(&[finding(1)]).unwrap();
     for state in store.sinks().unwrap() {
-        assert!(state.waiting < WAITING.into(), "{state:?}");
-        assert_eq!(state.waiting + state.dropped, u64::from(WAITING) + 256);
+        assert_eq!((state.waiting, state.dropped), (100_000, 4));
     }
+}
+
+#[test]
+fn the_oldest_are_given_up_when_too_many_bytes_wait() {
+    let (folder, store) = store();
+    let file = rusqlite::Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    let bytes = |sql: &str| -> i64 { file.query_row(sql, [], |row| row.get(0)).unwrap() };
+    const KEPT: &str = "SELECT bytes FROM sink";
+    const COUNTED: &str = "SELECT sum(octet_length(body)) FROM delivery";
+    store.set_sink("hook", "").unwrap();
+    let mut wide = finding(1);
+    wide.finding.description = "\u{e4}".repeat(100);
+    store.record(&[wide, finding(2), finding(3)]).unwrap();
+    assert_eq!(bytes(KEPT), bytes(COUNTED));
+    let due = || store.due("hook", at(u32::MAX.into()), 10).unwrap();
+    store.delivered(&due()[1]).unwrap();
+    store.give_up(&due()[1], "no").unwrap();
+    store.record(&[finding(4)]).unwrap();
+    assert_eq!(bytes(KEPT), bytes(COUNTED));
+    // As if the two were large: the next one is one too many.
+    let full = 512 * 1024 * 1024 - bytes(COUNTED);
+    file.execute("UPDATE sink SET bytes = bytes + $1", [full])
+        .unwrap();
+    store.record(&[finding(5)]).unwrap();
+    let left: Vec<_> = due()
+        .into_iter()
+        .map(|one| one.result.finding.name)
+        .collect();
+    assert_eq!(left, [name(4), name(5)]);
+    let state = store.sinks().unwrap().remove(0);
+    assert_eq!((state.dropped, state.waiting), (1, 2));
 }
 
 #[test]
