@@ -22,6 +22,12 @@ const RECENT_FINDINGS_MAX: usize = 20;
 /// Facts whose repeats are counted at one time. Each may hold a process with its arguments and environment.
 const REPEATED_MAX: usize = 1024;
 
+/// Ends of containers' logs kept at a time.
+const LOG_TAILS_MAX: usize = 16;
+
+/// The end of a container's log is read this often at most: half a megabyte for each new fact would keep the agent from seeing.
+const LOG_TAIL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A fact that happens again within this time of its last finding is only counted, until the time is over: a container that
 /// runs a known program all the time must not keep the agent too busy to see another one.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +39,8 @@ pub(crate) struct Judge {
     naming: Naming,
     /// By container id, the newest last.
     recent: LruCache<String, VecDeque<RecentFinding>>,
+    /// By container id, and when they were read.
+    log_tails: LruCache<String, (Timestamp, Vec<Text>)>,
     /// By the finding's id.
     repeated: LruCache<String, Repeated>,
     /// Some of them have been seen again since they were last gone through, which was then.
@@ -79,6 +87,7 @@ impl Judge {
             settings,
             naming,
             recent: LruCache::new(size(CONTAINERS_MAX)),
+            log_tails: LruCache::new(size(LOG_TAILS_MAX)),
             repeated: LruCache::new(size(REPEATED_MAX)),
             has_repeats: false,
             gone_through: Timestamp::default(),
@@ -166,7 +175,7 @@ impl Judge {
         let container = detection.event.container.as_ref();
         let investigation = Investigation {
             log_tail: container
-                .map(|container| log_tail(container))
+                .map(|container| self.log_tail(container, detection.event.time, log_tail))
                 .unwrap_or_default(),
             recent_findings: self.recent(container),
         };
@@ -183,6 +192,23 @@ impl Judge {
         }
         self.remember(container, &result);
         Some(result)
+    }
+
+    fn log_tail(
+        &mut self,
+        container: &Container,
+        now: Timestamp,
+        read: &impl Fn(&Container) -> Vec<Text>,
+    ) -> Vec<Text> {
+        if let Some((time, lines)) = self.log_tails.get(&container.id)
+            && now.abs_diff(*time) < LOG_TAIL_INTERVAL
+        {
+            return lines.clone();
+        }
+        let lines = read(container);
+        self.log_tails
+            .put(container.id.clone(), (now, lines.clone()));
+        lines
     }
 
     fn recent(&mut self, container: Option<&Arc<Container>>) -> Vec<RecentFinding> {
@@ -219,6 +245,31 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_log_is_read_once_a_second_however_many_facts_there_are() {
+        let mut judge = Judge::new(Settings::default(), Naming::default());
+        let reads = std::cell::Cell::new(0);
+        for ms in 0..2500 {
+            let event = EnrichedEvent {
+                time: Timestamp(1_700_000_000_000_000_000).plus_ns(ms * 1_000_000),
+                container: Some(Arc::new(Container {
+                    id: "c".to_owned(),
+                    ..Container::default()
+                })),
+                process: None,
+                payload: EnrichedPayload::NotCovered {
+                    what: ms.to_string(),
+                },
+            };
+            let found = judge.findings(&event, |_| {
+                reads.set(reads.get() + 1);
+                Vec::new()
+            });
+            assert_eq!(found.len(), 1);
+        }
+        assert_eq!(reads.get(), 3);
+    }
 
     #[test]
     fn losses_that_are_found_again_are_added_up() {
