@@ -4,14 +4,16 @@
 //! sensors --observations--> pipeline thread (enrich, detect, build) --findings--> recorder thread (store, announce)
 //! ```
 //!
-//! Each queue makes its sender wait. What waiting costs is lost in the kernel's ring buffer, which counts it.
+//! Each queue makes its sender wait. What waiting costs is lost in the kernel's ring buffer, which counts it. The main thread,
+//! which gives signs of life and handles signals, waits for none of them, nor for the store.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
@@ -27,12 +29,17 @@ use model::{
     limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
 };
 use sensor_ebpf::Sensors;
-use store::{Gap, GapKind, Outcome, Recorded, Store};
+use store::{Gap, GapKind, Store};
 
-use crate::{config::Config, inventory::Inventory, judge::Judge, recording::Recording, self_test};
-
-/// Findings between pipeline and recorder, and the most that one transaction takes.
-const FINDINGS_QUEUED_MAX: usize = 256;
+use crate::{
+    config::Config,
+    inventory::Inventory,
+    judge::Judge,
+    print,
+    recorder::{ITEMS_QUEUED_MAX, Item, Recorder},
+    recording::Recording,
+    self_test,
+};
 
 /// How long the pipeline sleeps when nothing comes: pending work (slow hashes, a recording to flush) waits no longer.
 const PIPELINE_IDLE: Duration = Duration::from_millis(500);
@@ -54,6 +61,9 @@ const SENSOR_STUCK: Duration = Duration::from_secs(10);
 
 /// When the pipeline has not been through one turn for as long, it will not come back, and nothing is judged.
 const PIPELINE_STUCK: Duration = Duration::from_secs(60);
+
+/// What the agent has to say about itself and the pipeline has no room for. It waits.
+const UNSAID_MAX: usize = 64;
 
 /// Told about a finding that is new or changed, after it is durable.
 pub(crate) type Announce = Box<dyn FnMut(&FindingResult) + Send>;
@@ -81,7 +91,9 @@ pub(crate) struct Parts {
 pub(crate) struct Agent {
     store: Arc<Store>,
     sensors: Sensors,
-    sender: SyncSender<Observation>,
+    voice: Voice,
+    items: SyncSender<Item>,
+    outages: Receiver<String>,
     pipeline: JoinHandle<Result<()>>,
     recorder: JoinHandle<Result<()>>,
     last_beat: Moment,
@@ -118,23 +130,29 @@ impl Agent {
         let gap = store.begin_run(Timestamp::from(now.wall))?;
 
         let (sender, observations) = sync_channel(OBSERVATIONS_QUEUED_MAX);
-        let (findings, recorded) = sync_channel(FINDINGS_QUEUED_MAX);
+        let (items, recorded) = sync_channel(ITEMS_QUEUED_MAX);
+        let (over, outages) = sync_channel(UNSAID_MAX);
+        let mut voice = Voice {
+            sender: sender.clone(),
+            unsaid: VecDeque::new(),
+        };
         if let Some(gap) = gap {
             let (condition, detail) = describe_gap(&gap);
-            send(&sender, Sensor::Agent, condition, detail)?;
+            voice.say(Sensor::Agent, condition, detail);
         }
+        let inventory = Inventory::new(store.containers()?);
         let recorder = spawn("recorder", {
-            let store = Arc::clone(&store);
-            move || record_findings(&store, &recorded, announce)
+            let recorder = Recorder::new(Arc::clone(&store), announce, over);
+            move || recorder.run(&recorded)
         })?;
         // The sensor sends before `start` returns, so the ignorer comes late: until then nothing is ignored.
-        let inventory = Inventory::new(Arc::clone(&store));
         let sensor_config = config.sensor.clone();
         let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
         let pipeline_turn = Arc::new(Mutex::new(Instant::now()));
         let pipeline = spawn("pipeline", {
             let ignorer = Arc::clone(&ignorer);
             let turn = Arc::clone(&pipeline_turn);
+            let items = items.clone();
             move || {
                 let ignore = Box::new(move |cgroup_id, mnt_namespace| {
                     if let Some(ignorer) = ignorer.get() {
@@ -152,28 +170,30 @@ impl Agent {
                     ),
                     judge: Judge::new(config.detection, config.naming),
                     indicators_changed,
-                    findings,
+                    items,
                     inventory,
                     self_test,
                     recording,
                     on_watching: Some(on_watching),
                     turn,
                 };
-                pipeline.run(&observations)
+                pipeline.run(&observations);
+                Ok(())
             }
         })?;
-        let sensors =
-            sensor_ebpf::start(sensor_config, sender.clone()).context("starting the sensors")?;
+        let sensors = sensor_ebpf::start(sensor_config, sender).context("starting the sensors")?;
         let _ = ignorer.set(sensors.ignorer());
         for state in sensors.states() {
             if state.condition != SensorCondition::Running {
-                send(&sender, state.sensor, state.condition, state.detail)?;
+                voice.say(state.sensor, state.condition, state.detail);
             }
         }
         Ok(Self {
             store,
             sensors,
-            sender,
+            voice,
+            items,
+            outages,
             pipeline,
             recorder,
             last_beat: now,
@@ -193,22 +213,24 @@ impl Agent {
         }
         let now = Moment::now();
         if let Some(detail) = gap_between(&self.last_beat, &now) {
-            send(&self.sender, Sensor::Agent, SensorCondition::Gap, detail)?;
+            self.voice.say(Sensor::Agent, SensorCondition::Gap, detail);
         } else {
             self.look_for_stuck()?;
         }
-        let time = Timestamp::from(now.wall);
+        for detail in self.outages.try_iter() {
+            let condition = SensorCondition::Unstored;
+            self.voice.say(Sensor::Agent, condition, detail);
+        }
+        self.voice.speak();
+        // When the recorder is busy, the next one will do.
+        let _ = self.items.try_send(Item::Alive(Timestamp::from(now.wall)));
         self.last_beat = now;
-        Ok(self.store.heartbeat(time)?)
+        Ok(())
     }
 
     /// Not right after the process was stopped for a while: then all threads seem to be.
     fn look_for_stuck(&mut self) -> Result<()> {
-        let turn = *self
-            .pipeline_turn
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if turn.elapsed() > PIPELINE_STUCK {
+        if is_stuck(&self.pipeline_turn) {
             return Err(Stuck.into());
         }
         let was_stuck = self.is_sensor_stuck;
@@ -217,20 +239,17 @@ impl Agent {
             let detail = "it waits for a file that cannot be opened, on a FUSE or network filesystem of a container perhaps; \
                           until it goes on, events are lost once the kernel's buffers are full"
                 .to_owned();
-            send(&self.sender, Sensor::Ebpf, SensorCondition::Lost, detail)?;
+            self.voice.say(Sensor::Ebpf, SensorCondition::Lost, detail);
         }
         Ok(())
     }
 
     /// A self-test has failed.
-    ///
-    /// # Errors
-    /// When the pipeline has stopped.
-    pub(crate) fn is_blind(&self, reason: &str) -> Result<()> {
+    pub(crate) fn report_blind(&mut self, reason: &str) {
         let detail = format!(
             "no self-test has passed since the agent started, or for ten minutes ({reason})"
         );
-        send(&self.sender, Sensor::Agent, SensorCondition::Lost, detail)
+        self.voice.say(Sensor::Agent, SensorCondition::Lost, detail);
     }
 
     /// What the sensors say about themselves.
@@ -239,13 +258,97 @@ impl Agent {
     }
 
     /// Stops the sensors, lets everything that was seen run to its end, and closes the run. Returns what was counted.
+    ///
+    /// # Errors
+    /// When a part of the agent failed, and says why. [`Stuck`] when the pipeline does not come to its end.
     pub(crate) fn stop(self) -> Result<sensor_ebpf::Counters> {
+        let turn = Arc::clone(&self.pipeline_turn);
+        let (done, stopped) = sync_channel(1);
+        spawn("stopper", move || {
+            // Nobody waits for it any more when the pipeline is stuck.
+            let _ = done.send(self.finish());
+            Ok(())
+        })?;
+        loop {
+            match stopped.recv_timeout(HEARTBEAT) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if !is_stuck(&turn) => {}
+                Err(_) => return Err(Stuck.into()),
+            }
+        }
+    }
+
+    fn finish(self) -> Result<sensor_ebpf::Counters> {
         let counters = self.sensors.stop();
-        drop(self.sender);
+        self.voice.finish();
+        drop(self.items);
         join("pipeline", self.pipeline)?;
         join("recorder", self.recorder)?;
-        self.store.end_run(Timestamp::from(SystemTime::now()))?;
+        self.store
+            .end_run(Timestamp::from(SystemTime::now()))
+            .context("noting that the watch has ended")?;
         Ok(counters)
+    }
+}
+
+fn is_stuck(pipeline_turn: &Mutex<Instant>) -> bool {
+    let turn = pipeline_turn.lock().unwrap_or_else(PoisonError::into_inner);
+    turn.elapsed() > PIPELINE_STUCK
+}
+
+/// What the agent says about itself, in the queue of the sensors. It never waits: what finds no room is said later.
+struct Voice {
+    sender: SyncSender<Observation>,
+    /// The first is to be said first.
+    unsaid: VecDeque<Observation>,
+}
+
+impl Voice {
+    fn say(&mut self, sensor: Sensor, condition: SensorCondition, detail: String) {
+        let event = Event {
+            time: Timestamp::from(SystemTime::now()),
+            process: ProcessKey {
+                pid: std::process::id(),
+                start_ns: 0,
+            },
+            cgroup: None,
+            payload: Payload::SensorState(SensorState {
+                sensor,
+                condition,
+                detail,
+            }),
+        };
+        // As many only when the pipeline has been stuck for long, which ends the agent.
+        if self.unsaid.len() < UNSAID_MAX {
+            self.unsaid.push_back(Observation {
+                event,
+                file: None,
+                scripts: Vec::new(),
+            });
+        }
+        self.speak();
+    }
+
+    /// Says what there is room for.
+    fn speak(&mut self) {
+        while let Some(observation) = self.unsaid.pop_front() {
+            match self.sender.try_send(observation) {
+                Ok(()) => {}
+                Err(TrySendError::Full(observation)) => {
+                    self.unsaid.push_front(observation);
+                    return;
+                }
+                // The pipeline has ended, which the next beat reports.
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+        }
+    }
+
+    /// Says the rest, waiting for room.
+    fn finish(self) {
+        for observation in self.unsaid {
+            let _ = self.sender.send(observation);
+        }
     }
 }
 
@@ -254,7 +357,7 @@ struct Pipeline {
     enricher: Enricher,
     judge: Judge,
     indicators_changed: Arc<AtomicBool>,
-    findings: SyncSender<FindingResult>,
+    items: SyncSender<Item>,
     inventory: Inventory,
     self_test: Arc<self_test::Mark>,
     recording: Option<Recording>,
@@ -264,7 +367,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn run(mut self, observations: &Receiver<Observation>) -> Result<()> {
+    fn run(mut self, observations: &Receiver<Observation>) {
         let mut events = Vec::new();
         loop {
             let wait = if self.enricher.has_pending() {
@@ -277,7 +380,7 @@ impl Pipeline {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            self.goes_on();
             let idle = next.is_none();
             if self.indicators_changed.swap(false, Ordering::Relaxed) {
                 self.enricher.forget_matches();
@@ -286,34 +389,48 @@ impl Pipeline {
             for _ in 0..PIPELINE_TURN_MAX {
                 let Some(observation) = next else { break };
                 self.observe(observation, &mut events);
-                self.judge_all(&mut events)?;
+                self.judge_all(&mut events);
                 next = observations.try_recv().ok();
             }
             if let Some(observation) = next {
                 self.observe(observation, &mut events);
             }
             self.enricher.poll(&mut events);
-            self.judge_all(&mut events)?;
+            self.judge_all(&mut events);
             self.send_repeats(Some(Timestamp::from(SystemTime::now())));
-            self.inventory.write(false, || self.enricher.running())?;
-            if idle && let Some(recording) = &mut self.recording {
-                recording.flush()?;
+            self.send_containers(false);
+            if idle {
+                self.record(Recording::flush);
             }
         }
+        self.goes_on();
         let deadline = Instant::now() + FINISH_MAX;
         while self.enricher.has_pending() && Instant::now() < deadline {
             thread::park_timeout(PIPELINE_BUSY);
             self.enricher.poll(&mut events);
-            self.judge_all(&mut events)?;
+            self.judge_all(&mut events);
         }
         self.enricher.finish(&mut events);
-        self.judge_all(&mut events)?;
+        self.judge_all(&mut events);
         self.send_repeats(None);
-        self.inventory.write(true, || self.enricher.running())?;
-        if let Some(recording) = &mut self.recording {
-            recording.flush()?;
+        self.send_containers(true);
+        self.record(Recording::flush);
+    }
+
+    fn goes_on(&self) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// A recording that cannot be written ends; the watch does not.
+    fn record(&mut self, write: impl FnOnce(&mut Recording) -> Result<()>) {
+        if let Some(recording) = &mut self.recording
+            && let Err(error) = write(recording)
+        {
+            print::warning(&format!(
+                "the recording ends here, the watch goes on: {error:#}"
+            ));
+            self.recording = None;
         }
-        Ok(())
     }
 
     fn observe(&mut self, observation: Observation, events: &mut Vec<EnrichedEvent>) {
@@ -335,7 +452,7 @@ impl Pipeline {
         }
     }
 
-    fn judge_all(&mut self, events: &mut Vec<EnrichedEvent>) -> Result<()> {
+    fn judge_all(&mut self, events: &mut Vec<EnrichedEvent>) {
         for event in events.drain(..) {
             if let Some(is_proof) = self.self_test.proves(&event) {
                 if is_proof {
@@ -344,50 +461,41 @@ impl Pipeline {
                 continue;
             }
             self.inventory.saw(&event);
-            if let Some(recording) = &mut self.recording {
-                recording.write(&event)?;
-            }
+            self.record(|recording| recording.write(&event));
             let containers = self.enricher.container_lookup();
             let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
-            for finding in self.judge.findings(&event, log_tail) {
-                // The recorder is gone only when the store failed; `beat` reports that.
-                let _ = self.findings.send(finding);
-            }
+            let findings = self.judge.findings(&event, log_tail);
+            self.send(findings);
         }
-        Ok(())
+    }
+
+    fn send(&self, findings: Vec<FindingResult>) {
+        for finding in findings {
+            // The recorder is gone only when the store failed; `beat` reports that.
+            let _ = self.items.send(Item::Finding(Box::new(finding)));
+            // A store that takes its time is not what `Stuck` is about.
+            self.goes_on();
+        }
+    }
+
+    fn send_containers(&mut self, is_last: bool) {
+        let changes = self.inventory.changes(is_last, || self.enricher.running());
+        if !changes.is_empty() {
+            let _ = self.items.send(Item::Containers(changes));
+        }
     }
 
     /// What happened again and was only counted.
     fn send_repeats(&mut self, now: Option<Timestamp>) {
         let containers = self.enricher.container_lookup();
         let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
-        for finding in self.judge.repeats(now, log_tail) {
-            let _ = self.findings.send(finding);
-        }
+        let findings = self.judge.repeats(now, log_tail);
+        self.send(findings);
     }
 }
 
 /// Time that large files still being hashed get when the agent stops.
 const FINISH_MAX: Duration = Duration::from_secs(10);
-
-/// Stores findings in batches, and announces what is new once it is durable.
-fn record_findings(
-    store: &Store,
-    findings: &Receiver<FindingResult>,
-    mut announce: Announce,
-) -> Result<()> {
-    while let Ok(first) = findings.recv() {
-        let mut batch = vec![first];
-        batch.extend(findings.try_iter().take(FINDINGS_QUEUED_MAX - 1));
-        let outcomes = store.record(&batch).context("storing findings")?;
-        for (finding, Recorded { outcome, muted, .. }) in batch.iter().zip(outcomes) {
-            if !muted && !matches!(outcome, Outcome::Repeat { .. }) {
-                announce(finding);
-            }
-        }
-    }
-    Ok(())
-}
 
 /// A point in time, by both clocks.
 struct Moment {
@@ -432,35 +540,6 @@ fn describe_gap(gap: &Gap) -> (SensorCondition, String) {
     (condition, detail)
 }
 
-fn send(
-    sender: &SyncSender<Observation>,
-    sensor: Sensor,
-    condition: SensorCondition,
-    detail: String,
-) -> Result<()> {
-    let event = Event {
-        time: Timestamp::from(SystemTime::now()),
-        process: ProcessKey {
-            pid: std::process::id(),
-            start_ns: 0,
-        },
-        cgroup: None,
-        payload: Payload::SensorState(SensorState {
-            sensor,
-            condition,
-            detail,
-        }),
-    };
-    let observation = Observation {
-        event,
-        file: None,
-        scripts: Vec::new(),
-    };
-    sender
-        .send(observation)
-        .map_err(|_| anyhow!("the pipeline has stopped"))
-}
-
 fn spawn(
     name: &str,
     run: impl FnOnce() -> Result<()> + Send + 'static,
@@ -481,6 +560,43 @@ fn join(name: &str, thread: JoinHandle<Result<()>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_pipeline_that_hangs_and_all_is_said_once_it_goes_on() {
+        let (sender, observations) = sync_channel(2);
+        let mut voice = Voice {
+            sender,
+            unsaid: VecDeque::new(),
+        };
+        let say = |voice: &mut Voice, number: usize| {
+            let detail = number.to_string();
+            voice.say(Sensor::Agent, SensorCondition::Lost, detail);
+        };
+        let heard = || -> Vec<usize> {
+            let details =
+                observations
+                    .try_iter()
+                    .map(|observation| match observation.event.payload {
+                        Payload::SensorState(state) => state.detail.parse().unwrap(),
+                        other => panic!("{other:?}"),
+                    });
+            details.collect()
+        };
+        for number in 0..5 {
+            say(&mut voice, number);
+        }
+        assert_eq!(heard(), [0, 1]);
+        voice.speak();
+        assert_eq!(heard(), [2, 3]);
+        say(&mut voice, 5);
+        assert_eq!(heard(), [4, 5]);
+        for number in 0..UNSAID_MAX * 2 {
+            say(&mut voice, number);
+        }
+        assert_eq!(voice.unsaid.len(), UNSAID_MAX);
+        drop(observations);
+        say(&mut voice, 6);
+    }
 
     #[test]
     fn a_gap_is_what_passed_and_not_how_far_the_clock_was_set() {

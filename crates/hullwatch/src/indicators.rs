@@ -75,15 +75,12 @@ impl Indicators {
             .sum()
     }
 
-    /// Takes over what another process has imported meanwhile. The old lists stay when the new ones are damaged.
-    pub(crate) fn reload_if_changed(&self) {
-        match self.imported.reload_if_changed() {
-            Ok(true) => {
-                tracing::info!("took over the indicators that were imported meanwhile");
-                self.changed.store(true, Ordering::Relaxed);
-            }
-            Ok(false) => {}
-            Err(error) => print::warning(&format!("{:#}", anyhow::Error::from(error))),
+    /// What takes over lists that are imported later.
+    pub(crate) fn reloader(&self) -> Reloader {
+        Reloader {
+            imported: Arc::clone(&self.imported),
+            changed: Arc::clone(&self.changed),
+            complaint: String::new(),
         }
     }
 
@@ -99,6 +96,32 @@ impl Indicators {
         Scanner {
             databases: databases.cloned().collect(),
         }
+    }
+}
+
+pub(crate) struct Reloader {
+    imported: Arc<Database>,
+    changed: Arc<AtomicBool>,
+    /// What was said last.
+    complaint: String,
+}
+
+impl Reloader {
+    /// Takes over what another process has imported meanwhile. The old lists stay when the new ones are damaged.
+    pub(crate) fn reload_if_changed(&mut self) {
+        let complaint = match self.imported.reload_if_changed() {
+            Ok(true) => {
+                tracing::info!("took over the indicators that were imported meanwhile");
+                self.changed.store(true, Ordering::Relaxed);
+                String::new()
+            }
+            Ok(false) => String::new(),
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        };
+        if !complaint.is_empty() && complaint != self.complaint {
+            print::warning(&complaint);
+        }
+        self.complaint = complaint;
     }
 }
 

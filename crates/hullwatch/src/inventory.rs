@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeSet, HashSet},
     num::NonZeroUsize,
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,33 +12,33 @@ use model::{
     enriched::{EnrichedEvent, EnrichedPayload},
     limits::CONTAINERS_MAX,
 };
-use store::{ContainerState, Store};
+use store::ContainerState;
 
-/// Time between two writes: a page that people look at needs no more.
-const WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two lists of changes: a page that people look at needs no more.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Containers of this run.
 pub(crate) struct Inventory {
-    store: Arc<Store>,
     seen: LruCache<String, ContainerState>,
     changed: BTreeSet<String>,
-    written: Instant,
+    told: Instant,
     /// When the sensors last proved that they see.
     last_test: Option<Timestamp>,
-    /// What the store holds of the run before has been gone through.
-    has_met_earlier: bool,
+    /// Those of the run before that had not ended then.
+    earlier: Vec<ContainerState>,
 }
 
 impl Inventory {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+    /// `earlier` are those that the run before knew.
+    pub(crate) fn new(mut earlier: Vec<ContainerState>) -> Self {
+        earlier.retain(|state| state.ended.is_none());
         let containers_max = NonZeroUsize::new(CONTAINERS_MAX).expect("CONTAINERS_MAX is not zero");
         Self {
-            store,
             seen: LruCache::new(containers_max),
             changed: BTreeSet::new(),
-            written: Instant::now(),
+            told: Instant::now(),
             last_test: None,
-            has_met_earlier: false,
+            earlier,
         }
     }
 
@@ -91,29 +90,24 @@ impl Inventory {
         }
     }
 
-    /// Writes what has changed, when it is time or when `is_last`. Containers of which `running` names none have ended.
-    pub(crate) fn write<'a>(
+    /// What has changed, when it is time or when `is_last`. Containers of which `running` names none have ended.
+    pub(crate) fn changes<'a>(
         &mut self,
         is_last: bool,
         running: impl FnOnce() -> HashSet<&'a str>,
-    ) -> Result<(), store::Error> {
-        if !is_last && self.written.elapsed() < WRITE_INTERVAL {
-            return Ok(());
+    ) -> Vec<ContainerState> {
+        if !is_last && self.told.elapsed() < TELL_INTERVAL {
+            return Vec::new();
         }
-        self.written = Instant::now();
-        self.note_ends(&running())?;
-        if self.changed.is_empty() {
-            return Ok(());
-        }
+        self.told = Instant::now();
+        let mut changes = self.note_ends(&running());
         let changed = std::mem::take(&mut self.changed);
-        let states: Vec<_> = changed
-            .iter()
-            .filter_map(|id| self.seen.peek(id).cloned())
-            .collect();
-        self.store.record_containers(&states)
+        changes.extend(changed.iter().filter_map(|id| self.seen.peek(id).cloned()));
+        changes
     }
 
-    fn note_ends(&mut self, running: &HashSet<&str>) -> Result<(), store::Error> {
+    /// Gives those of the run before that were gone when this one began.
+    fn note_ends(&mut self, running: &HashSet<&str>) -> Vec<ContainerState> {
         let now = Timestamp::from(SystemTime::now());
         for (id, state) in &mut self.seen {
             if state.ended.is_none() && !running.contains(id.as_str()) {
@@ -121,15 +115,11 @@ impl Inventory {
                 self.changed.insert(id.clone());
             }
         }
-        // Those of the run before that were gone when this one began.
-        if !std::mem::replace(&mut self.has_met_earlier, true) {
-            let mut earlier = self.store.containers()?;
-            earlier.retain(|state| state.ended.is_none() && !self.seen.contains(&state.id));
-            for state in &mut earlier {
-                state.ended = Some(now);
-            }
-            self.store.record_containers(&earlier)?;
+        let mut earlier = std::mem::take(&mut self.earlier);
+        earlier.retain(|state| !self.seen.contains(&state.id));
+        for state in &mut earlier {
+            state.ended = Some(now);
         }
-        Ok(())
+        earlier
     }
 }

@@ -332,4 +332,6 @@ pub enum SensorCondition {
     Gap,
     /// The same, since somebody stopped it in order.
     Stopped,
+    /// It saw, but what was found could not be stored for a while.
+    Unstored,
 }

@@ -84,6 +84,26 @@ impl From<rusqlite::Error> for Error {
 }
 
 impl Error {
+    /// Whether the same write may succeed later: the disk is full or fails, or another process holds the lock.
+    pub fn may_pass(&self) -> bool {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure,
+        };
+        let Self::Sql(error) = self else { return false };
+        let code = error.sqlite_error_code();
+        code.is_some_and(|code| {
+            [
+                CannotOpen,
+                DatabaseBusy,
+                DatabaseLocked,
+                DiskFull,
+                ReadOnly,
+                SystemIoFailure,
+            ]
+            .contains(&code)
+        })
+    }
+
     pub(crate) fn invalid(what: &'static str, why: impl Into<String>) -> Self {
         Self::Invalid {
             what,

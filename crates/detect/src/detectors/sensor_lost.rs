@@ -7,7 +7,8 @@
 //! ## Evidence
 //! The sensor's own report: which sensor (eBPF, fanotify, perf, or the agent as a whole), whether it is lost or was blind for
 //! a while, and why. After a crash, a restart or a freeze of the agent the gap is measured from its last heartbeat; when it was
-//! stopped in order, the severity is low. A detector that fails and is switched off is reported here as well. At start and
+//! stopped in order, the severity is low. A time in which findings could not be stored (a full disk) is told when it is over,
+//! with the number of those that were lost. A detector that fails and is switched off is reported here as well. At start and
 //! every ten minutes the agent runs a harmless program in an overlay of its own; when it does not see that one, it says so.
 //!
 //! ## Blind spots and false positives
@@ -80,6 +81,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
         SensorCondition::Lost => ("LOST", "does not see"),
         SensorCondition::Gap => ("GAP", "did not see for a while"),
         SensorCondition::Stopped => ("STOPPED", "was stopped for a while"),
+        SensorCondition::Unstored => ("UNSTORED", "could not store for a while"),
     };
     let sensor = match state.sensor {
         Sensor::Ebpf => "eBPF sensor (programs that start)",

@@ -5,12 +5,11 @@ use std::{
     io::Write,
     os::unix::fs::DirBuilderExt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use model::{
-    Timestamp,
     enriched::Container,
     event::{Sensor, SensorCondition, SensorState},
     finding::FindingResult,
@@ -23,14 +22,11 @@ use crate::{
     cli::{RunArgs, RunFormat},
     config::Config,
     indicators::Indicators,
-    print, printer,
+    maintenance, print, printer,
     self_test::{self, SelfTest},
     signals::Signals,
     simulate::watcher,
 };
-
-/// Findings past their retention are removed this often.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     print::init_logging();
@@ -54,7 +50,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     };
 
     let retention = Duration::from_secs(u64::from(config.findings.retention_days) * 24 * 3600);
-    let mut pruned: Option<Instant> = None;
+    let _maintenance = maintenance::start(Arc::clone(&store), indicators.reloader(), retention)?;
     let format = args.format;
     let known = indicators.len();
     let mark = self_test::Mark::new()?;
@@ -85,17 +81,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         if left.is_zero() || signals.wait(left.min(agent::HEARTBEAT))? {
             break Ok(());
         }
-        indicators.reload_if_changed();
-        if let Err(error) = beat(&mut agent, &mut self_test) {
+        if let Err(error) = agent.beat() {
             break Err(error);
         }
-        if pruned.is_none_or(|pruned| pruned.elapsed() > PRUNE_INTERVAL) {
-            pruned = Some(Instant::now());
-            if let Some(before) = SystemTime::now().checked_sub(retention) {
-                store
-                    .prune(Timestamp::from(before))
-                    .context("removing old findings")?;
-            }
+        if let Some(reason) = self_test.turn(Instant::now()) {
+            agent.report_blind(&reason);
         }
     };
     if result
@@ -117,14 +107,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     }
     notifier.stop();
     result.map(|()| EXIT_DONE)
-}
-
-fn beat(agent: &mut Agent, self_test: &mut SelfTest) -> Result<()> {
-    agent.beat()?;
-    match self_test.turn(Instant::now()) {
-        Some(reason) => agent.is_blind(&reason),
-        None => Ok(()),
-    }
 }
 
 /// An unsafe address is a mistake to be mended; a taken one must not keep anybody from watching.

@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashSet,
+    ffi::CString,
     fs,
-    io::{BufRead as _, BufReader},
-    os::unix::fs::PermissionsExt as _,
+    io::{BufRead as _, BufReader, Write as _},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     panic::{catch_unwind, resume_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
 };
@@ -22,8 +23,8 @@ use testkit::{Engine, Image, Run, command::wait_for, engines::Runc};
 use crate::{
     stimuli,
     watcher::{
-        Options, Watcher, categories, container_name, described, findings, hullwatch, simulate,
-        stderr,
+        Options, State, Watcher, categories, container_name, described, findings, hullwatch,
+        simulate, stderr,
     },
 };
 
@@ -146,6 +147,81 @@ fn nobody_has_to_read_what_it_prints() {
             assert_eq!(found.len(), 1, "{container}: {}", described(&found));
         }
     }
+}
+
+/// Unmounted when dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(on: &Path, size: &str) -> Self {
+        let options = CString::new(format!("size={size}")).unwrap();
+        rustix::mount::mount(
+            "none",
+            on,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            Some(options.as_c_str()),
+        )
+        .unwrap();
+        Self(on.to_owned())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_end_the_watch_and_is_a_finding() {
+    let image = Image::busybox("example.test/full:v1").file(
+        "/opt/known",
+        0o755,
+        &samples::BUILT_IN_PROGRAM.bytes(),
+    );
+    let mut engine = Runc::start();
+    engine.load(&image);
+    let container = engine.run(&Run::new("hw-e2e-full", &image));
+    let state = State::new();
+    let disk = Tmpfs::mount(state.path(), "8m");
+    let printed = OwnedFd::from(tempfile::tempfile().unwrap());
+    let recording = state.path().join("recording");
+    let watcher = Watcher::start_on(
+        state,
+        &Options {
+            arguments: &["--record", recording.to_str().unwrap()],
+            stdout: Some(&printed),
+            ..Options::default()
+        },
+    );
+    let ballast = watcher.state_dir().join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    watcher.wait_until_it_says("the store cannot be written");
+    let output = engine.exec(&container, &["/opt/known"]);
+    assert!(output.status.success(), "{output:?}");
+    watcher.wait_until_it_says("the recording ends here");
+    fs::remove_file(&ballast).unwrap();
+    drop(file);
+    let of = |filter: &str| {
+        wait_for(filter, || {
+            let found = findings(watcher.state_dir(), filter);
+            (!found.is_empty()).then_some(found)
+        })
+    };
+    let found = of("category=\"Execution: Built in Malicious Binary Executed\"");
+    assert_eq!(found[0].finding.containers[0].name, container.name);
+    let outage = of("source_properties.Sensor_Condition=\"UNSTORED\"");
+    let description = &outage[0].finding.description;
+    assert!(description.contains("none were lost"), "{description}");
+    let state = watcher.stop();
+    // Nobody lost sight of anything.
+    assert_eq!(
+        categories(&state.findings("findingClass=\"SCC_ERROR\"")),
+        ["Sensor Lost"]
+    );
+    drop(disk);
 }
 
 #[test]

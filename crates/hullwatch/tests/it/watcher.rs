@@ -6,7 +6,10 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
     thread,
 };
 
@@ -40,6 +43,8 @@ pub(crate) struct Watcher {
     state: State,
     /// What it said when it began to watch.
     pub(crate) watching: String,
+    /// What it said since.
+    said: Arc<Mutex<String>>,
 }
 
 /// A state directory, with or without a watcher that works on it.
@@ -52,7 +57,7 @@ impl Watcher {
     }
 
     pub(crate) fn start_with(options: &Options<'_>) -> Self {
-        Self::start_on(State(tempfile::tempdir().unwrap()), options)
+        Self::start_on(State::new(), options)
     }
 
     /// Starts one on a state directory that an earlier one has used.
@@ -99,13 +104,30 @@ impl Watcher {
                 }
             }
         };
-        // What it says later is of interest only to a person who looks at a failed test.
-        thread::spawn(move || lines.iter().for_each(|line| eprintln!("watcher: {line}")));
+        // What it says later is also of interest to a person who looks at a failed test.
+        let said = Arc::new(Mutex::new(String::new()));
+        thread::spawn({
+            let said = Arc::clone(&said);
+            move || {
+                for line in lines {
+                    eprintln!("watcher: {line}");
+                    *said.lock().unwrap() += &(line + "\n");
+                }
+            }
+        });
         Self {
             child,
             state,
             watching,
+            said,
         }
+    }
+
+    /// Waits until it says that on standard error.
+    pub(crate) fn wait_until_it_says(&self, text: &str) {
+        testkit::command::wait_for(text, || {
+            self.said.lock().unwrap().contains(text).then_some(())
+        });
     }
 
     pub(crate) fn state_dir(&self) -> &Path {
@@ -136,7 +158,7 @@ impl Watcher {
     }
 
     fn into_state(mut self) -> State {
-        std::mem::replace(&mut self.state, State(tempfile::tempdir().unwrap()))
+        std::mem::replace(&mut self.state, State::new())
     }
 }
 
@@ -149,6 +171,10 @@ impl Drop for Watcher {
 }
 
 impl State {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
