@@ -508,15 +508,23 @@ fn write_piece(db: &Connection, chunk: i64, column: u8, body: &[u8]) -> Result<(
     Ok(())
 }
 
-/// The values that some finding has, or had until lately.
-pub(crate) fn used_terms(db: &Connection) -> Result<BTreeSet<u32>, Error> {
+/// How often columns were written: the version of the chunks written last.
+pub(crate) fn version(db: &Connection) -> Result<i64, Error> {
+    Ok(db.query_row("SELECT count FROM fold", [], |row| row.get(0))?)
+}
+
+/// The values that some finding has, or had until lately, as far as it is not in a chunk of this version or an older one.
+pub(crate) fn used_terms(db: &Connection, after: Option<i64>) -> Result<BTreeSet<u32>, Error> {
     let mut used = BTreeSet::new();
+    // Those before it have numbers of another kind.
     let first = crate::terms::column_number("#others");
-    let mut statement = db.prepare_cached("SELECT body FROM piece WHERE id % 256 >= $1")?;
-    let mut rows = statement.query([first])?;
+    let mut statement = db.prepare_cached("SELECT id FROM chunk WHERE version > $1")?;
+    let mut rows = statement.query([after.unwrap_or(i64::MIN)])?;
     while let Some(row) = rows.next()? {
-        let body = row.get_ref(0)?.as_blob().map_err(|_| Error::Damaged)?;
-        used.extend(Terms::read(body)?.dictionary());
+        let chunk = row.get(0)?;
+        for &column in stored_columns(db, chunk)?.range(first..) {
+            used.extend(Terms::read(&piece(db, chunk, column)?)?.dictionary());
+        }
     }
     let mut statement = db.prepare_cached("SELECT body FROM fresh WHERE body IS NOT NULL")?;
     let mut rows = statement.query([])?;

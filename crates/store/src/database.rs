@@ -65,6 +65,8 @@ pub(crate) struct Database {
     cache: Arc<Cache>,
     /// SQLite's count of what other processes have written, when the ids were last known to be right.
     others: AtomicI64,
+    /// The newest term when those that no finding has were last looked for; `i64::MAX` before the first time.
+    pub(crate) terms_looked_at: AtomicI64,
 }
 
 /// Ids of terms used lately.
@@ -110,6 +112,7 @@ impl Database {
             term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
             cache: Arc::default(),
             others: AtomicI64::new(-1),
+            terms_looked_at: AtomicI64::new(i64::MAX),
         })
     }
 
@@ -129,6 +132,7 @@ impl Database {
             term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
             cache: Arc::default(),
             others: AtomicI64::new(-1),
+            terms_looked_at: AtomicI64::new(i64::MAX),
         };
         let (found, known) = database.read(|db| Ok((schema_version(db)?, newest())))?;
         if found > known {

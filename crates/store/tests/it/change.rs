@@ -385,6 +385,24 @@ fn old_findings_go_with_everything_kept_of_them() {
 }
 
 #[test]
+fn values_that_no_finding_has_go_with_the_next_old_finding() {
+    let (_folder, store) = store();
+    let of_rest = |store: &Store| store.values("processes.args", "--old", 10).unwrap();
+    let mut first = finding(1000);
+    first.finding.processes[0].args.push("--old".to_owned());
+    store.record(&[finding(1), first]).unwrap();
+    let mut again = finding(1001);
+    again.finding.name = name(1000);
+    store.record(&[again]).unwrap();
+    // Reading all columns is not worth it for a few values.
+    assert_eq!(store.prune(at(0)).unwrap(), 0);
+    assert_eq!(of_rest(&store), ["--old"]);
+    assert_eq!(store.prune(at(500)).unwrap(), 1);
+    assert!(of_rest(&store).is_empty());
+    assert_eq!(list(&store, "processes.args=\"--quiet\"").total_size, 1);
+}
+
+#[test]
 fn no_change_makes_a_finding_larger_than_its_bound() {
     let (_folder, store) = filled();
     let large = |bytes: usize| {
