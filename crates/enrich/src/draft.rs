@@ -60,6 +60,8 @@ pub(crate) struct Wanted {
 pub(crate) enum Part {
     /// The program, or the library of a load.
     Main,
+    /// See [`Draft::loaded`].
+    Loaded,
     /// One of the files that may be the script.
     Script(usize),
 }
@@ -76,6 +78,8 @@ pub(crate) struct Draft {
     pub(crate) place: Place,
     pub(crate) kind: Kind,
     pub(crate) main: Option<Slot>,
+    /// What the dynamic loader was told to run, when it is the program.
+    pub(crate) loaded: Option<Slot>,
     /// Files that are scripts of the exec or may be the one, the likeliest first.
     pub(crate) scripts: Vec<Slot>,
     /// Later observations of the same process.
@@ -88,7 +92,7 @@ pub(crate) enum Kind {
         /// A script that an argument may name, opened before the interpreter is known to be one.
         candidate: Option<(Text, Script)>,
         is_script_settled: bool,
-        /// The kernel ran a script (`#!`): there was one, whether or not its file was found.
+        /// There was one, whether or not its file was found: the kernel ran it (`#!`), or it was standard input.
         is_script_certain: bool,
     },
     LibraryLoad {
@@ -116,6 +120,7 @@ impl Draft {
         let slot = Slot::Ready(judged);
         match part {
             Part::Main => self.main = Some(slot),
+            Part::Loaded => self.loaded = Some(slot),
             Part::Script(at) => {
                 if let Some(script) = self.scripts.get_mut(at) {
                     *script = slot;
@@ -125,8 +130,8 @@ impl Draft {
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
-        let slots = self.main.iter().chain(&self.scripts);
-        slots.into_iter().any(|slot| matches!(slot, Slot::Waiting))
+        let mut slots = self.main.iter().chain(&self.loaded).chain(&self.scripts);
+        slots.any(|slot| matches!(slot, Slot::Waiting))
     }
 }
 

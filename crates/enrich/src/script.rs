@@ -1,7 +1,7 @@
 //! The script among an interpreter's arguments, and its bytes.
 //!
-//! `sh x`, `python3 -u x.py` and `busybox sh x` run `x` as surely as `#!` does, and nothing in the kernel says so. Which
-//! argument it is follows from each interpreter's own options; behind options, other files among the first arguments are
+//! `sh x`, `python3 -u x.py`, `busybox sh x` and `sh < x` run `x` as surely as `#!` does, and nothing in the kernel says so.
+//! Which argument it is follows from each interpreter's own options; behind options, other files among the first arguments are
 //! hashed as well, so that no option hides a script that is known.
 
 use std::os::fd::OwnedFd;
@@ -12,8 +12,10 @@ use model::{
 use rustix::fs::{Mode, OFlags, fstat};
 
 use crate::{
+    file_kind::Interpreter,
     proc::{self, key_of},
     provenance::open_below,
+    script_arguments::{candidates, is_first},
 };
 
 /// Descriptors of an interpreter that are looked at when the script's name is gone.
@@ -26,13 +28,40 @@ pub(crate) struct Script {
     pub(crate) fd: Option<OwnedFd>,
 }
 
+/// Opens the likeliest script of a program that is not yet known to be an interpreter.
+pub(crate) fn open_early(process: &Process, args: &[Text]) -> Option<(Text, Script)> {
+    let candidates = candidates(Interpreter::Shell, args, &process.stdio[0]);
+    let likeliest = candidates.into_iter().next()?;
+    let script = open_script(process, &likeliest);
+    Some((likeliest, script))
+}
+
+/// Opens what may be the script of an interpreter that was started with those arguments, the likeliest first. `opened` is one
+/// that was opened before.
+pub(crate) fn open_scripts(
+    interpreter: Interpreter,
+    process: &Process,
+    args: &[Text],
+    opened: Option<(Text, Script)>,
+) -> Vec<Script> {
+    let candidates = candidates(interpreter, args, &process.stdio[0]);
+    let Some(likeliest) = candidates.first() else {
+        return Vec::new();
+    };
+    let script = match opened {
+        Some((candidate, script)) if candidate == *likeliest => script,
+        _ => open_script(process, likeliest),
+    };
+    if script.fd.is_some() && is_first(interpreter, args, likeliest) {
+        vec![script]
+    } else {
+        open_others(process, &candidates, script)
+    }
+}
+
 /// Opens those of `candidates` that are files for `process`. `likeliest` is the first of them, opened; it stays when no other
 /// is a file.
-pub(crate) fn open_others(
-    process: &Process,
-    candidates: &[Text],
-    likeliest: Script,
-) -> Vec<Script> {
+fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec<Script> {
     let pid = process.key.pid;
     let is_gone = proc::mnt_namespace_of(pid).is_none();
     let mut opened = Vec::new();

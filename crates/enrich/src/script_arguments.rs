@@ -1,23 +1,53 @@
 //! Which of an interpreter's arguments is its script: each interpreter's options, as its manual has them.
 
-use model::{Text, limits::SCRIPT_ARGUMENTS_MAX};
+use model::{Text, event::Stdio, limits::SCRIPT_ARGUMENTS_MAX};
 
 use crate::file_kind::Interpreter;
 
 /// busybox's names of its shell.
 const BUSYBOX_SHELLS: &[&[u8]] = &[b"sh", b"ash", b"hush", b"bash"];
 
-/// The arguments that may name the script, the likeliest first; none when an option says that there is no script file.
+/// What an interpreter reads without a script among its arguments.
+pub(crate) const STANDARD_INPUT: &str = "/dev/stdin";
+
+/// Options of the dynamic loader (glibc and musl) whose value is the next argument.
+const LOADER_OPTIONS: &[&[u8]] = &[
+    b"--argv0",
+    b"--audit",
+    b"--glibc-hwcaps-mask",
+    b"--glibc-hwcaps-prepend",
+    b"--inhibit-rpath",
+    b"--library-path",
+    b"--preload",
+];
+
+/// What the dynamic loader was told to run, and its arguments.
+pub(crate) fn of_loaded_program(args: &[Text]) -> &[Text] {
+    let mut rest = args.get(1..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [option, program @ ..] if option.as_bytes() == b"--" => return program,
+            [option, _, rest @ ..] if LOADER_OPTIONS.contains(&option.as_bytes()) => rest,
+            [option, rest @ ..] if option.as_bytes().starts_with(b"--") => rest,
+            program => return program,
+        };
+    }
+}
+
+/// The arguments that may name the script, the likeliest first; [`STANDARD_INPUT`] when that is a file and none names one; none
+/// when an option says that there is no script file.
 ///
 /// Options whose value is the next argument are known from each interpreter's manual. There are always more, and a script
 /// behind one that is not known would be hidden: once there is an option, other arguments may be the script as well.
-pub(crate) fn candidates(interpreter: Interpreter, args: &[Text]) -> Vec<Text> {
+pub(crate) fn candidates(interpreter: Interpreter, args: &[Text], stdin: &Stdio) -> Vec<Text> {
     let Some(args) = own_arguments(interpreter, args) else {
         return Vec::new();
     };
+    let input = (*stdin == Stdio::File).then(|| Text::from(STANDARD_INPUT));
     let likeliest = match find(interpreter, args) {
         Found::Program => return Vec::new(),
-        Found::Nothing => None,
+        Found::Input => return input.into_iter().collect(),
+        Found::Nothing => input,
         Found::File(file) => Some(file),
     };
     let others = args.iter().take(SCRIPT_ARGUMENTS_MAX);
@@ -63,8 +93,10 @@ fn own_arguments(interpreter: Interpreter, args: &[Text]) -> Option<&[Text]> {
 enum Found {
     /// The script, as far as the options are known.
     File(Text),
-    /// A program text, a module, standard input: no file.
+    /// A program text or a module: no file.
     Program,
+    /// Standard input.
+    Input,
     /// The arguments ended before.
     Nothing,
 }
@@ -72,12 +104,15 @@ enum Found {
 fn find(interpreter: Interpreter, args: &[Text]) -> Found {
     let file = |arg: Option<&Text>| arg.cloned().map_or(Found::Nothing, Found::File);
     let options = Options::of(interpreter);
+    let is_shell = matches!(interpreter, Interpreter::Shell | Interpreter::Busybox);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let bytes = arg.as_bytes();
         match bytes {
             b"--" => return file(rest.next()),
-            b"-" | b"" => return Found::Program,
+            b"-" if is_shell => return file(rest.next()),
+            b"-" => return Found::Input,
+            b"" => return Found::Program,
             [b'-', b'-', ..] => {
                 if options
                     .long_programs
@@ -91,11 +126,12 @@ fn find(interpreter: Interpreter, args: &[Text]) -> Found {
                 }
             }
             [sign @ (b'-' | b'+'), letters @ ..] => {
-                if *sign == b'+' && interpreter != Interpreter::Shell {
+                if *sign == b'+' && !is_shell {
                     return file(Some(arg));
                 }
                 match short_options(&options, letters) {
                     Short::Program => return Found::Program,
+                    Short::Input => return Found::Input,
                     Short::File(Some(attached)) => return Found::File(Text::from(attached)),
                     Short::File(None) => return file(rest.next()),
                     Short::ValueFollows => {
@@ -115,6 +151,8 @@ fn find(interpreter: Interpreter, args: &[Text]) -> Found {
 struct Options {
     /// What follows is a program text or a module, not a file (`-c`, `-e`, `-m`), or nothing is run at all.
     programs: &'static [u8],
+    /// The script is standard input.
+    inputs: &'static [u8],
     /// Its value is the next argument, or the rest of this one.
     with_value: &'static [u8],
     /// Its value, if any, is the rest of this argument.
@@ -129,7 +167,8 @@ impl Options {
     fn of(interpreter: Interpreter) -> Self {
         match interpreter {
             Interpreter::Shell | Interpreter::Busybox => Self {
-                programs: b"cs",
+                programs: b"c",
+                inputs: b"s",
                 with_value: b"oO",
                 long_programs: &[b"--command", b"--help", b"--version"],
                 long_with_value: &[b"--rcfile", b"--init-file"],
@@ -227,11 +266,13 @@ enum Short<'a> {
     Flags,
     ValueFollows,
     Program,
+    Input,
     File(Option<&'a [u8]>),
 }
 
 /// One argument of joined single-letter options.
 fn short_options<'a>(options: &Options, letters: &'a [u8]) -> Short<'a> {
+    let mut found = Short::Flags;
     for (at, letter) in letters.iter().enumerate() {
         let rest = letters.get(at + 1..).filter(|rest| !rest.is_empty());
         if options.programs.contains(letter) {
@@ -242,16 +283,19 @@ fn short_options<'a>(options: &Options, letters: &'a [u8]) -> Short<'a> {
         }
         if options.with_value.contains(letter) {
             return if rest.is_some() {
-                Short::Flags
+                found
             } else {
                 Short::ValueFollows
             };
         }
         if options.attached.contains(letter) {
-            return Short::Flags;
+            return found;
+        }
+        if options.inputs.contains(letter) {
+            found = Short::Input;
         }
     }
-    Short::Flags
+    found
 }
 
 fn is_long_option(arg: &[u8], name: &[u8]) -> bool {
@@ -268,7 +312,7 @@ mod tests {
         let file = find(interpreter, own_arguments(interpreter, &args)?);
         match file {
             Found::File(file) => Some(file.to_string()),
-            Found::Program | Found::Nothing => None,
+            Found::Program | Found::Input | Found::Nothing => None,
         }
     }
 
@@ -286,14 +330,57 @@ mod tests {
             (Busybox, "busybox cat x", &[]),
         ] {
             let args: Vec<Text> = line.split(' ').map(Text::from).collect();
-            let found = candidates(interpreter, &args);
+            let found = candidates(interpreter, &args, &Stdio::Device);
             let expected: Vec<Text> = expected.iter().map(|&text| text.into()).collect();
             assert_eq!(found, expected, "{line}");
         }
         let many: Vec<Text> = (0..100_000).map(|at| Text::from(format!("{at}"))).collect();
-        assert!(candidates(Shell, &many).len() <= SCRIPT_ARGUMENTS_MAX);
+        assert!(candidates(Shell, &many, &Stdio::File).len() <= SCRIPT_ARGUMENTS_MAX);
         let line = ["python3", "x.py", "a"].map(Text::from);
         assert!(is_first(Python, &line, &line[1]) && !is_first(Python, &line, &line[2]));
+    }
+
+    #[test]
+    fn without_a_script_it_is_read_from_standard_input() {
+        use Interpreter::*;
+        for (interpreter, line, expected) in [
+            (Shell, "sh", &["/dev/stdin"][..]),
+            (Shell, "bash -s a b", &["/dev/stdin"]),
+            (Shell, "bash -o errexit", &["/dev/stdin", "errexit"]),
+            (Shell, "sh -", &["/dev/stdin"]),
+            (Shell, "sh - x", &["x"]),
+            (Shell, "sh -sc x", &[]),
+            (Shell, "sh x", &["x"]),
+            (Busybox, "busybox sh", &["/dev/stdin"]),
+            (Busybox, "busybox cat", &[]),
+            (Python, "python3 -", &["/dev/stdin"]),
+            (Python, "python3 -m http.server", &[]),
+            (Perl, "perl -w", &["/dev/stdin"]),
+        ] {
+            let args: Vec<Text> = line.split(' ').map(Text::from).collect();
+            let found = candidates(interpreter, &args, &Stdio::File);
+            let expected: Vec<Text> = expected.iter().map(|&text| text.into()).collect();
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_loaders_own_options_come_before_the_program() {
+        for (line, expected) in [
+            ("ld.so /bin/sh x", "/bin/sh x"),
+            ("ld.so --argv0 sh --inhibit-cache /bin/sh -e", "/bin/sh -e"),
+            ("ld.so --library-path=/lib -- /bin/sh x", "/bin/sh x"),
+            ("ld.so --library-path /lib sh", "sh"),
+            ("ld.so --argv0", ""),
+            ("ld.so", ""),
+        ] {
+            let args: Vec<Text> = line.split(' ').map(Text::from).collect();
+            let found: Vec<String> = of_loaded_program(&args)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(found.join(" "), expected, "{line}");
+        }
     }
 
     #[test]

@@ -11,10 +11,14 @@
 //! interpreter and `processes[0].script` the script.
 //!
 //! ## Blind spots and false positives
-//! Only hashes on the imported lists are known; a changed byte makes another hash. Scripts that are piped into a shell or
-//! given as an argument have no file and so no hash. Behind an option of an interpreter, a known file among the first arguments
-//! is taken for its script, also when the script only reads it. A list that names a tool you use yourself raises this finding rightly by
-//! its letter; remove the entry from the list.
+//! Only hashes on the imported lists are known; a changed byte makes another hash. A script is found when it is run as a file,
+//! named in an interpreter's arguments, or the file that is its standard input. What an interpreter reads besides is not
+//! looked at: text that is piped into it or given as an argument (`-c`), files that a script reads with `.` or `source` or
+//! imports, and those that a variable names (`BASH_ENV`, `ENV`, `PYTHONSTARTUP`). A shell that reads its standard input and
+//! ends within milliseconds may be gone before the file can be opened; that is counted as a file that could not be hashed.
+//! Behind an option of an interpreter, a known file among the first arguments is taken for its script, also when the script
+//! only reads it. A list that names a tool you use yourself raises this finding rightly by its letter; remove the entry from
+//! the list.
 //!
 //! ## Response
 //! Treat the container as taken over. Save the file and the container's writable layer, then replace the container, and look

@@ -11,7 +11,8 @@
 //!
 //! ## Blind spots and false positives
 //! Only hashes on the imported lists are known, and only what runs is looked at; a malicious file of the image that nothing
-//! starts raises nothing. Security tools that are part of an image on purpose may be on a list.
+//! starts raises nothing. Security tools that are part of an image on purpose may be on a list. Which scripts are found, and
+//! which are not, is on the page of `added_malicious_binary_executed`.
 //!
 //! ## Response
 //! Stop using the image, not only this container. Find the layer and the build step that brought the file in, rebuild from

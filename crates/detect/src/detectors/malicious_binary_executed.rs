@@ -9,7 +9,8 @@
 //! for example the container's root is no overlay and no copy of its image was found, or the container ended too soon.
 //!
 //! ## Blind spots and false positives
-//! Only hashes on the imported lists are known. When many of these appear, the reason they give is what to mend.
+//! Only hashes on the imported lists are known. When many of these appear, the reason they give is what to mend. Which scripts
+//! are found, and which are not, is on the page of `added_malicious_binary_executed`.
 //!
 //! ## Response
 //! Treat the container as taken over, and compare the file with the image by hand to learn whether the image is bad as well.

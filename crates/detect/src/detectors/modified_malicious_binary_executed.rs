@@ -12,7 +12,8 @@
 //!
 //! ## Blind spots and false positives
 //! Only hashes on the imported lists are known. A mount that covers the image's file makes the file an added one. A package
-//! manager that runs in the container changes programs too, but what it installs is on no such list.
+//! manager that runs in the container changes programs too, but what it installs is on no such list. Which scripts are found,
+//! and which are not, is on the page of `added_malicious_binary_executed`.
 //!
 //! ## Response
 //! Treat the container as taken over. Compare the file with the image's, replace the container, and look for the way in.

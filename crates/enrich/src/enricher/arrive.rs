@@ -13,13 +13,11 @@ use crate::{
     containers::Resolution,
     draft::{Draft, Kind, Part, Slot, unfinished},
     file_facts::Fallback,
-    file_kind::Interpreter,
     judge::{Bytes, Request},
     proc,
     process_table::{Program, keep_env},
     running,
-    script::open_script,
-    script_arguments::candidates,
+    script::{open_early, open_script},
 };
 
 /// The pid of no process, for looking at files of one that is gone.
@@ -137,10 +135,7 @@ impl Enricher {
         }
         // The interpreter may have to be read first, and the script may be gone by then.
         let candidate = match (&main, is_script_certain) {
-            (Slot::Waiting, false) => candidates(Interpreter::Shell, &process.args)
-                .into_iter()
-                .next()
-                .map(|argument| (argument.clone(), open_script(&process, &argument))),
+            (Slot::Waiting, false) => open_early(&process, &process.args),
             _ => None,
         };
         let program = Program::new(Arc::new(process), Some(number));
@@ -161,6 +156,7 @@ impl Enricher {
                 is_script_certain,
             },
             main: Some(main),
+            loaded: None,
             scripts,
             followers: Vec::new(),
         };
@@ -266,6 +262,7 @@ impl Enricher {
                 }
                 Draft {
                     main: Some(library),
+                    loaded: None,
                     time,
                     place,
                     kind: Kind::LibraryLoad { process, held },
@@ -293,6 +290,7 @@ impl Enricher {
                 }
                 Draft {
                     main: None,
+                    loaded: None,
                     scripts: vec![slot],
                     time,
                     place,

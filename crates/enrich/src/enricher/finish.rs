@@ -4,18 +4,17 @@ use std::{sync::Arc, time::Instant};
 
 use model::{
     Text,
-    enriched::{Container, EnrichedEvent, EnrichedPayload, File, Process},
-    event::{Cgroup, LossSource},
+    enriched::{Container, EnrichedEvent, EnrichedPayload, File, FileKind, Process},
+    event::{Cgroup, LossSource, Stdio},
     provenance::{Provenance, UnknownReason},
 };
 
 use super::Enricher;
 use crate::{
-    draft::{Draft, Kind, Part, Slot, ready, the_script},
+    draft::{Draft, Kind, Part, Place, Slot, ready, the_script},
     file_facts::Fallback,
-    judge::Judged,
-    script::{open_others, open_script},
-    script_arguments::{candidates, is_first},
+    script::{Script, open_early, open_script, open_scripts},
+    script_arguments::{STANDARD_INPUT, of_loaded_program},
 };
 
 impl Enricher {
@@ -191,55 +190,77 @@ impl Enricher {
         }
     }
 
-    /// An interpreter runs the script that its arguments name.
+    /// An interpreter runs the script that its arguments name, also when it is started by the dynamic loader.
     fn settle_script(&mut self, number: u64, draft: &mut Draft) {
         let Kind::Exec {
             program,
             candidate,
             is_script_settled,
-            ..
+            is_script_certain,
         } = &mut draft.kind
         else {
             return;
         };
-        if std::mem::replace(is_script_settled, true) {
+        let Some(Slot::Ready(main)) = &draft.main else {
+            return;
+        };
+        if *is_script_settled {
             return;
         }
-        let Some(Slot::Ready(Judged {
-            interpreter: Some(interpreter),
-            ..
-        })) = &draft.main
-        else {
-            return;
-        };
         let process = program.process();
-        let arguments = candidates(*interpreter, &process.args);
-        let Some(likeliest) = arguments.first() else {
+        let mut args = process.args.as_slice();
+        let mut interpreter = main.interpreter;
+        if main.file.kind == FileKind::DynamicLoader {
+            args = of_loaded_program(args);
+            let Some(named) = args.first() else {
+                return;
+            };
+            if draft.loaded.is_none() {
+                let loaded = open_script(&process, named);
+                let slot = self.file(
+                    number,
+                    Part::Loaded,
+                    &draft.place,
+                    loaded.facts,
+                    None,
+                    loaded.fd,
+                    Fallback::None,
+                );
+                draft.loaded = Some(slot);
+                *candidate = open_early(&process, args);
+            }
+            let Some(Slot::Ready(loaded)) = &draft.loaded else {
+                return;
+            };
+            interpreter = loaded.interpreter;
+        }
+        *is_script_settled = true;
+        let Some(interpreter) = interpreter else {
             return;
         };
-        let script = match candidate.take() {
-            Some((candidate, script)) if candidate == *likeliest => script,
-            _ => open_script(&process, likeliest),
-        };
-        let is_certain = script.fd.is_some() && is_first(*interpreter, &process.args, likeliest);
-        let scripts = if is_certain {
-            vec![script]
-        } else {
-            open_others(&process, &arguments, script)
-        };
+        let scripts = open_scripts(interpreter, &process, args, candidate.take());
+        // An argument may name something else.
+        let likeliest = scripts.first();
+        *is_script_certain = process.stdio[0] == Stdio::File
+            && likeliest.is_some_and(|script| script.path_used == STANDARD_INPUT.into());
         drop(process);
-        for (at, script) in scripts.into_iter().enumerate() {
-            let slot = self.file(
-                number,
+        draft.scripts = self.script_files(number, &draft.place, scripts);
+    }
+
+    fn script_files(&mut self, draft: u64, place: &Place, scripts: Vec<Script>) -> Vec<Slot> {
+        let scripts = scripts.into_iter().enumerate();
+        let files = scripts.map(|(at, script)| {
+            self.file(
+                draft,
                 Part::Script(at),
-                &draft.place,
+                place,
                 script.facts,
                 Some(script.path_used),
                 script.fd,
                 Fallback::None,
-            );
-            draft.scripts.push(slot);
-        }
+            )
+        });
+        files.collect()
     }
 }
 
