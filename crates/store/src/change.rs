@@ -92,7 +92,9 @@ impl Store {
                     let mut new = old.next();
                     apply_mask(&mut new.result, finding, mask)?;
                     let (before, after) = (&old.result.finding, &new.result.finding);
-                    new.state_by_user |= before.state != after.state;
+                    if before.state != after.state {
+                        new.state_by_user = Some(change.now);
+                    }
                     if before.severity != after.severity {
                         let detected = old.detected_severity.unwrap_or(before.severity);
                         new.detected_severity = Some(detected).filter(|own| *own != after.severity);
@@ -117,7 +119,7 @@ impl Store {
         })
     }
 
-    /// Sets whether a finding is still to be dealt with. A repeat does not change that back.
+    /// Sets whether a finding is still to be dealt with. What happens more than a minute later changes that back.
     pub fn set_state(
         &self,
         name: &str,
@@ -126,7 +128,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         self.modify(name, change, "set state", &json!(state), |stored| {
             stored.result.finding.state = state;
-            stored.state_by_user = true;
+            stored.state_by_user = Some(change.now);
             Ok(())
         })
     }
@@ -309,7 +311,7 @@ pub(crate) fn insert(
         id,
         result,
         occurrences: 1,
-        state_by_user: false,
+        state_by_user: None,
         detected_severity: None,
     };
     let mut new = old.next();

@@ -11,15 +11,15 @@ use crate::database::{Database, TermIds};
 use crate::name::FindingName;
 use crate::record::NOT_INDEXED;
 use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, Term, column_number};
-use crate::{Error, chunk, ns};
+use crate::{Error, chunk, ns, timestamp};
 
 /// A finding as stored, with what is kept beside the document.
 pub(crate) struct Stored {
     pub(crate) id: i64,
     pub(crate) result: FindingResult,
     pub(crate) occurrences: i64,
-    /// A user decided the state.
-    pub(crate) state_by_user: bool,
+    /// When a user decided the state.
+    pub(crate) state_by_user: Option<Timestamp>,
     /// What the detector said the severity is, where a user decided otherwise.
     pub(crate) detected_severity: Option<Severity>,
 }
@@ -80,7 +80,7 @@ impl<'a> Index<'a> {
 
     /// The stored finding with this row id.
     pub(crate) fn find(&self, id: i64) -> Result<Option<Stored>, Error> {
-        let found: Option<(_, _, Option<i64>, String)> = self
+        let found: Option<(_, i64, Option<i64>, String)> = self
             .db
             .prepare_cached(
                 "SELECT f.occurrences, f.state_by_user, f.detected_severity, d.body FROM finding f \
@@ -97,7 +97,8 @@ impl<'a> Index<'a> {
             id,
             result: serde_json::from_str(&body)?,
             occurrences,
-            state_by_user,
+            // 0 for nobody; 1 where the time was not kept yet.
+            state_by_user: (state_by_user != 0).then(|| timestamp(state_by_user)),
             detected_severity: detected.and_then(severity),
         }))
     }
@@ -151,7 +152,7 @@ impl<'a> Index<'a> {
                 finding.finding_class as i64,
                 row.entry.numbers[0],
                 new.occurrences,
-                new.state_by_user,
+                new.state_by_user.map_or(0, ns),
                 new.detected_severity.map(|severity| severity as i64),
                 new.id,
             ])?;

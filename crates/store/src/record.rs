@@ -23,6 +23,9 @@ pub const NOT_INDEXED: &str = "Values_Not_Indexed";
 /// Values kept in each list of indicators of one finding, when repeats bring new ones.
 const INDICATORS_MAX: usize = 64;
 
+/// What happens within a minute of a user's decision about the state is what the user decided about.
+const DECISION_NS: u64 = 60_000_000_000;
+
 /// What became of a recorded finding. Announce [`Outcome::New`], [`Outcome::Reactivated`] and [`Outcome::Changed`], unless muted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -44,7 +47,7 @@ pub enum Outcome {
         /// Times seen.
         count: u64,
     },
-    /// It was inactive, not by a user's decision, and is active again.
+    /// It was inactive, and is active again.
     Reactivated {
         /// Times seen.
         count: u64,
@@ -58,8 +61,9 @@ pub enum Outcome {
 
 impl Store {
     /// Stores findings in one transaction: all of them are on disk when it returns, or none. A finding that is there
-    /// already is folded: evidence of the newer event, later `eventTime`, count. What users set (state, mute, marks,
-    /// external systems) stays; their severity for as long as that of the detector does. A finding that stands for several times says so in its source property [`OCCURRENCES`].
+    /// already is folded: evidence of the newer event, later `eventTime`, count. What users set (mute, marks,
+    /// external systems) stays; a state until it happens again more than a minute later, a severity for as long as that of
+    /// the detector does. A finding that stands for several times says so in its source property [`OCCURRENCES`].
     pub fn record(&self, batch: &[FindingResult]) -> Result<Vec<Recorded>, Error> {
         let now = Timestamp::from(SystemTime::now());
         self.database.write(|db| {
@@ -147,8 +151,12 @@ fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
         return;
     }
     finding.event_time = Some(time);
-    if !stored.state_by_user {
+    let is_decided = stored
+        .state_by_user
+        .is_some_and(|decided| time <= decided.plus_ns(DECISION_NS));
+    if !is_decided {
         finding.state = new.state;
+        stored.state_by_user = None;
     }
     if stored.detected_severity != Some(new.severity) {
         finding.severity = new.severity;

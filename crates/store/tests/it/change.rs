@@ -44,12 +44,12 @@ fn what_a_user_set_survives_repeats() {
         .unwrap();
 
     let recorded = store
-        .record(&[with(1, |result| result.finding.event_time = Some(at(99)))])
+        .record(&[with(1, |result| result.finding.event_time = Some(at(69)))])
         .unwrap();
     assert_eq!(recorded[0].outcome, Outcome::Repeat { count: 2 });
     assert!(recorded[0].muted);
     let stored = store.get(&name(1)).unwrap().finding;
-    assert_eq!(stored.event_time, Some(at(99)));
+    assert_eq!(stored.event_time, Some(at(69)));
     assert_eq!((stored.state, stored.mute), (State::Inactive, Mute::Muted));
     assert_eq!(stored.mute_initiator, "Muted by ada");
     assert_eq!(stored.mute_update_time, Some(at(11)));
@@ -361,6 +361,29 @@ fn refused_logins_cannot_fill_the_audit_log() {
     assert_eq!(log.len(), 1001, "a thousand of them, and the change");
     assert_eq!(log[0].target, "198.51.100.1199");
     assert_eq!(log[1000].action, "set mute");
+}
+
+#[test]
+fn what_a_user_closed_is_open_again_when_it_happens_again() {
+    let (folder, store) = filled();
+    let record = |store: &Store, second| {
+        let seen = with(1, |result| result.finding.event_time = Some(at(second)));
+        store.record(&[seen]).unwrap()[0].outcome
+    };
+    store.set_state(&name(1), State::Inactive, by(100)).unwrap();
+    assert_eq!(record(&store, 160), Outcome::Repeat { count: 2 });
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(record(&store, 161), Outcome::Reactivated { count: 3 });
+    assert_eq!(record(&store, 162), Outcome::Repeat { count: 4 });
+    let update = with(1, |result| result.finding.state = State::Inactive);
+    store
+        .update_finding(&name(1), &update, &["state"], by(200))
+        .unwrap();
+    assert_eq!(record(&store, 201), Outcome::Repeat { count: 5 });
+    assert_eq!(record(&store, 300), Outcome::Reactivated { count: 6 });
+    let state = store.get(&name(1)).unwrap().finding.state;
+    assert_eq!(state, State::Active);
 }
 
 #[test]
