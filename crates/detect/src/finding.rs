@@ -65,7 +65,11 @@ pub fn build(
         canonical_name: format!("{}/findings/{id}", naming.canonical_parent()),
         parent,
         resource_name: resource.name.clone(),
-        state: State::Active,
+        state: if event.payload.is_end() {
+            State::Inactive
+        } else {
+            State::Active
+        },
         category: spec.category.to_owned(),
         source_properties: properties::build(detection, spec, settings, naming, investigation, &id),
         name,

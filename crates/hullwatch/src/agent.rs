@@ -25,7 +25,7 @@ use model::{
     Timestamp,
     enriched::EnrichedEvent,
     event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
-    finding::FindingResult,
+    finding::{FindingResult, State},
     limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
 };
 use sensor_ebpf::Sensors;
@@ -99,7 +99,9 @@ pub(crate) struct Agent {
     last_beat: Moment,
     /// When the pipeline last began a turn.
     pipeline_turn: Arc<Mutex<Instant>>,
-    is_sensor_stuck: bool,
+    /// What the sensor and the self-test are said to miss.
+    stuck: Option<String>,
+    blind: Option<String>,
 }
 
 /// The pipeline waits for something that does not come. Its threads cannot be joined.
@@ -128,6 +130,7 @@ impl Agent {
             .transpose()?;
         let now = Moment::now();
         let gap = store.begin_run(Timestamp::from(now.wall))?;
+        end_earlier(&store, Timestamp::from(now.wall))?;
 
         let (sender, observations) = sync_channel(OBSERVATIONS_QUEUED_MAX);
         let (items, recorded) = sync_channel(ITEMS_QUEUED_MAX);
@@ -198,7 +201,8 @@ impl Agent {
             recorder,
             last_beat: now,
             pipeline_turn,
-            is_sensor_stuck: false,
+            stuck: None,
+            blind: None,
         })
     }
 
@@ -233,23 +237,23 @@ impl Agent {
         if is_stuck(&self.pipeline_turn) {
             return Err(Stuck.into());
         }
-        let was_stuck = self.is_sensor_stuck;
-        self.is_sensor_stuck = self.sensors.last_look() > SENSOR_STUCK;
-        if self.is_sensor_stuck && !was_stuck {
-            let detail = "it waits for a file that cannot be opened, on a FUSE or network filesystem of a container perhaps; \
-                          until it goes on, events are lost once the kernel's buffers are full"
-                .to_owned();
-            self.voice.say(Sensor::Ebpf, SensorCondition::Lost, detail);
-        }
+        let stuck = (self.sensors.last_look() > SENSOR_STUCK).then(|| {
+            "it waits for a file that cannot be opened, on a FUSE or network filesystem of a container perhaps; \
+             until it goes on, events are lost once the kernel's buffers are full"
+                .to_owned()
+        });
+        self.voice.say_news(Sensor::Ebpf, &mut self.stuck, stuck);
         Ok(())
     }
 
-    /// A self-test has failed.
-    pub(crate) fn report_blind(&mut self, reason: &str) {
-        let detail = format!(
-            "no self-test has passed since the agent started, or for ten minutes ({reason})"
-        );
-        self.voice.say(Sensor::Agent, SensorCondition::Lost, detail);
+    /// A self-test has passed, or says why it has not.
+    pub(crate) fn report_self_test(&mut self, result: Result<(), String>) {
+        let blind = result.err().map(|reason| {
+            format!(
+                "no self-test has passed since the agent started, or for ten minutes ({reason})"
+            )
+        });
+        self.voice.say_news(Sensor::Agent, &mut self.blind, blind);
     }
 
     /// What the sensors say about themselves.
@@ -291,6 +295,24 @@ impl Agent {
     }
 }
 
+/// What the run before missed is over with it. What still holds is reported again.
+fn end_earlier(store: &Store, now: Timestamp) -> Result<()> {
+    const FILTER: &str = "state=\"ACTIVE\" AND findingClass=\"SCC_ERROR\" AND \
+                          (category=\"Events Dropped\" OR source_properties.Sensor_Condition=\"LOST\")";
+    let ids = store.ids("", FILTER)?;
+    let mut rest = ids.as_slice();
+    while !rest.is_empty() {
+        let (mut found, taken) = store.findings(rest)?;
+        for result in &mut found {
+            result.finding.state = State::Inactive;
+            result.finding.event_time = Some(now);
+        }
+        store.record(&found)?;
+        rest = &rest[taken..];
+    }
+    Ok(())
+}
+
 fn is_stuck(pipeline_turn: &Mutex<Instant>) -> bool {
     let turn = pipeline_turn.lock().unwrap_or_else(PoisonError::into_inner);
     turn.elapsed() > PIPELINE_STUCK
@@ -327,6 +349,19 @@ impl Voice {
             });
         }
         self.speak();
+    }
+
+    /// Says what has changed: what is lost now, and that what was lost is not any more.
+    fn say_news(&mut self, sensor: Sensor, known: &mut Option<String>, lost: Option<String>) {
+        if *known == lost {
+            return;
+        }
+        if let Some(before) = std::mem::replace(known, lost.clone()) {
+            self.say(sensor, SensorCondition::Recovered, before);
+        }
+        if let Some(lost) = lost {
+            self.say(sensor, SensorCondition::Lost, lost);
+        }
     }
 
     /// Says what there is room for.
@@ -485,11 +520,14 @@ impl Pipeline {
         }
     }
 
-    /// What happened again and was only counted.
+    /// What happened again and was only counted, and what is over.
     fn send_repeats(&mut self, now: Option<Timestamp>) {
         let containers = self.enricher.container_lookup();
         let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
-        let findings = self.judge.repeats(now, log_tail);
+        let mut findings = self.judge.repeats(now, log_tail);
+        if let Some(now) = now {
+            findings.extend(self.judge.ends_of_losses(now, log_tail));
+        }
         self.send(findings);
     }
 }
@@ -596,6 +634,29 @@ mod tests {
         assert_eq!(voice.unsaid.len(), UNSAID_MAX);
         drop(observations);
         say(&mut voice, 6);
+    }
+
+    #[test]
+    fn what_changes_is_said_once() {
+        use SensorCondition::{Lost, Recovered};
+        let (sender, observations) = sync_channel(10);
+        let mut voice = Voice {
+            sender,
+            unsaid: VecDeque::new(),
+        };
+        let mut known = None;
+        for lost in [None, Some("a"), Some("a"), Some("b"), None, None] {
+            let lost = lost.map(str::to_owned);
+            voice.say_news(Sensor::Agent, &mut known, lost);
+        }
+        let said = observations
+            .try_iter()
+            .map(|observation| match observation.event.payload {
+                Payload::SensorState(state) => (state.condition, state.detail),
+                other => panic!("{other:?}"),
+            });
+        let expected = [(Lost, "a"), (Recovered, "a"), (Lost, "b"), (Recovered, "b")];
+        assert!(said.eq(expected.map(|(condition, detail)| (condition, detail.to_owned()))));
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! From an enriched event to findings: the part of the pipeline that the agent and `replay` share.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
 
 use detect::{
     Dispatcher, Settings,
@@ -10,7 +15,8 @@ use lru::LruCache;
 use model::{
     Text, Timestamp,
     detection::Detection,
-    enriched::{Container, EnrichedEvent},
+    enriched::{Container, EnrichedEvent, EnrichedPayload},
+    event::Loss,
     finding::{FindingResult, LOST_EVENTS},
     limits::CONTAINERS_MAX,
 };
@@ -28,6 +34,9 @@ const LOG_TAILS_MAX: usize = 16;
 /// The end of a container's log is read this often at most: half a megabyte for each new fact would keep the agent from seeing.
 const LOG_TAIL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// When nothing more was lost for as long, a loss is over.
+const LOSS_OVER: Duration = Duration::from_secs(600);
+
 /// A fact that happens again within this time of its last finding is only counted, until the time is over: a container that
 /// runs a known program all the time must not keep the agent too busy to see another one.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +52,8 @@ pub(crate) struct Judge {
     log_tails: LruCache<String, (Timestamp, Vec<Text>)>,
     /// By the finding's id.
     repeated: LruCache<String, Repeated>,
+    /// Losses that are not over, by the finding's id: when the last was, and what is to be said when it is over.
+    losses: LruCache<String, (Timestamp, EnrichedEvent)>,
     /// Some of them have been seen again since they were last gone through, which was then.
     has_repeats: bool,
     gone_through: Timestamp,
@@ -63,6 +74,25 @@ fn add_losses(detection: &mut Detection, counted: &Detection) {
                 .into();
         }
     }
+}
+
+/// That nothing more was lost where this was.
+fn end_of_loss(event: &EnrichedEvent) -> Option<EnrichedEvent> {
+    let payload = match &event.payload {
+        payload if payload.is_end() => return None,
+        EnrichedPayload::Loss(loss) => EnrichedPayload::Loss(Loss {
+            count: 0,
+            ..loss.clone()
+        }),
+        EnrichedPayload::Unhashed { .. } => EnrichedPayload::Unhashed {
+            files: BTreeMap::new(),
+        },
+        _ => return None,
+    };
+    Some(EnrichedEvent {
+        payload,
+        ..event.clone()
+    })
 }
 
 /// A fact that was found a moment ago.
@@ -89,6 +119,7 @@ impl Judge {
             recent: LruCache::new(size(CONTAINERS_MAX)),
             log_tails: LruCache::new(size(LOG_TAILS_MAX)),
             repeated: LruCache::new(size(REPEATED_MAX)),
+            losses: LruCache::new(size(REPEATED_MAX)),
             has_repeats: false,
             gone_through: Timestamp::default(),
         }
@@ -104,6 +135,9 @@ impl Judge {
         let mut findings = Vec::new();
         for detection in self.dispatcher.on_event(event) {
             let id = detect::finding::id(&detection, &self.naming);
+            if let Some(end) = end_of_loss(&detection.event) {
+                self.losses.put(id.clone(), (event.time, end));
+            }
             let (mut times, mut detection) = (1, detection);
             if let Some(known) = self.repeated.get_mut(&id) {
                 known.times += 1;
@@ -130,6 +164,24 @@ impl Judge {
                 findings.extend(self.build(&latest, forgotten.times, &log_tail));
             }
             findings.extend(self.build(&detection, times, &log_tail));
+        }
+        findings
+    }
+
+    /// Findings of losses that are over.
+    pub(crate) fn ends_of_losses(
+        &mut self,
+        now: Timestamp,
+        log_tail: impl Fn(&Container) -> Vec<Text>,
+    ) -> Vec<FindingResult> {
+        let mut findings = Vec::new();
+        // The one that has not been met for longest comes first.
+        while let Some((_, (last, _))) = self.losses.peek_lru()
+            && now.abs_diff(*last) >= LOSS_OVER
+            && let Some((_, (_, end))) = self.losses.pop_lru()
+        {
+            let end = EnrichedEvent { time: now, ..end };
+            findings.extend(self.findings(&end, &log_tail));
         }
         findings
     }
@@ -239,10 +291,7 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use model::{
-        enriched::EnrichedPayload,
-        event::{Loss, LossSource},
-    };
+    use model::{event::LossSource, finding::State};
 
     use super::*;
 
@@ -269,6 +318,55 @@ mod tests {
             assert_eq!(found.len(), 1);
         }
         assert_eq!(reads.get(), 3);
+    }
+
+    #[test]
+    fn a_loss_is_over_after_ten_minutes_and_the_next_one_is_news() {
+        let mut judge = Judge::new(Settings::default(), Naming::default());
+        let directory = tempfile::tempdir().unwrap();
+        let store = store::Store::open(directory.path()).unwrap();
+        let at = |second: u64| Timestamp((1_700_000_000 + second) * 1_000_000_000);
+        let mut told = Vec::new();
+        for second in 0..2000 {
+            let mut found = judge.ends_of_losses(at(second), |_| Vec::new());
+            found.extend(judge.repeats(Some(at(second)), |_| Vec::new()));
+            if [0, 1, 500, 1500].contains(&second) {
+                let event = EnrichedEvent {
+                    time: at(second),
+                    container: None,
+                    process: None,
+                    payload: EnrichedPayload::Loss(Loss {
+                        source: LossSource::ExecRing,
+                        count: 10,
+                    }),
+                };
+                found.extend(judge.findings(&event, |_| Vec::new()));
+            }
+            for recorded in store.record(&found).unwrap() {
+                if !matches!(recorded.outcome, store::Outcome::Repeat { .. }) {
+                    told.push((second, recorded.outcome));
+                }
+            }
+            if second == 1499 {
+                let name = &told_name(&store);
+                let finding = store.get(name).unwrap().finding;
+                assert_eq!(finding.state, State::Inactive);
+                assert_eq!(finding.source_properties[LOST_EVENTS], 30);
+                assert!(finding.description.starts_with("10 events"));
+            }
+        }
+        use store::Outcome::{Changed, New, Reactivated};
+        let expected = [
+            (0, New),
+            (1100, Changed { count: 3 }),
+            (1500, Reactivated { count: 4 }),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    fn told_name(store: &store::Store) -> String {
+        let page = store.list(&store::Query::default()).unwrap();
+        page.results[0].finding.name.clone()
     }
 
     #[test]

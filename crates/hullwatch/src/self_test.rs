@@ -163,8 +163,9 @@ impl SelfTest {
         }
     }
 
-    /// Begins a test when it is time. Gives the reason when the agent turns out not to see. To be called every few seconds.
-    pub(crate) fn turn(&mut self, now: Instant) -> Option<String> {
+    /// Begins a test when it is time. Gives what came out: the reason when the agent turns out not to see. To be called every
+    /// few seconds.
+    pub(crate) fn turn(&mut self, now: Instant) -> Option<Result<(), String>> {
         let Some((child, since)) = &mut self.running else {
             if now < self.next {
                 return None;
@@ -182,7 +183,8 @@ impl SelfTest {
             self.end();
             self.failures = 0;
             self.next = now + INTERVAL;
-            return None;
+            self.reported = None;
+            return Some(Ok(()));
         }
         let has_failed = matches!(child.try_wait(), Ok(Some(status)) if !status.success());
         if !has_failed && now.duration_since(*since) < WAIT_MAX {
@@ -195,7 +197,7 @@ impl SelfTest {
         self.failed(now, &reason)
     }
 
-    fn failed(&mut self, now: Instant, reason: &str) -> Option<String> {
+    fn failed(&mut self, now: Instant, reason: &str) -> Option<Result<(), String>> {
         self.failures += 1;
         if self.failures < TRIES {
             return None;
@@ -206,7 +208,7 @@ impl SelfTest {
             return None;
         }
         self.reported = Some(now);
-        Some(reason.to_owned())
+        Some(Err(reason.to_owned()))
     }
 
     fn begin(&self) -> io::Result<Child> {

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Text, Timestamp,
-    event::{Cgroup, Credentials, FileKey, Loss, Namespaces, ProcessKey, SensorState, Stdio},
+    event::{
+        Cgroup, Credentials, FileKey, Loss, Namespaces, ProcessKey, SensorCondition, SensorState,
+        Stdio,
+    },
     provenance::{Evidence, MissingReason, Provenance, Sha256},
 };
 
@@ -65,6 +68,16 @@ impl EnrichedPayload {
             Self::Loss(_) | Self::Unhashed { .. } => EventKind::Loss,
             Self::SensorState(_) => EventKind::SensorState,
             Self::NotCovered { .. } => EventKind::NotCovered,
+        }
+    }
+
+    /// Says that what was reported before is over: a sensor that sees again, a loss of nothing.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::SensorState(state) => state.condition == SensorCondition::Recovered,
+            Self::Loss(loss) => loss.count == 0,
+            Self::Unhashed { files } => files.is_empty(),
+            _ => false,
         }
     }
 }

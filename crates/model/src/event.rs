@@ -332,6 +332,8 @@ pub enum SensorCondition {
     Gap,
     /// The same, since somebody stopped it in order.
     Stopped,
+    /// What it said in the same words, with [`Self::Lost`], is over.
+    Recovered,
     /// It saw, but what was found could not be stored for a while.
     Unstored,
 }

@@ -61,7 +61,7 @@ pub enum Outcome {
 
 impl Store {
     /// Stores findings in one transaction: all of them are on disk when it returns, or none. A finding that is there
-    /// already is folded: evidence of the newer event, later `eventTime`, count. What users set (mute, marks,
+    /// already is folded (one that is inactive says only that it is over): evidence of the newer event, later `eventTime`, count. What users set (mute, marks,
     /// external systems) stays; a state until it happens again more than a minute later, a severity for as long as that of
     /// the detector does. A finding that stands for several times says so in its source property [`OCCURRENCES`].
     pub fn record(&self, batch: &[FindingResult]) -> Result<Vec<Recorded>, Error> {
@@ -85,7 +85,7 @@ fn record_one(
 ) -> Result<Recorded, Error> {
     let name = FindingName::parse(&seen.finding.name)?;
     let times = seen.finding.source_properties.get(OCCURRENCES);
-    let times = times.and_then(Value::as_i64).unwrap_or(1).max(1);
+    let mut times = times.and_then(Value::as_i64).unwrap_or(1).max(1);
     let Some(old) = index.load(&name)? else {
         let mut result = seen.clone();
         let finding = &mut result.finding;
@@ -112,6 +112,11 @@ fn record_one(
             muted: stored.finding.mute == Mute::Muted,
         });
     };
+    let is_end = seen.finding.state == State::Inactive;
+    if is_end {
+        // The end of a fact is not the fact again.
+        times = 0;
+    }
     let mut new = old.next();
     new.occurrences = new.occurrences.saturating_add(times);
     fold(&mut new, seen, now);
@@ -157,6 +162,10 @@ fn fold(stored: &mut Stored, seen: &FindingResult, now: Timestamp) {
     if !is_decided {
         finding.state = new.state;
         stored.state_by_user = None;
+    }
+    if new.state == State::Inactive {
+        // What is over stays as it was seen.
+        return;
     }
     if stored.detected_severity != Some(new.severity) {
         finding.severity = new.severity;

@@ -14,6 +14,9 @@
 //! Programs, scripts and libraries that ran in a container but could not be hashed have one finding for each container, with
 //! their number and the reasons: no list of indicators was asked about them.
 //!
+//! When nothing was lost in that place for ten minutes, or the agent starts anew, the finding becomes INACTIVE. The next loss
+//! makes it ACTIVE, and is announced.
+//!
 //! ## Blind spots and false positives
 //! Heavy builds on a small machine lose events too. The buffers' sizes are fixed bounds, chosen so that the machine's full rate
 //! of program starts fits. The count is that of the last second in which something was lost.
@@ -89,7 +92,10 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
             let events = by_count(loss.count, "event", "events");
             let were = by_count(loss.count, "was", "were");
             let fate = fate(loss.source);
-            let description = format!("{} {events}{of} {were} {fate}.", loss.count);
+            let description = match loss.count {
+                0 => format!("No more events{of} were {fate}."),
+                count => format!("{count} {events}{of} {were} {fate}."),
+            };
             (loss.count, name_of(&loss.source), description)
         }
         EnrichedPayload::Unhashed { files } => {
@@ -101,10 +107,13 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
             let of = container.map_or(String::new(), |name| format!(" in container {name}"));
             let files = by_count(count, "file", "files");
             let were = by_count(count, "was", "were");
-            let description = format!(
-                "{count} {files} that ran or {were} loaded{of} could not be hashed: {}.",
-                reasons.join(", ")
-            );
+            let description = match count {
+                0 => format!("No more files that ran or were loaded{of} could not be hashed."),
+                _ => format!(
+                    "{count} {files} that ran or {were} loaded{of} could not be hashed: {}.",
+                    reasons.join(", ")
+                ),
+            };
             (count, "unhashed".to_owned(), description)
         }
         _ => return,

@@ -11,6 +11,9 @@
 //! with the number of those that were lost. A detector that fails and is switched off is reported here as well. At start and
 //! every ten minutes the agent runs a harmless program in an overlay of its own; when it does not see that one, it says so.
 //!
+//! A sensor that sees again makes its finding INACTIVE, and so does a new start of the agent; what is lost again, or still, makes
+//! it ACTIVE, and is announced. A time that is over (a gap, a stop) is a finding of its own each time.
+//!
 //! ## Blind spots and false positives
 //! A program on a FUSE or network filesystem whose server does not answer holds up the sensor for all containers: told after
 //! ten seconds, and over when the server answers or is gone.
@@ -79,6 +82,7 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
     let (kind, word) = match state.condition {
         SensorCondition::Running => return,
         SensorCondition::Lost => ("LOST", "does not see"),
+        SensorCondition::Recovered => ("LOST", "sees again, what it said before is over"),
         SensorCondition::Gap => ("GAP", "did not see for a while"),
         SensorCondition::Stopped => ("STOPPED", "was stopped for a while"),
         SensorCondition::Unstored => ("UNSTORED", "could not store for a while"),
@@ -96,14 +100,11 @@ fn on_event(event: &EnrichedEvent, out: &mut Vec<Detection>) {
             "The {sensor} {word}: {}.",
             model::text::escape_terminal(&state.detail)
         ),
+        // Two detectors that fail are two facts, and so are two gaps, whose words have their time.
         identity: vec![
             name_of(&state.sensor),
             kind.to_owned(),
-            // Two detectors that fail are two facts; the words of a gap differ each time it happens, and are one.
-            match state.condition {
-                SensorCondition::Lost => state.detail.clone(),
-                _ => String::new(),
-            },
+            state.detail.clone(),
         ],
         files: Vec::new(),
         // An update or a restart, most of the time; what ran meanwhile was not watched all the same.

@@ -142,10 +142,15 @@ pub(crate) fn line(result: &FindingResult) -> String {
         None => String::new(),
     };
     format!(
-        "{} {style}{:<8}{style:#} {}  {}{container}  {dim}{}{dim:#}",
+        "{} {style}{:<8}{style:#} {}{}  {}{container}  {dim}{}{dim:#}",
         time(finding),
         print::severity_word(finding.severity),
         print::safe(&finding.category),
+        if finding.state == State::Inactive {
+            " (over)"
+        } else {
+            ""
+        },
         print::safe(&what(finding)),
         id(finding).get(..ID_SHOWN).unwrap_or(id(finding)),
     )

@@ -84,8 +84,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
         if let Err(error) = agent.beat() {
             break Err(error);
         }
-        if let Some(reason) = self_test.turn(Instant::now()) {
-            agent.report_blind(&reason);
+        if let Some(result) = self_test.turn(Instant::now()) {
+            agent.report_self_test(result);
         }
     };
     if result

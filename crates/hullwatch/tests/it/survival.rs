@@ -276,6 +276,20 @@ fn a_watcher_proves_that_it_sees_and_says_when_it_cannot() {
         "{}",
         described(&[found])
     );
+    let state = watcher.stop();
+    // The next one sees: what the one before missed is over. That nobody watched in between is a finding each time.
+    fs::remove_file(&directory).unwrap();
+    let watcher = Watcher::start_on(state, &Options::default());
+    let found = findings(watcher.state_dir(), blind);
+    assert_eq!(found.len(), 1, "{}", described(&found));
+    assert_eq!(found[0].finding.state, model::finding::State::Inactive);
+    wait_for("the second stop", || {
+        let found = findings(
+            watcher.state_dir(),
+            "source_properties.Sensor_Condition=\"STOPPED\"",
+        );
+        (found.len() == 2).then_some(())
+    });
     // Nobody is told of the program that it runs for itself.
     let state = watcher.stop();
     let mut own = state.findings("findingClass=\"THREAT\"");
@@ -389,5 +403,9 @@ fn a_file_that_never_opens_is_a_finding_and_no_end() {
     drop(fuse);
     let output = engine.exec(&container, &["/bin/true"]);
     assert!(output.status.success(), "{output:?}");
+    let over = format!("state=\"INACTIVE\" AND {blind}");
+    wait_for("the finding to be over", || {
+        findings(watcher.state_dir(), &over).pop()
+    });
     watcher.stop();
 }

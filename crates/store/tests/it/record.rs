@@ -70,16 +70,16 @@ fn a_change_of_severity_or_state_is_told_apart_from_a_repeat() {
         Outcome::Changed { count: 2 }
     );
     assert_eq!(
-        record(Severity::Low, State::Inactive),
-        Outcome::Changed { count: 3 }
+        record(Severity::High, State::Inactive),
+        Outcome::Changed { count: 2 }
     );
     assert_eq!(
         record(Severity::Low, State::Inactive),
-        Outcome::Repeat { count: 4 }
+        Outcome::Repeat { count: 2 }
     );
     assert_eq!(
         record(Severity::Low, State::Active),
-        Outcome::Reactivated { count: 5 }
+        Outcome::Reactivated { count: 3 }
     );
 }
 
