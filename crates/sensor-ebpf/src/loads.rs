@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io, iter,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -186,9 +186,11 @@ pub(crate) fn content(
         return open(&path, &regular_file(&path)?, delivered);
     }
     let named = || path_in(root?, mapping.path.as_bytes());
-    let found = [mapped(), named()].into_iter().flatten();
     let mut others = Vec::new();
-    for path in found {
+    for path in iter::once_with(mapped)
+        .chain(iter::once_with(named))
+        .flatten()
+    {
         let Some(stat) = regular_file(&path) else {
             continue;
         };
