@@ -1,8 +1,8 @@
 //! Every way a file can come to be run or loaded, and the verdict on it.
 
 use model::{
-    enriched::File,
-    provenance::{Provenance, Sha256, UnknownReason},
+    enriched::{Content, File},
+    provenance::{MissingReason, Provenance, Sha256, UnknownReason},
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use sha2::Digest;
@@ -315,28 +315,26 @@ fn what_never_had_a_name_is_added() {
 }
 
 #[test]
-fn without_bytes_only_what_the_image_does_not_ship_has_a_verdict() {
+fn without_bytes_only_a_place_in_the_image_that_was_changed_has_no_verdict() {
     let mut container = Container::start("", &[]);
     let mut pipeline = Pipeline::new();
-    container.sh("printf evil > /opt/new");
-    for (path, expected) in [
-        (
-            "/usr/bin/tool",
-            Provenance::Unknown(UnknownReason::NoContent),
-        ),
-        ("/opt/new", Added),
-    ] {
+    container.sh("printf evil > /opt/new; printf evil >> /usr/bin/other");
+    let mut without_bytes = |path: &str| {
         let mut facts = facts(&container.open(path), path);
-        facts.missing = Some(model::provenance::MissingReason::NotificationLost);
+        facts.missing = Some(MissingReason::NotificationLost);
         let file = pipeline.exec(&container, facts, None);
-        assert_eq!(file.provenance, expected);
-        assert_eq!(
-            file.content,
-            model::enriched::Content::Missing {
-                reason: model::provenance::MissingReason::NotificationLost
-            }
-        );
-    }
+        let reason = match file.content {
+            Content::Known { .. } => None,
+            Content::Missing { reason } => Some(reason),
+        };
+        (file.provenance, reason)
+    };
+    let lost = Some(MissingReason::NotificationLost);
+    // Its times say that it is the image's own file, which has its bytes.
+    assert_eq!(without_bytes("/usr/bin/tool"), (BuiltIn, None));
+    let unknown = Provenance::Unknown(UnknownReason::NoContent);
+    assert_eq!(without_bytes("/usr/bin/other"), (unknown, lost));
+    assert_eq!(without_bytes("/opt/new"), (Added, lost));
 }
 
 #[test]
