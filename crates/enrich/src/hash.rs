@@ -289,7 +289,9 @@ impl Cache {
             match script {
                 Some(bytes) => known.scripts.put(key, Arc::clone(content), bytes),
                 // It may have been one.
-                None => known.scripts.remove(&key),
+                None => {
+                    known.scripts.remove(&key);
+                }
             }
         }
     }

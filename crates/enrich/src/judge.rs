@@ -13,7 +13,7 @@ use model::{
     Text,
     enriched::{self, File, FileKind, IndicatorMatch},
     event::FileFacts,
-    limits::HASH_INLINE_BYTES_MAX,
+    limits::{HASH_INLINE_BYTES_MAX, LISTING_TURNS_MAX},
     provenance::{Evidence, MissingReason, Provenance, Sha256, UnknownReason},
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) bytes: Bytes,
     /// What the image ships there.
     pub(crate) verdict: OnceCell<Verdict>,
+    /// Turns that the image was listed in for it.
+    pub(crate) listings: u32,
 }
 
 impl Request {
@@ -160,6 +162,14 @@ enum Pace {
     Overloaded,
 }
 
+/// Where in the image the bytes of an added file are.
+enum Origin {
+    At(Text),
+    Nowhere,
+    /// Nowhere in what has been listed of the image, which is not all.
+    NotListed,
+}
+
 impl Judge {
     pub(crate) fn new(
         scanner: Box<dyn Scanner + Send>,
@@ -208,7 +218,7 @@ impl Judge {
             .ok_or(Box::new(request))
     }
 
-    /// Reads about `budget` bytes more; the answer when that was the last.
+    /// Reads about `budget` bytes more, or lists more of the image; the answer when that was the last.
     pub(crate) fn slow(
         &self,
         request: &mut Request,
@@ -225,6 +235,7 @@ impl Judge {
                 Progress::Done(result) => self.end(request, result),
             }
         }
+        request.listings += 1;
         self.complete(request, Pace::Slow, block)
     }
 
@@ -272,7 +283,7 @@ impl Judge {
         };
     }
 
-    /// Everything but reading the file itself. `None` when that would be slow and `pace` is fast.
+    /// Everything but reading the file itself. `None` when that would be slow and `pace` is fast, or takes another turn.
     fn complete(&self, request: &Request, pace: Pace, block: &mut Block) -> Option<Judged> {
         let shipped = self.shipped(request, pace, block)?;
         let content = request.content().or(shipped.as_deref());
@@ -285,7 +296,11 @@ impl Judge {
         {
             evidence.same_content_as = match pace {
                 Pace::Fast => return None,
-                Pace::Slow => self.same_content(&root.image, content, block),
+                Pace::Slow => match self.same_content(&root.image, content, block) {
+                    Origin::NotListed if request.listings < LISTING_TURNS_MAX => return None,
+                    Origin::NotListed | Origin::Nowhere => None,
+                    Origin::At(path) => Some(path),
+                },
                 Pace::Overloaded => None,
             };
         }
@@ -382,24 +397,29 @@ impl Judge {
     }
 
     /// Another path of the image with the same bytes.
-    fn same_content(&self, image: &Image, content: &Content, block: &mut Block) -> Option<Text> {
+    fn same_content(&self, image: &Image, content: &Content, block: &mut Block) -> Origin {
         let layers = match image {
-            Image::None(_) => return None,
-            Image::Manifest(manifest) => return manifest.path_of(content.sha256).map(Text::from),
+            Image::None(_) => return Origin::Nowhere,
+            Image::Manifest(manifest) => {
+                let path = manifest.path_of(content.sha256);
+                return path.map_or(Origin::Nowhere, |path| Origin::At(Text::from(path)));
+            }
             Image::Layers(layers) => layers,
         };
-        self.index
-            .paths_by_size(layers, content.size)
-            .into_iter()
-            .find(|path| {
-                // A file of one layer may be hidden by another: what counts is what the image shows there.
-                let Ok(Some(file)) = layers.find(path) else {
-                    return false;
-                };
-                read_whole(file.fd, &self.cache, block)
-                    .is_ok_and(|candidate| candidate.sha256 == content.sha256)
-            })
-            .map(Text)
+        let look = self.index.look(layers, content.size);
+        let path = look.paths.into_iter().find(|path| {
+            // A file of one layer may be hidden by another: what counts is what the image shows there.
+            let Ok(Some(file)) = layers.find(path) else {
+                return false;
+            };
+            read_whole(file.fd, &self.cache, block)
+                .is_ok_and(|candidate| candidate.sha256 == content.sha256)
+        });
+        match path {
+            Some(path) => Origin::At(Text(path)),
+            None if look.is_whole => Origin::Nowhere,
+            None => Origin::NotListed,
+        }
     }
 
     fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch> {
@@ -477,6 +497,7 @@ mod tests {
             links_seen: 0,
             bytes: Bytes::Reading(Box::new(reading)),
             verdict: OnceCell::new(),
+            listings: 0,
         };
         let judged = judge.slow(&mut request, 2 * LIMIT, &mut Block::default());
         let reason = MissingReason::TooLarge;

@@ -41,10 +41,10 @@ impl<K: Hash + Eq, V> WeightedCache<K, V> {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: &K) {
-        if let Some((_, bytes)) = self.entries.pop(key) {
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let (value, bytes) = self.entries.pop(key)?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(value)
     }
 
     pub(crate) fn clear(&mut self) {

@@ -166,6 +166,12 @@ pub const LAYERS_MAX: usize = 500;
 /// Bytes of paths in the list of one layer's files. Four megabytes are about 60,000 files.
 pub const LAYER_INDEX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Files and directories of an image that are listed in one turn: a few milliseconds.
+pub const LISTING_TURN_ENTRIES: usize = 4096;
+
+/// Turns of listing that one file waits for: enough for all of an ordinary image.
+pub const LISTING_TURNS_MAX: u32 = 5;
+
 /// Bytes of the lists of all layers.
 pub const LAYER_INDEXES_BYTES_MAX: usize = 8 * 1024 * 1024;
 

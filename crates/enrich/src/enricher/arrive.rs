@@ -373,6 +373,7 @@ impl Enricher {
                 links_seen: 0,
                 bytes: Bytes::Descriptor(file),
                 verdict: OnceCell::new(),
+                listings: 0,
             };
             if let Err(request) = self.judge.fast(request, &mut self.block) {
                 // Nobody waits for the answer.

@@ -105,6 +105,7 @@ impl Enricher {
             links_seen,
             bytes,
             verdict: OnceCell::new(),
+            listings: 0,
         };
         let wanted = Wanted {
             draft,
