@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::{TcpStream, ToSocketAddrs, UdpSocket},
+    net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     os::unix::net::{UnixDatagram, UnixStream},
     path::PathBuf,
     time::Duration,
@@ -14,6 +14,10 @@ use super::format::Notification;
 
 /// Time to connect and to write one message.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the first datagram from a socket waits for the other machine to say that nobody listens (RFC 1122, 4.1.3.3).
+/// The next ones hear it when they are sent.
+const REFUSAL_TIME: Duration = Duration::from_millis(250);
 
 /// Bytes of one datagram, below what UDP over IPv4 carries. A longer message is cut: there is no other way to send it.
 const DATAGRAM_BYTES_MAX: usize = 65_000;
@@ -36,6 +40,7 @@ enum Place {
 }
 
 enum Stream {
+    Udp(UdpSocket),
     Tcp(TcpStream),
     Datagram(UnixDatagram),
     Unix(UnixStream),
@@ -68,27 +73,26 @@ impl Syslog {
         }
     }
 
-    /// Sends one message. Over UDP and to a local datagram socket nothing tells whether it was read.
+    /// Sends one message. Over UDP and to a local datagram socket nothing tells whether it was read, and over TCP it may be
+    /// lost on the way when the connection ends.
     pub(super) fn send(&mut self, message: &str) -> io::Result<()> {
         let cut = &message[..message.floor_char_boundary(DATAGRAM_BYTES_MAX)];
-        if let Place::Udp(host) = &self.place {
-            let to = host
-                .to_socket_addrs()?
-                .next()
-                .ok_or_else(|| io::Error::other("the host has no address"))?;
-            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = UdpSocket::bind(any)?;
-            // Connected, so that a refusal by the other side is an error of the next call.
-            socket.connect(to)?;
-            socket.send(cut.as_bytes())?;
-            return Ok(());
+        if let (Place::Udp(host), Some(Stream::Udp(socket))) = (&self.place, &self.stream)
+            && socket.peer_addr()? != address(host)?
+        {
+            self.stream = None;
         }
+        let is_new = self.stream.is_none();
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => self.stream.insert(connect(&self.place)?),
         };
         let counted = format!("{} {message}", message.len());
         let sent = match stream {
+            Stream::Udp(socket) => socket.send(cut.as_bytes()).and_then(|_| match is_new {
+                true => refusal(socket),
+                false => Ok(()),
+            }),
             Stream::Tcp(stream) => {
                 still_open(stream).and_then(|()| stream.write_all(counted.as_bytes()))
             }
@@ -109,13 +113,17 @@ fn has_port(host: &str) -> bool {
 
 fn connect(place: &Place) -> io::Result<Stream> {
     match place {
-        Place::Udp(_) => Err(io::Error::other("datagrams have no connection")),
+        Place::Udp(host) => {
+            let to = address(host)?;
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any)?;
+            // Connected, so that a refusal by the other side is an error of a later call.
+            socket.connect(to)?;
+            socket.set_read_timeout(Some(REFUSAL_TIME))?;
+            Ok(Stream::Udp(socket))
+        }
         Place::Tcp(host) => {
-            let to = host
-                .to_socket_addrs()?
-                .next()
-                .ok_or_else(|| io::Error::other("the host has no address"))?;
-            let stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+            let stream = TcpStream::connect_timeout(&address(host)?, TIMEOUT)?;
             stream.set_write_timeout(Some(TIMEOUT))?;
             Ok(Stream::Tcp(stream))
         }
@@ -132,6 +140,20 @@ fn connect(place: &Place) -> io::Result<Stream> {
                 }
             }
         }
+    }
+}
+
+fn address(host: &str) -> io::Result<SocketAddr> {
+    let first = host.to_socket_addrs()?.next();
+    first.ok_or_else(|| io::Error::other("the host has no address"))
+}
+
+fn refusal(socket: &UdpSocket) -> io::Result<()> {
+    match socket.recv(&mut [0]) {
+        // Syslog has no answers; whoever sends one listens.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -250,6 +272,31 @@ mod tests {
         ] {
             assert!(Syslog::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_udp_port_on_which_nobody_listens_refuses_every_message() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        let mut syslog = Syslog::new(&format!("udp://{address}")).unwrap();
+        for message in ["one", "two"] {
+            syslog.send(message).unwrap();
+            let mut bytes = [0; 3];
+            receiver.recv(&mut bytes).unwrap();
+            assert_eq!(&bytes, message.as_bytes());
+        }
+        drop(receiver);
+        // The one that nobody tells of.
+        syslog.send("lost").unwrap();
+        for _ in 0..3 {
+            let error = syslog.send("kept").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        let receiver = UdpSocket::bind(address).unwrap();
+        syslog.send("kept").unwrap();
+        let mut bytes = [0; 4];
+        receiver.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"kept");
     }
 
     #[test]
