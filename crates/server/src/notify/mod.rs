@@ -57,7 +57,7 @@ pub enum Target {
     },
     /// A line each at the end of a file.
     File {
-        /// Made when it is not there; opened anew for each batch, so that log rotation works.
+        /// Made when it is not there; opened anew for each message, so that log rotation works.
         path: PathBuf,
     },
     /// A line each on standard output.
@@ -85,10 +85,13 @@ pub enum Error {
         why: String,
     },
     /// The store could not be prepared.
-    #[error("notifications: {0}")]
+    #[error("cannot make the store's sinks those of the configuration")]
     Lead(#[source] store::Error),
+    /// No thread.
+    #[error("cannot start the notifier's thread")]
+    Thread(#[source] std::io::Error),
     /// The filter is wrong.
-    #[error("sink {sink}: {source}")]
+    #[error("sink {sink}")]
     Filter {
         /// Name of the sink.
         sink: String,

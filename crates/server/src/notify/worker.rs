@@ -58,6 +58,11 @@ impl Stop {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ask(&self) {
+        *self.lock() = true;
+        self.changed.notify_all();
+    }
+
     /// Waits for so long; true when it is time to stop.
     fn wait(&self, time: Duration) -> bool {
         let waited = self
@@ -70,22 +75,17 @@ impl Stop {
 impl Notifier {
     /// Stops after the messages under way. What is not sent waits in the store.
     pub fn stop(mut self) {
-        self.ask();
+        self.stop.ask();
         if let Some(thread) = self.thread.take() {
             // A panic was printed; there is nothing left to stop.
             let _ = thread.join();
         }
     }
-
-    fn ask(&self) {
-        *self.stop.lock() = true;
-        self.stop.changed.notify_all();
-    }
 }
 
 impl Drop for Notifier {
     fn drop(&mut self) {
-        self.ask();
+        self.stop.ask();
     }
 }
 
@@ -117,7 +117,7 @@ pub fn start(store: &Arc<Store>, config: &Config) -> Result<Notifier, Error> {
     let lock = take_lead(store, config).map_err(Error::Lead)?;
     let stop = Arc::new(Stop::default());
     // One that has no sinks leaves the right to send to those that have.
-    let thread = (!sinks.is_empty()).then(|| {
+    let spawn = || {
         let lead = Lead {
             store: Arc::clone(store),
             config: config.clone(),
@@ -127,8 +127,12 @@ pub fn start(store: &Arc<Store>, config: &Config) -> Result<Notifier, Error> {
         std::thread::Builder::new()
             .name("notifier".to_owned())
             .spawn(move || lead.run(lock, &stop))
-            .expect("the system has room for a thread")
-    });
+    };
+    let thread = if config.is_empty() {
+        None
+    } else {
+        Some(spawn().map_err(Error::Thread)?)
+    };
     Ok(Notifier { stop, thread })
 }
 
@@ -176,10 +180,14 @@ impl Lead {
         std::thread::scope(|scope| {
             for (name, sink) in self.sinks {
                 let store = Arc::clone(&self.store);
-                std::thread::Builder::new()
-                    .name(format!("sink-{name}"))
-                    .spawn_scoped(scope, || Worker::new(store, name, sink).run(stop))
-                    .expect("the system has room for a thread per sink");
+                let thread = std::thread::Builder::new().name(format!("sink-{name}"));
+                let worker = Worker::new(store, name, sink);
+                if let Err(error) = thread.spawn_scoped(scope, || worker.run(stop)) {
+                    // The right to send goes back; Coverage says that nobody has it.
+                    tracing::error!(error = %error, "notifications end: there is no thread for each sink: {error}");
+                    stop.ask();
+                    return;
+                }
             }
             while !stop.wait(RETIRE_INTERVAL) {
                 if let Err(error) = retire(&self.store, &self.config) {

@@ -1,5 +1,6 @@
 //! What has to be done behind the calls: dynamic mute rules follow their findings, and end in time.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -23,9 +24,10 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    pub(super) fn start(store: Arc<Store>) -> Self {
+    pub(super) fn start(store: Arc<Store>) -> io::Result<Self> {
         let (wake, woken) = sync_channel::<SyncSender<()>>(WAITING_MAX);
-        std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("mute-rules".to_owned());
+        thread.spawn(move || {
             loop {
                 let mut waiting = Vec::new();
                 match woken.recv_timeout(INTERVAL) {
@@ -42,8 +44,8 @@ impl Maintenance {
                     let _ = waiter.try_send(());
                 }
             }
-        });
-        Self { wake }
+        })?;
+        Ok(Self { wake })
     }
 
     /// Has the rules applied anew, and waits a little for it.

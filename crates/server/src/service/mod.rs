@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::Store;
 
+use crate::listen::Error;
 use crate::status::Status;
 
 /// All that methods need. Shared by reference.
@@ -32,13 +33,14 @@ pub struct Service {
 impl Service {
     /// The rules over this store. `source` is that of the agent's findings, `organizations/O/sources/S`; it is made when it is
     /// not there.
-    pub fn new(store: Arc<Store>, source: &str) -> Result<Self, store::Error> {
+    pub fn new(store: Arc<Store>, source: &str) -> Result<Self, Error> {
         sources::make_own(&store, source)?;
         operations::give_up_unfinished(&store)?;
         Ok(Self {
             organization: source.split('/').take(2).collect::<Vec<_>>().join("/"),
             operations: operations::Running::default(),
-            maintenance: maintenance::Maintenance::start(Arc::clone(&store)),
+            maintenance: maintenance::Maintenance::start(Arc::clone(&store))
+                .map_err(Error::Runtime)?,
             store,
         })
     }

@@ -94,7 +94,13 @@ pub(crate) fn bulk_mute(service: &Service, caller: &Caller, json: Value) -> Resu
     };
     // From here on the work's end takes the operation out of those running, also when it never begins.
     service.store.create(&operation, caller.change())?;
-    std::thread::spawn(move || work.run(&findings, &bulk.filter, mute));
+    let thread = std::thread::Builder::new().name("bulk-mute".to_owned());
+    if let Err(error) = thread.spawn(move || work.run(&findings, &bulk.filter, mute)) {
+        service
+            .store
+            .delete::<Operation>(&operation.name, caller.change())?;
+        return Err(Status::internal(&error));
+    }
     answer(&operation)
 }
 

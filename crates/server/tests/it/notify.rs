@@ -486,10 +486,11 @@ fn a_wrong_sink_is_refused_at_the_start() {
     let server = Server::empty();
     let refused = |name: &str, sink: SinkConfig| {
         let config = Config::from([(name.to_owned(), sink)]);
-        start(&server.store, &config)
+        let error = start(&server.store, &config)
             .map(Notifier::stop)
-            .unwrap_err()
-            .to_string()
+            .unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error}: {}", cause.unwrap_or_default())
     };
     assert!(refused("../x", webhook("http://127.0.0.1:1/".to_owned())).contains("name"));
     assert!(refused("a", webhook("ftp://host/".to_owned())).contains("https://"));
