@@ -46,6 +46,11 @@ pub(crate) fn field_path(text: &str) -> Result<String, Error> {
     }
 }
 
+const PROPERTIES: &str = "source_properties.";
+
+/// Maps, whose keys are kept as they are written, in quotes too; of source properties also the keys within.
+pub(super) const MAPS: [&str; 3] = [PROPERTIES, "security_marks.marks.", "external_systems."];
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -273,8 +278,7 @@ impl<'a> Parser<'a> {
     fn field(&mut self) -> Result<String, Error> {
         let mut path = String::new();
         loop {
-            let own = path.starts_with("source_properties.")
-                || matches!(path.as_str(), "security_marks.marks." | "external_systems.");
+            let own = path.starts_with(PROPERTIES) || MAPS.contains(&path.as_str());
             let rest = self.rest();
             if own && rest.starts_with(['"', '\'']) {
                 path.push_str(&self.string()?);
@@ -495,6 +499,22 @@ mod tests {
             "security_marks.marks.on-call=1",
         );
         check("indicator.ipAddresses:1", "indicator.ip_addresses:1");
+    }
+
+    #[test]
+    fn quoted_keys_are_printed_in_quotes() {
+        for quoted in [
+            "security_marks.marks.\"a b\"=1",
+            "security_marks.marks.\"2026-01-01T00:00:00Z\"=1",
+            "external_systems.\"a b.status\"=1",
+            "source_properties.\"\"=1",
+        ] {
+            check(quoted, quoted);
+        }
+        check(
+            "security_marks.marks.\"a-b\"=1",
+            "security_marks.marks.a-b=1",
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The tree of a filter, and its printed form, which is a filter again.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use super::parser::{MAPS, field_path};
 
 /// A filter or a part of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,19 +114,37 @@ impl fmt::Display for Expression {
                     value,
                     ..
                 } = comparison;
-                write!(f, "{field}{}{value}", operator.symbol())
+                write!(f, "{}{}{value}", written(field), operator.symbol())
             }
             Self::Contains {
                 field, only, inner, ..
             } => {
                 let function = if *only { "containsOnly" } else { "contains" };
-                write!(f, "{function}({field}, {inner})")
+                write!(f, "{function}({}, {inner})", written(field))
             }
             Self::InIpRange { field, network, .. } => {
-                write!(f, "inIpRange({field}, {})", Value::Text(network.clone()))
+                write!(
+                    f,
+                    "inIpRange({}, {})",
+                    written(field),
+                    Value::Text(network.clone())
+                )
             }
         }
     }
+}
+
+/// A field so that it is read again: a key of a map that is no name is quoted, with what follows it.
+fn written(field: &str) -> Cow<'_, str> {
+    if field_path(field).is_ok_and(|path| path == field) {
+        return field.into();
+    }
+    let map = MAPS
+        .iter()
+        .find_map(|map| Some((map, field.strip_prefix(map)?)));
+    map.map_or(field.into(), |(map, key)| {
+        format!("{map}{}", Value::Text(key.to_owned())).into()
+    })
 }
 
 fn join(f: &mut fmt::Formatter<'_>, parts: &[Expression], between: &str) -> fmt::Result {
