@@ -117,6 +117,15 @@ fn check(folder: &Path, announced: &BTreeMap<String, u64>, seed: u32, round: u64
         groups.results.iter().map(|group| group.count).sum::<u64>()
     );
     let file = rusqlite::Connection::open(folder.join("hullwatch.db")).unwrap();
+    // So do the rows that everything else is made from.
+    for sql in [
+        "SELECT count(*) FROM finding",
+        "SELECT count(*) FROM document",
+        "SELECT count(*) FROM finding f JOIN document d ON d.finding_id = f.id",
+    ] {
+        let rows: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(rows.unsigned_abs(), all, "seed {seed} round {round}: {sql}");
+    }
     let state: String = file
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
