@@ -55,7 +55,9 @@ pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
 pub use notify::{Delivery, NotifierLock, SinkState, UNCONFIGURED_DAYS_MAX};
 pub use operations::OperationLock;
 pub use prune::RETENTION_DAYS_DEFAULT;
-pub use query::{FindingId, PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query};
+pub use query::{
+    FindingId, IDS_IN_ORDER_MAX, PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Query,
+};
 pub use record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES, Outcome, Recorded};
 pub use resource::{
     MuteConfig, MuteConfigType, NotificationConfig, Operation, Resource, ResourcePage, Source,

@@ -14,23 +14,30 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::body::Frame;
-use model::finding::FindingResult;
+use model::finding::{File, FindingResult};
 use store::FindingId;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Failure, Web, session::Session, shown, view::View};
+use super::{
+    Failure, Web,
+    session::Session,
+    shown::{self, Row},
+    view::{Column, View},
+};
 use crate::{
     app::Share,
     limits::{EXPORT_PIECE_FINDINGS, EXPORT_PIECE_TIMEOUT, EXPORTS_MAX},
     service::findings::listed,
 };
 
+type WriteFinding = Box<dyn Fn(&FindingResult) -> Result<String, serde_json::Error> + Send + Sync>;
+
 /// A kind of file.
 struct Format {
     media_type: &'static str,
     file: &'static str,
     begin: String,
-    finding: fn(&FindingResult) -> Result<String, serde_json::Error>,
+    finding: WriteFinding,
     /// Between two findings.
     between: &'static str,
     end: &'static str,
@@ -46,32 +53,100 @@ pub(crate) async fn json(
         media_type: "application/json",
         file: "findings.json",
         begin: "{\"listFindingsResults\":[\n".to_owned(),
-        finding: |result| Ok(listed(result)?.to_string()),
+        finding: Box::new(|result| Ok(listed(result)?.to_string())),
         between: ",\n",
         end: "\n]}\n",
     };
     export(web, &session, &query.unwrap_or_default(), format).await
 }
 
-const CSV_HEAD: &[&str] = &[
-    "name",
-    "category",
-    "severity",
-    "state",
-    "mute",
-    "finding_class",
-    "resource_name",
-    "resource_display_name",
-    "container",
-    "image",
-    "event_time",
-    "create_time",
-    "count",
-    "binary",
-    "sha256",
-    "module_name",
-    "description",
+/// A column of a CSV file.
+struct CsvColumn {
+    name: &'static str,
+    /// The table's column that it stands for.
+    of: Option<Column>,
+    cell: fn(&FindingResult, &Row) -> String,
+}
+
+const fn csv_column(
+    name: &'static str,
+    of: Option<Column>,
+    cell: fn(&FindingResult, &Row) -> String,
+) -> CsvColumn {
+    CsvColumn { name, of, cell }
+}
+
+/// The columns of a CSV file, in order.
+const CSV_COLUMNS: &[CsvColumn] = &[
+    csv_column("name", None, |_, row| row.name.clone()),
+    csv_column("category", Some(Column::Category), |_, row| {
+        row.category.clone()
+    }),
+    csv_column("severity", Some(Column::Severity), |result, _| {
+        word(&result.finding.severity)
+    }),
+    csv_column("state", Some(Column::State), |result, _| {
+        word(&result.finding.state)
+    }),
+    csv_column("mute", Some(Column::Mute), |result, _| {
+        word(&result.finding.mute)
+    }),
+    csv_column("finding_class", Some(Column::Class), |result, _| {
+        word(&result.finding.finding_class)
+    }),
+    csv_column("resource_name", Some(Column::Resource), |_, row| {
+        row.resource_name.clone()
+    }),
+    csv_column("resource_display_name", Some(Column::Resource), |_, row| {
+        row.resource.clone()
+    }),
+    csv_column("container", Some(Column::Container), |_, row| {
+        row.container.clone()
+    }),
+    csv_column("image", Some(Column::Image), |_, row| row.image.clone()),
+    csv_column("event_time", Some(Column::EventTime), |_, row| {
+        row.event_time.iso.clone()
+    }),
+    csv_column("create_time", Some(Column::CreateTime), |_, row| {
+        row.create_time.iso.clone()
+    }),
+    csv_column("count", Some(Column::Count), |_, row| row.count.to_string()),
+    csv_column("binary", None, |result, _| {
+        binary(result, |file| &file.path)
+    }),
+    csv_column("sha256", None, |result, _| {
+        binary(result, |file| &file.sha256)
+    }),
+    csv_column("module_name", Some(Column::Detector), |_, row| {
+        row.module.clone()
+    }),
+    csv_column("description", None, |result, _| {
+        result.finding.description.clone()
+    }),
+    csv_column("first_seen", Some(Column::FirstSeen), |_, row| {
+        row.first_seen.iso.clone()
+    }),
+    csv_column("techniques", Some(Column::Techniques), |_, row| {
+        row.techniques.clone()
+    }),
+    csv_column("security_marks", Some(Column::Marks), |_, row| {
+        row.marks.clone()
+    }),
 ];
+
+/// An enumeration's value as the API writes it.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+fn binary(result: &FindingResult, member: fn(&File) -> &String) -> String {
+    let process = result.finding.processes.first();
+    let binary = process.and_then(|process| process.binary.as_ref());
+    binary.map(|file| member(file).clone()).unwrap_or_default()
+}
 
 /// `GET /findings/export.csv`.
 pub(crate) async fn csv(
@@ -79,15 +154,28 @@ pub(crate) async fn csv(
     session: Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
+    let query = query.unwrap_or_default();
+    let columns = csv_columns(&View::parse(&query).columns);
+    let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
     let format = Format {
         media_type: "text/csv; charset=utf-8",
         file: "findings.csv",
-        begin: format!("{}\r\n", CSV_HEAD.join(",")),
-        finding: |result| Ok(csv_line(result)),
+        begin: format!("{}\r\n", names.join(",")),
+        finding: Box::new(move |result| Ok(csv_line(result, &columns))),
         between: "",
         end: "",
     };
-    export(web, &session, &query.unwrap_or_default(), format).await
+    export(web, &session, &query, format).await
+}
+
+/// All columns; where some of the table were chosen, the name and these.
+fn csv_columns(chosen: &[Column]) -> Vec<&'static CsvColumn> {
+    let is_wanted = |column: &&CsvColumn| match column.of {
+        _ if chosen == Column::DEFAULT => true,
+        None => column.name == "name",
+        Some(of) => chosen.contains(&of),
+    };
+    CSV_COLUMNS.iter().filter(is_wanted).collect()
 }
 
 async fn export(
@@ -103,8 +191,8 @@ async fn export(
             format!("attachment; filename=\"{}\"", format.file),
         ),
     ];
-    let filter = View::parse(query).q;
-    let body = begin(web, session.share(), filter, format, EXPORT_PIECE_TIMEOUT).await?;
+    let view = View::parse(query);
+    let body = begin(web, session.share(), view, format, EXPORT_PIECE_TIMEOUT).await?;
     Ok((headers, body).into_response())
 }
 
@@ -112,7 +200,7 @@ async fn export(
 async fn begin(
     web: Arc<Web>,
     share: Share,
-    filter: String,
+    View { q, order, .. }: View,
     format: Format,
     patience: Duration,
 ) -> Result<Body, Failure> {
@@ -124,7 +212,10 @@ async fn begin(
     })?;
     let ids = web
         .blocking(Arc::clone(&share), move |web| {
-            Ok(web.store().ids("", &filter)?)
+            Ok(match order.as_str() {
+                "" => web.store().ids("", &q)?,
+                order => web.store().ids_in_order("", &q, order)?,
+            })
         })
         .await?;
     // One is read while the one before it is on its way.
@@ -214,37 +305,12 @@ impl hyper::body::Body for Pieces {
     }
 }
 
-fn csv_line(result: &FindingResult) -> String {
+fn csv_line(result: &FindingResult, columns: &[&CsvColumn]) -> String {
     let row = shown::row(result, model::Timestamp(0));
-    let finding = &result.finding;
-    let word = |value: serde_json::Result<serde_json::Value>| match value {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    };
-    let binary = finding
-        .processes
-        .first()
-        .and_then(|process| process.binary.as_ref());
-    let cells = [
-        row.name,
-        row.category,
-        word(serde_json::to_value(finding.severity)),
-        word(serde_json::to_value(finding.state)),
-        word(serde_json::to_value(finding.mute)),
-        word(serde_json::to_value(finding.finding_class)),
-        row.resource_name,
-        row.resource,
-        row.container,
-        row.image,
-        row.event_time.iso,
-        row.create_time.iso,
-        row.count.to_string(),
-        binary.map(|file| file.path.clone()).unwrap_or_default(),
-        binary.map(|file| file.sha256.clone()).unwrap_or_default(),
-        row.module,
-        finding.description.clone(),
-    ];
-    let cells: Vec<String> = cells.iter().map(|cell| csv_cell(cell)).collect();
+    let cells: Vec<String> = columns
+        .iter()
+        .map(|column| csv_cell(&(column.cell)(result, &row)))
+        .collect();
     format!("{}\r\n", cells.join(","))
 }
 
@@ -275,6 +341,33 @@ mod tests {
         assert_eq!(csv_cell("a\r\nb"), "\"a\\r\\nb\"");
     }
 
+    #[test]
+    fn chosen_columns_are_those_of_the_file() {
+        let names = |query: &str| -> Vec<&str> {
+            let columns = csv_columns(&View::parse(query).columns);
+            columns.iter().map(|column| column.name).collect()
+        };
+        assert_eq!(names("").len(), CSV_COLUMNS.len());
+        assert_eq!(
+            names("col=severity,resource,marks"),
+            [
+                "name",
+                "category",
+                "severity",
+                "resource_name",
+                "resource_display_name",
+                "security_marks"
+            ]
+        );
+        // Each column of the table has one in the file.
+        for column in Column::ALL {
+            assert!(
+                CSV_COLUMNS.iter().any(|csv| csv.of == Some(*column)),
+                "{column:?}"
+            );
+        }
+    }
+
     /// More findings than fit the pieces that are on the way.
     const FINDINGS: usize = 5 * EXPORT_PIECE_FINDINGS;
 
@@ -302,7 +395,7 @@ mod tests {
             media_type: "text/plain",
             file: "lines",
             begin: String::new(),
-            finding: |result| Ok(format!("{}\n", result.finding.name)),
+            finding: Box::new(|result| Ok(format!("{}\n", result.finding.name))),
             between: "",
             end: "",
         }
@@ -310,7 +403,7 @@ mod tests {
 
     async fn start(web: &Arc<Web>, patience: Duration) -> Result<Body, Failure> {
         let share = web.app.share("ada");
-        begin(Arc::clone(web), share, String::new(), lines(), patience).await
+        begin(Arc::clone(web), share, View::parse("q="), lines(), patience).await
     }
 
     #[tokio::test]
