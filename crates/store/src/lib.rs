@@ -64,6 +64,7 @@ pub use resource::{
     StreamingConfig,
 };
 pub use run::{Gap, GapKind};
+pub use terms::ELEMENTS;
 
 /// The store in a state directory. Share one per process; its methods take `&self` and may be called from any thread.
 pub struct Store {

@@ -126,7 +126,7 @@ const COLUMNS: &[&str] = &[
 const OTHERS: &str = "#others";
 
 /// Repeated fields whose elements are told apart: `contains` asks what one element has.
-pub(crate) const ELEMENTS: &[&str] = &[
+pub const ELEMENTS: &[&str] = &[
     "processes",
     "containers",
     "files",

@@ -80,10 +80,13 @@ pub(crate) async fn complete(
         let (head, tail) = q.split_at(at);
         let place = place(head);
         let items = match &place.what {
-            What::Field => {
+            What::List => lists_like(head.get(place.from..).unwrap_or_default()),
+            What::Field { within } => {
                 let typed = head.get(place.from..).unwrap_or_default();
-                let mut items = fields_like(typed);
-                items.extend(keys_like(web, typed)?);
+                let mut items = fields_like(within, typed);
+                if within.is_empty() {
+                    items.extend(keys_like(web, typed)?);
+                }
                 items.truncate(ITEMS_MAX);
                 items
             }
@@ -141,9 +144,16 @@ struct Place {
 
 #[derive(Debug, PartialEq)]
 enum What {
-    Field,
+    /// Its path begins with this, which is not typed: inside `contains(containers, ...)` it is `containers.`.
+    Field {
+        within: String,
+    },
+    /// What `contains(` looks into.
+    List,
     Operator,
-    Value { field: String },
+    Value {
+        field: String,
+    },
     Keyword,
 }
 
@@ -153,7 +163,11 @@ fn is_word(character: char) -> bool {
 
 /// Reads what stands before the cursor. A query being typed is seldom whole, so this looks at words only.
 fn place(head: &str) -> Place {
-    let mut what = What::Field;
+    // For each open parenthesis what the fields in it begin with.
+    let mut within = vec![String::new()];
+    let mut what = What::Field {
+        within: String::new(),
+    };
     let mut field = String::new();
     let mut at = 0;
     loop {
@@ -185,11 +199,34 @@ fn place(head: &str) -> Place {
         if unfinished {
             return Place { from: at, what };
         }
+        let innermost = within.last().cloned().unwrap_or_default();
         what = match (what, token) {
-            (_, "(" | "," | "-" | "AND" | "OR" | "NOT") => What::Field,
-            (_, ")") => What::Keyword,
-            (What::Field, word) => {
-                field = word.to_owned();
+            (What::Operator, "(") => {
+                within.push(innermost.clone());
+                match field.as_str() {
+                    CONTAINS | CONTAINS_ONLY => What::List,
+                    _ => What::Field { within: innermost },
+                }
+            }
+            (_, "(") => {
+                within.push(innermost.clone());
+                What::Field { within: innermost }
+            }
+            (What::List, list) => {
+                if let Some(inner) = within.last_mut() {
+                    *inner = format!("{innermost}{list}.");
+                }
+                What::Operator
+            }
+            (_, "," | "-" | "AND" | "OR" | "NOT") => What::Field { within: innermost },
+            (_, ")") => {
+                if within.len() > 1 {
+                    within.pop();
+                }
+                What::Keyword
+            }
+            (What::Field { within }, word) => {
+                field = format!("{within}{word}");
                 What::Operator
             }
             (What::Operator, _) => What::Value {
@@ -200,6 +237,9 @@ fn place(head: &str) -> Place {
         at += length;
     }
 }
+
+const CONTAINS: &str = "contains";
+const CONTAINS_ONLY: &str = "containsOnly";
 
 fn quoted_length(text: &str) -> usize {
     let mut escaped = false;
@@ -221,18 +261,28 @@ fn is_closed(token: &str) -> bool {
         && !token.ends_with("\\\"")
 }
 
-fn fields_like(typed: &str) -> Vec<Item> {
+/// Lists of messages, of which `contains` looks at each.
+fn lists_like(typed: &str) -> Vec<Item> {
+    let fits = |list: &&&str| list.starts_with(&typed.to_lowercase());
+    let lists = store::ELEMENTS.iter().filter(fits);
+    lists
+        .map(|list| item(&format!("{list}, "), "one element of it"))
+        .collect()
+}
+
+fn fields_like(within: &str, typed: &str) -> Vec<Item> {
     let typed = typed.to_lowercase();
-    let mut found: Vec<&store::Field> = FIELDS
+    let mut found: Vec<(&str, &store::Field)> = FIELDS
         .iter()
-        .filter(|field| field.path.to_lowercase().contains(&typed))
+        .filter_map(|field| Some((field.path.strip_prefix(within)?, field)))
+        .filter(|(path, _)| path.to_lowercase().contains(&typed))
         .collect();
     // Those that begin with it come first.
-    found.sort_by_key(|field| !field.path.to_lowercase().starts_with(&typed));
+    found.sort_by_key(|(path, _)| !path.to_lowercase().starts_with(&typed));
     let mut items: Vec<Item> = found
         .into_iter()
-        .map(|field| Item {
-            text: field.path.to_owned(),
+        .map(|(path, field)| Item {
+            text: path.to_owned(),
             hint: match field.kind {
                 Kind::Text => "text",
                 Kind::Enum(_) => "one of a few words",
@@ -247,7 +297,7 @@ fn fields_like(typed: &str) -> Vec<Item> {
     if "not".starts_with(&typed) {
         items.push(item("NOT ", "negates what follows"));
     }
-    if "contains".starts_with(&typed) && !typed.is_empty() {
+    if CONTAINS.starts_with(&typed) && !typed.is_empty() && within.is_empty() {
         items.push(item("contains(", "one element of a list"));
     }
     items.truncate(ITEMS_MAX);
@@ -363,18 +413,39 @@ mod tests {
         let value = || What::Value {
             field: "severity".to_owned(),
         };
-        check("", 0, What::Field);
-        check("sev", 0, What::Field);
+        let within = |list: &str| What::Field {
+            within: list.to_owned(),
+        };
+        let field = || within("");
+        check("", 0, field());
+        check("sev", 0, field());
         check("severity ", 9, What::Operator);
         check("severity=", 9, value());
         check("severity=\"HI", 9, value());
         check("severity=\"HI \\\" ", 9, value());
         check("severity=\"HIGH\"", 15, What::Keyword);
         check("severity=\"HIGH\" A", 16, What::Keyword);
-        check("severity=\"HIGH\" AND ", 20, What::Field);
-        check("severity=\"HIGH\" AND NOT (mu", 25, What::Field);
+        check("severity=\"HIGH\" AND ", 20, field());
+        check("severity=\"HIGH\" AND NOT (mu", 25, field());
         check("(severity=\"HIGH\") ", 18, What::Keyword);
-        check("ä=\"ö\" AND x", 12, What::Field);
+        check("ä=\"ö\" AND x", 12, field());
+        check("contains(", 9, What::List);
+        check("NOT contains(con", 13, What::List);
+        check("contains(containers, ", 21, within("containers."));
+        check("contains(containers, (na", 22, within("containers."));
+        check(
+            "containsOnly(containers, name=",
+            30,
+            What::Value {
+                field: "containers.name".to_owned(),
+            },
+        );
+        check(
+            "contains(containers, name=\"a\" AND u",
+            34,
+            within("containers."),
+        );
+        check("contains(containers, name=\"a\") AND sev", 35, field());
     }
 
     #[test]
@@ -386,10 +457,25 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_begin_with_the_word_come_first() {
-        assert_eq!(fields_like("sev")[0].text, "severity");
+    fn what_is_offered_as_a_list_can_be_looked_into() {
         assert!(
-            fields_like("sha256")
+            lists_like("con")
+                .iter()
+                .any(|item| item.text == "containers, ")
+        );
+        for item in lists_like("") {
+            let offered = fields_like(&item.text.replace(", ", "."), "");
+            let filter = format!("contains({}{}=1)", item.text, offered[0].text);
+            assert_eq!(filter::check(&filter), Ok(()), "{filter}");
+        }
+    }
+
+    #[test]
+    fn fields_that_begin_with_the_word_come_first() {
+        assert_eq!(fields_like("", "sev")[0].text, "severity");
+        assert_eq!(fields_like("containers.", "na")[0].text, "name");
+        assert!(
+            fields_like("", "sha256")
                 .iter()
                 .any(|item| item.text == "processes.binary.sha256")
         );
