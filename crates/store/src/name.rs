@@ -89,11 +89,16 @@ impl std::fmt::Display for FindingName {
     }
 }
 
-/// The parent that stands for all findings of the organization, folder or project that a resource such as
-/// `projects/p/locations/global/muteConfigs/x` is under.
+/// The parent that stands for all findings of the organization, folder or project and the location that a resource such as
+/// `projects/p/locations/global/muteConfigs/x` is under. A missing location is `global`.
 pub(crate) fn all_sources_of(resource: &str) -> String {
-    let scope: Vec<&str> = resource.splitn(3, '/').take(2).collect();
-    format!("{}/sources/-/locations/-", scope.join("/"))
+    let mut parts = resource.split('/');
+    let scope: Vec<&str> = parts.by_ref().take(2).collect();
+    let location = match (parts.next(), parts.next()) {
+        (Some("locations"), Some(location)) => location,
+        _ => "global",
+    };
+    format!("{}/sources/-/locations/{location}", scope.join("/"))
 }
 
 fn is_segment(part: &str) -> bool {

@@ -65,7 +65,7 @@ pub(crate) fn bulk_mute(service: &Service, caller: &Caller, json: Value) -> Resu
     let (scope, location) = bulk
         .parent
         .split_once("/locations/")
-        .unwrap_or((&bulk.parent, "-"));
+        .unwrap_or((&bulk.parent, "global"));
     let findings = format!("{scope}/sources/-/locations/{location}");
     store::name::SourceName::parse(&findings)?;
     let operation = Operation {
