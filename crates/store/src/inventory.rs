@@ -70,13 +70,52 @@ impl Store {
 
     /// All containers: those not watched first, then running ones, then the last ended.
     pub fn containers(&self) -> Result<Vec<ContainerState>, Error> {
+        self.read_containers(
+            "ORDER BY ended IS NOT NULL, uncovered = '', ended DESC, since DESC, id",
+            params![],
+        )
+    }
+
+    /// The containers that run, those not watched first.
+    pub fn running_containers(&self) -> Result<Vec<ContainerState>, Error> {
+        self.read_containers(
+            "WHERE ended IS NULL ORDER BY uncovered = '', since DESC, id",
+            params![],
+        )
+    }
+
+    /// Some of the containers that have ended, the last first.
+    pub fn ended_containers(&self, skip: u32, limit: u32) -> Result<Vec<ContainerState>, Error> {
+        self.read_containers(
+            "WHERE ended IS NOT NULL ORDER BY ended DESC, since DESC, id LIMIT $1 OFFSET $2",
+            params![limit, skip],
+        )
+    }
+
+    /// How many containers run that are not watched, and how many have ended.
+    pub fn count_containers(&self) -> Result<(u64, u64), Error> {
         self.database.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT id, name, image, engine, sensor, since, last_event, last_test, ended, uncovered FROM container \
-                 ORDER BY ended IS NOT NULL, uncovered = '', ended DESC, since DESC, id",
+                "SELECT count(*) FILTER (WHERE ended IS NULL AND uncovered <> ''), \
+                 count(*) FILTER (WHERE ended IS NOT NULL) FROM container",
             )?;
+            let (uncovered, ended): (i64, i64) =
+                statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok((uncovered.unsigned_abs(), ended.unsigned_abs()))
+        })
+    }
+
+    fn read_containers(
+        &self,
+        which: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<ContainerState>, Error> {
+        self.database.read(|db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT id, name, image, engine, sensor, since, last_event, last_test, ended, uncovered FROM container {which}"
+            ))?;
             let time = |value: Option<i64>| value.map(timestamp);
-            let containers = statement.query_map([], |row| {
+            let containers = statement.query_map(parameters, |row| {
                 Ok(ContainerState {
                     id: row.get(0)?,
                     name: row.get(1)?,

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
 use model::Timestamp;
 use store::{ContainerState, NotificationConfig, Query, SinkState, Store, UNCONFIGURED_DAYS_MAX};
 
@@ -11,6 +14,7 @@ use super::{
     Failure, Web,
     frame::{Frame, Section, Watch},
     html,
+    login::Fields,
     session::Session,
     shown::{self, Row, When},
     text as filters,
@@ -27,6 +31,9 @@ const LATE_NS: u64 = 600_000_000_000;
 /// Errors of the watch that are listed.
 const ERRORS_MAX: u32 = 20;
 
+/// Ended containers on a page.
+const ENDED_MAX: u32 = 100;
+
 /// Findings that say what could not be seen.
 const ERRORS: &str = r#"finding_class="SCC_ERROR" AND state="ACTIVE" AND NOT mute="MUTED""#;
 
@@ -38,6 +45,12 @@ struct Page {
     uncovered: Vec<ShownContainer>,
     covered: Vec<ShownContainer>,
     ended: Vec<ShownContainer>,
+    ended_total: u64,
+    /// Number of the first that is shown, from 1.
+    ended_first: u32,
+    /// Where others are.
+    ended_newer: Option<String>,
+    ended_older: Option<String>,
     errors: Vec<Row>,
     errors_href: String,
     sinks: Vec<ShownSink>,
@@ -70,15 +83,11 @@ struct ShownSink {
 /// For the head of every page: is everything watched.
 pub(crate) fn watch(store: &Store) -> Result<Watch, Failure> {
     let watcher = watcher(store, now())?;
-    let blind = store
-        .containers()?
-        .iter()
-        .filter(|container| is_uncovered(container))
-        .count();
+    let (blind, _) = store.count_containers()?;
     let (good, text) = if !watcher.good {
         (false, "Not watching".to_owned())
     } else if blind > 0 {
-        (false, counted(blind as u64, "container", "not watched"))
+        (false, counted(blind, "container", "not watched"))
     } else {
         // Low is a watcher that was stopped in order: it is listed on Coverage, but no page need warn of an update.
         let errors = store.list(&Query {
@@ -125,27 +134,29 @@ fn watcher(store: &Store, now: Timestamp) -> Result<Watcher, Failure> {
     })
 }
 
-fn is_uncovered(container: &ContainerState) -> bool {
-    container.ended.is_none() && !container.uncovered.is_empty()
-}
-
 /// `GET /coverage`.
 pub(crate) async fn show(
     State(web): State<Arc<Web>>,
     session: Session,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
+    let skip = Fields::parse(query.unwrap_or_default().as_bytes())
+        .get("ended")
+        .parse()
+        .unwrap_or(0);
     let frame = web.frame("Coverage", Section::Coverage, &session).await?;
     web.blocking(session.share(), move |web| {
         let store = web.store();
         let now = now();
-        let (ended, running): (Vec<_>, Vec<_>) = store
-            .containers()?
+        let (_, ended_total) = store.count_containers()?;
+        let ended = store.ended_containers(skip, ENDED_MAX)?;
+        let (uncovered, covered): (Vec<_>, Vec<_>) = store
+            .running_containers()?
             .into_iter()
             .map(|state| container(state, now))
-            .partition(|one| one.state.ended.is_some());
-        let (uncovered, covered): (Vec<_>, Vec<_>) = running
-            .into_iter()
-            .partition(|one| is_uncovered(&one.state));
+            .partition(|one| !one.state.uncovered.is_empty());
+        let ended_href = |skip: u32| format!("/coverage?ended={skip}#ended");
+        let next = skip.saturating_add(ENDED_MAX);
         let errors = store.list(&Query {
             filter: ERRORS.to_owned(),
             page_size: ERRORS_MAX,
@@ -158,7 +169,14 @@ pub(crate) async fn show(
             watcher,
             uncovered,
             covered,
-            ended,
+            ended_total,
+            ended_first: skip.saturating_add(1),
+            ended_newer: (skip > 0).then(|| ended_href(skip.saturating_sub(ENDED_MAX))),
+            ended_older: (u64::from(next) < ended_total).then(|| ended_href(next)),
+            ended: ended
+                .into_iter()
+                .map(|state| container(state, now))
+                .collect(),
             errors: errors
                 .results
                 .iter()

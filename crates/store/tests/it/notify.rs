@@ -231,6 +231,10 @@ fn containers_keep_what_an_update_does_not_know() {
         found.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
         ["b", "a", "c"]
     );
+    assert_eq!(store.running_containers().unwrap(), found[..2]);
+    assert_eq!(store.ended_containers(0, 9).unwrap(), found[2..]);
+    assert_eq!(store.ended_containers(1, 9).unwrap(), []);
+    assert_eq!(store.count_containers().unwrap(), (1, 1));
     assert_eq!(found[1].last_event, Some(at(6)));
     assert_eq!(found[1].last_test, Some(at(2)));
     assert_eq!(found[1].since, at(1));
