@@ -18,7 +18,7 @@ use model::{
     finding::{Container, EnvironmentVariable, File, Finding, FindingResult, Resource},
 };
 use serde_json::Value;
-use store::Query;
+use store::{AuditEntry, Query};
 
 use self::{
     evidence::{JudgedFile, Match},
@@ -145,9 +145,10 @@ pub(crate) async fn show(
         }
         let now = crate::app::now();
         let object = (tab == "json").then(|| listed(&result)).transpose()?;
-        let changes = web
+        let mut changes = web
             .store()
             .audit_log_of(&result.finding.name, CHANGES_MAX as u32 + 1)?;
+        add_mute(&mut changes, &result.finding);
         let page = Page {
             frame: Frame {
                 title: result.finding.category.clone(),
@@ -172,6 +173,27 @@ pub(crate) async fn show(
         super::html(&page)
     })
     .await
+}
+
+/// Adds the last change of mute, where it was made by a rule or to many findings at once: it is not in the audit log under
+/// the finding's own name.
+fn add_mute(changes: &mut Vec<AuditEntry>, finding: &Finding) {
+    let Some(time) = finding.mute_update_time else {
+        return;
+    };
+    if finding.mute_initiator.is_empty() || changes.iter().any(|entry| entry.time == time) {
+        return;
+    }
+    let place = changes.partition_point(|entry| entry.time > time);
+    let entry = AuditEntry {
+        id: 0,
+        time,
+        who: finding.mute_initiator.clone(),
+        action: format!("set mute to {}", shown::mute(finding.mute)),
+        target: finding.name.clone(),
+        detail: serde_json::Value::Null,
+    };
+    changes.insert(place, entry);
 }
 
 /// Other findings of the same container around a finding.
