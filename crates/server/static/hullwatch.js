@@ -290,9 +290,10 @@
   const selection = () => {
     const every = $("#all");
     const told = $("#selected");
+    const matching = $('#results input[name="matching"]')?.checked;
     const count = boxes().filter((box) => box.checked).length;
-    if (told) told.textContent = count ? `${count} selected:` : "Select findings, then";
-    for (const button of all('#results .toolbar button[name="action"]')) button.disabled = count === 0;
+    if (told) told.textContent = matching ? "on other pages too:" : count ? `${count} selected:` : "Select findings, then";
+    for (const button of all('#results .toolbar button[name="action"]')) button.disabled = !matching && count === 0;
     if (every) {
       every.hidden = false;
       every.checked = count > 0 && count === boxes().length;
@@ -418,6 +419,11 @@
       if (next) $("#bulk").append(document.importNode(next, true));
       if (paging) $("#bulk > .pager a")?.focus();
       swap("#total");
+      // Who chose all that match chose as many as were told then.
+      if (!$("#matching input")?.checked) {
+        swap("#as-of");
+        swap("#matching");
+      }
       swap("#facets", true);
       if (swap("#histogram", true)) histogram();
       swap(".top .watch", true);

@@ -24,6 +24,7 @@ use super::{
     shown::{self, Row, enum_word},
     text as filters,
     view::{Column, PAGE_SIZES, View},
+    write::MATCHING_MAX,
 };
 use crate::app::now;
 
@@ -51,6 +52,10 @@ struct Page {
     query_bytes_max: usize,
     live: String,
     mark: String,
+    /// When this page was made.
+    as_of: String,
+    /// More match than are shown, and few enough to be changed together.
+    has_matching: bool,
 }
 
 /// What is wrong with the query, with the place.
@@ -181,7 +186,7 @@ fn notice(query: &str) -> Option<Notice> {
     let findings = if count == 1 {
         "1 finding".to_owned()
     } else {
-        format!("{count} findings")
+        format!("{} findings", filters::grouped(&count.to_string()))
     };
     let (good, text) = match action {
         "active" => (true, format!("{findings} set active.")),
@@ -208,6 +213,7 @@ fn notice(query: &str) -> Option<Notice> {
 }
 
 fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Failure> {
+    let now = now();
     let found = match filter::check(&view.q) {
         Ok(()) => found(web, &view),
         Err(error) => Ok(Found {
@@ -222,7 +228,6 @@ fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Fai
         facets,
         histogram,
     } = found.or_else(too_slow)?;
-    let now = now();
     let first = view.with_page("");
     Ok(Page {
         frame,
@@ -237,6 +242,9 @@ fn page(web: &Web, frame: Frame, view: View, may_edit: bool) -> Result<Page, Fai
             .collect(),
         columns: view.columns.clone(),
         mark: mark(&page),
+        as_of: now.to_string(),
+        has_matching: page.total_size > page.results.len() as u64
+            && page.total_size <= MATCHING_MAX as u64,
         rows: page
             .results
             .iter()

@@ -234,6 +234,32 @@ async fn a_change_is_made_by_whom_it_is_and_is_in_the_audit_log() {
         ("editor", name.as_str())
     );
 
+    for (path, action, noted) in [
+        ("actions", "unmute", "set mute"),
+        ("actions", "inactive", "set state"),
+        ("actions", "active", "set state"),
+        ("actions", "mute", "set mute"),
+        ("marks", "", "set marks"),
+    ] {
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("name", &name),
+            ("action", action),
+            ("key", "team"),
+            ("value", "red"),
+        ];
+        let path = format!("/findings/{path}");
+        let before = server.store.audit_log(i64::MAX, 1).unwrap().remove(0).id;
+        send(&server, false, form(&path, &cookie, &fields)).await;
+        let log = server.store.audit_log(i64::MAX, 2).unwrap();
+        assert_eq!(
+            (log[1].id, log[0].action.as_str()),
+            (before, noted),
+            "{path} {action}"
+        );
+        assert_eq!((&*log[0].who, &log[0].target), ("editor", &name));
+    }
+
     let viewer = sign_in(&server, Role::Viewer).await;
     let csrf = csrf_of(&send(&server, false, page("/findings", &viewer)).await.body);
     let fields = [
@@ -500,6 +526,13 @@ async fn an_export_has_every_finding_over_all_pages() {
     let cookie = sign_in(&server, Role::Viewer).await;
     let csv = send(&server, false, page("/findings/export.csv?q=", &cookie)).await;
     assert_eq!(csv.body.lines().count(), 2501);
+    // In the order and with the columns of the table.
+    let path = "/findings/export.csv?q=&order=severity,event_time&col=severity";
+    let csv = send(&server, false, page(path, &cookie)).await.body;
+    let lines: Vec<&str> = csv.lines().take(2).collect();
+    let first = format!("\"{SOURCE}/findings/f0\",\"Reverse Shell\",\"CRITICAL\"");
+    assert_eq!(lines, ["name,category,severity", first.as_str()]);
+    assert_eq!(csv.lines().count(), 2501);
     let json = send(&server, false, page("/findings/export.json?q=", &cookie)).await;
     let json: serde_json::Value = serde_json::from_str(&json.body).unwrap();
     assert_eq!(json["listFindingsResults"].as_array().unwrap().len(), 2500);
@@ -591,6 +624,139 @@ async fn a_finding_that_is_gone_keeps_no_other_from_being_changed() {
     let shown = send(&server, false, page(answer.header("location"), &cookie)).await;
     let told = "2 findings muted. 1 was not there any more.";
     assert!(shown.body.contains(told), "{}", shown.body);
+}
+
+#[tokio::test]
+async fn all_that_match_are_changed_but_none_that_came_later() {
+    let server = Server::with_findings(120);
+    let cookie = sign_in(&server, Role::Editor).await;
+    let shown = send(
+        &server,
+        false,
+        page("/findings?q=severity%3D%22LOW%22", &cookie),
+    )
+    .await;
+    assert!(shown.body.contains("All 60 that match"), "{}", shown.body);
+    let csrf = csrf_of(&shown.body);
+    let as_of = shown.body.split("id=\"as-of\" value=\"").nth(1).unwrap();
+    let as_of = as_of.split('"').next().unwrap();
+    server.store.record(&[finding(121)]).unwrap();
+    let act = async |action: &str, q: &str| {
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("action", action),
+            ("matching", "1"),
+            ("q", q),
+            ("as_of", as_of),
+            ("back", "/findings"),
+        ];
+        send(&server, false, form("/findings/actions", &cookie, &fields)).await
+    };
+    let count = |filter: &str| server.store.ids("", filter).unwrap().len();
+    let low = "severity=\"LOW\"";
+    let done = act("mute", low).await;
+    assert_eq!(done.header("location"), "/findings?done=mute:60");
+    assert_eq!(count("mute=\"MUTED\""), 60);
+    let done = act("unmute", "mute=\"MUTED\" AND NOT resource.type=\"x\"").await;
+    assert_eq!(done.header("location"), "/findings?done=unmute:60");
+    let done = act("inactive", low).await;
+    assert_eq!(done.header("location"), "/findings?done=inactive:60");
+    assert_eq!(count("state=\"INACTIVE\""), 60);
+    // Each of them has it in its history.
+    let name = format!("{SOURCE}/findings/f1");
+    let log = server.store.audit_log_of(&name, 9).unwrap();
+    assert_eq!(log[0].action, "set state");
+    // A query that is wrong is not one without conditions, and cannot leave its place.
+    for wrong in ["severity=", "severity=\"LOW\") OR (severity=\"CRITICAL\""] {
+        let refused = act("inactive", wrong).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    assert_eq!(count("state=\"INACTIVE\""), 60);
+    assert_eq!(
+        act("inactive", "").await.header("location"),
+        "/findings?done=inactive:120"
+    );
+}
+
+#[tokio::test]
+async fn more_than_can_be_changed_together_are_refused() {
+    let server = Server::with_findings(5001);
+    let cookie = sign_in(&server, Role::Editor).await;
+    let shown = send(&server, false, page("/findings?q=", &cookie)).await;
+    assert!(!shown.body.contains("that match</label>"));
+    let fields = [
+        ("csrf", csrf_of(&shown.body)),
+        ("action", "mute".to_owned()),
+        ("matching", "1".to_owned()),
+        ("as_of", "2100-01-01T00:00:00Z".to_owned()),
+    ];
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    let refused = send(&server, false, form("/findings/actions", &cookie, &fields)).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(server.store.ids("", "mute=\"MUTED\"").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_bulk_mute_is_among_the_changes_of_each_finding() {
+    let server = Server::with_findings(2);
+    let now = std::time::SystemTime::now().into();
+    let change = store::Change { who: "ada", now };
+    server
+        .store
+        .bulk_mute("", "", Mute::Muted, change, |_| true)
+        .unwrap();
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let path = format!("/finding/{SOURCE}/findings/f1");
+    let changes = async || {
+        let body = send(&server, false, page(&path, &cookie)).await.body;
+        let list = body.split("id=\"changes\"").nth(1).unwrap().to_owned();
+        list.split("</ul>").next().unwrap().to_owned()
+    };
+    let one = changes().await;
+    assert!(
+        one.contains("set mute to") && one.contains("by ada"),
+        "{one}"
+    );
+    // One that is in the audit log is there once.
+    let name = format!("{SOURCE}/findings/f1");
+    let later = store::Change {
+        who: "bob",
+        now: now.plus_ns(1),
+    };
+    server.store.set_mute(&name, Mute::Unmuted, later).unwrap();
+    let two = changes().await;
+    assert_eq!(two.matches("<li>").count(), 1, "{two}");
+    assert!(two.contains("by bob"), "{two}");
+}
+
+#[tokio::test]
+async fn ended_containers_come_in_pages() {
+    let server = Server::empty();
+    let container = |number: u64| store::ContainerState {
+        id: format!("id{number}"),
+        name: format!("container-{number:03}"),
+        since: model::Timestamp(number),
+        ended: Some(model::Timestamp(number)),
+        ..store::ContainerState::default()
+    };
+    let all: Vec<_> = (1..=150).map(container).collect();
+    server.store.record_containers(&all).unwrap();
+    let cookie = sign_in(&server, Role::Viewer).await;
+    let first = send(&server, false, page("/coverage", &cookie)).await.body;
+    assert!(first.contains("150 containers") && first.contains("container-051"));
+    assert!(!first.contains("container-050"));
+    assert!(
+        first.contains("href=\"/coverage?ended=100#ended\""),
+        "{first}"
+    );
+    let second = send(&server, false, page("/coverage?ended=100", &cookie))
+        .await
+        .body;
+    assert!(second.contains("container-050") && second.contains("container-001"));
+    assert!(!second.contains("container-051") && second.contains("Newer"));
 }
 
 #[tokio::test]
