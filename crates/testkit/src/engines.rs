@@ -90,6 +90,8 @@ pub struct Run {
     pub read_only_root: bool,
     /// Share the host's pid namespace.
     pub host_pid: bool,
+    /// All capabilities, and whatever else the engine calls privileged.
+    pub privileged: bool,
     /// More options of the engine's own `run` command. runc has none.
     pub options: Vec<String>,
 }
@@ -118,6 +120,7 @@ impl Run {
             tmpfs: Vec::new(),
             read_only_root: false,
             host_pid: false,
+            privileged: false,
             options: Vec::new(),
         }
     }
@@ -194,6 +197,9 @@ impl Run {
         }
         if self.host_pid {
             options.push("--pid=host".to_owned());
+        }
+        if self.privileged {
+            options.push("--privileged".to_owned());
         }
         options.extend(self.options.iter().cloned());
         options.push(self.image.reference.clone());

@@ -253,14 +253,18 @@ impl Containers {
         let path = self.proc.below_host(cgroup.path.as_bytes());
         let known = match cgroup::parse(path) {
             Some(named) => self.known.peek(&Identity::Id(named.id.to_owned())),
-            None => {
-                let ends = (1..path.len()).filter(|&at| path.get(at) == Some(&b'/'));
-                let ends = ends.chain([path.len()]).rev();
-                let mut prefixes = ends.filter_map(|end| path.get(..end));
-                prefixes.find_map(|prefix| self.known.peek(&Identity::Cgroup(prefix.to_vec())))
-            }
+            None => self.known.peek(&self.known_by_cgroup(path)?),
         };
         known.map(|known| Arc::clone(&known.container))
+    }
+
+    /// The known container whose own control group this is, or is above it.
+    fn known_by_cgroup(&self, path: &[u8]) -> Option<Identity> {
+        let ends = (1..path.len()).filter(|&at| path.get(at) == Some(&b'/'));
+        let ends = ends.chain([path.len()]).rev();
+        let prefixes = ends.filter_map(|end| path.get(..end));
+        let mut identities = prefixes.map(|prefix| Identity::Cgroup(prefix.to_vec()));
+        identities.find(|identity| self.known.contains(identity))
     }
 
     /// The container as it is described by now. What was given out before stays as it was.
@@ -398,6 +402,12 @@ impl Containers {
             known => known,
         };
         if mnt_namespace == self.proc.host_mnt_namespace && mnt_namespace != 0 {
+            // One of a container may have entered the host's.
+            if let Some(identity) = self.known_by_cgroup(&path) {
+                let answer = Answer::Container(Arc::new(identity));
+                self.cgroups.put(key, answer.clone());
+                return answer;
+            }
             self.cgroups.put(key, Answer::Host);
             return Answer::Host;
         }
@@ -469,14 +479,8 @@ impl Containers {
     /// be found of it.
     fn look_up_gone(&mut self, key: Key, path: &[u8]) -> Answer {
         let mnt_namespace = key.mnt_namespace;
-        let mut prefix = path;
-        while prefix.len() > 1 {
-            let identity = Identity::Cgroup(prefix.to_vec());
-            if let Some((identity, _)) = self.known.get_key_value(&identity) {
-                return Answer::Container(Arc::clone(identity));
-            }
-            let end = prefix.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            prefix = prefix.get(..end).unwrap_or_default();
+        if let Some(identity) = self.known_by_cgroup(path) {
+            return Answer::Container(Arc::new(identity));
         }
         let held = self
             .namespaces

@@ -398,6 +398,24 @@ fn a_container_that_is_gone_is_found_by_its_control_group_while_its_engine_remem
 }
 
 #[test]
+fn a_process_of_a_container_that_entered_the_hosts_mounts_is_still_its_own() {
+    let host = Host::with(&["containerd"]);
+    let mut containers = host.containers();
+    host.process(8, 1, "/default/ct1", 200, &["sleep"], "/");
+    host.process(9, 8, "/default/ct1/below", HOST, &["sh"], "/");
+    let found = container(&mut containers, "/default/ct1", 8);
+    for cgroup in ["/default/ct1", "/default/ct1/below"] {
+        assert_eq!(
+            resolve(&mut containers, cgroup, 9, HOST),
+            Resolution::Container(Arc::clone(&found))
+        );
+    }
+    for cgroup in ["/default", "/default/ct10"] {
+        assert_eq!(resolve(&mut containers, cgroup, 9, HOST), Resolution::Host);
+    }
+}
+
+#[test]
 fn a_container_cannot_speak_for_an_engine() {
     let host = Host::with(&["podman"]);
     // Inside the container something calls itself conmon, and names another bundle.

@@ -8,6 +8,7 @@
 
 mod cli;
 mod engines;
+mod escape;
 mod flood;
 mod hostile;
 mod provenance;

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{self, Command, Output, Stdio},
 };
 
 use super::{Container, Daemon, Directory, Engine, Run};
@@ -185,7 +185,11 @@ fn add_options(ctr: &mut Command, run: &Run) {
         ctr.arg("--read-only");
     }
     if run.host_pid {
-        ctr.arg("--with-ns=pid:/proc/1/ns/pid");
+        // The first process does not everywhere let itself be looked at.
+        ctr.arg(format!("--with-ns=pid:/proc/{}/ns/pid", process::id()));
+    }
+    if run.privileged {
+        ctr.arg("--privileged");
     }
     ctr.args(&run.options);
     ctr.args([&run.image.reference, &run.name])

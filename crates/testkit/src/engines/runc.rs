@@ -230,6 +230,10 @@ fn config(run: &Run) -> Value {
         .iter()
         .map(|kind| json!({ "type": kind }))
         .collect();
+    let mut capabilities = CAPABILITIES.to_vec();
+    if run.privileged {
+        capabilities.extend(["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]);
+    }
     json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -237,7 +241,7 @@ fn config(run: &Run) -> Value {
             "args": command,
             "env": env,
             "cwd": "/",
-            "capabilities": { "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES },
+            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
             "noNewPrivileges": true,
         },
         "root": { "path": "rootfs", "readonly": run.read_only_root },
