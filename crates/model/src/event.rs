@@ -194,8 +194,6 @@ pub struct FileFacts {
     pub filesystem: Text,
     /// On the kernel's internal shmem mount: a memfd (or SysV/anonymous shared memory), never reachable by path.
     pub is_memfd: bool,
-    /// What overlayfs says, when the file is on one. A hint only: `chmod` looks like a patch here.
-    pub overlay: Option<OverlayFacts>,
     /// Why no descriptor came with it and its content is not known either.
     pub missing: Option<MissingReason>,
 }
@@ -242,15 +240,6 @@ impl FileKey {
         !NOT_STAMPED.contains(&filesystem)
             && i64::try_from(now.0).is_ok_and(|now| now.saturating_sub(self.ctime_ns) > age)
     }
-}
-
-/// Facts of `struct ovl_inode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OverlayFacts {
-    /// The inode has an upper part: created or copied up in this container.
-    pub upper: bool,
-    /// The inode has a lower part: it is, or came from, a file of the image.
-    pub lower: bool,
 }
 
 /// An executable mapping of a file.

@@ -73,17 +73,9 @@ _Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
 
 #define EXEC_PATH_TRUNCATED (1 << 0)
 #define EXEC_CWD_TRUNCATED (1 << 1)
-#define EXEC_CGROUP_TRUNCATED (1 << 2)
-/* The walk ended at a mount that is not attached below the process's root (a memfd, a lazily unmounted tree). */
-#define EXEC_PATH_DETACHED (1 << 3)
 #define EXEC_MEMFD (1 << 4)
 /* linux_binprm.interp is not filename: a script or a binfmt_misc handler. */
 #define EXEC_INTERPRETED (1 << 5)
-#define EXEC_OVERLAY (1 << 6)
-#define EXEC_OVERLAY_UPPER (1 << 7)
-#define EXEC_OVERLAY_LOWER (1 << 8)
-#define EXEC_ARGV_UNREADABLE (1 << 9)
-#define EXEC_ENV_UNREADABLE (1 << 10)
 
 /*
  * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control

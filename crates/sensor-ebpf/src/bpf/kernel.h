@@ -235,31 +235,6 @@ struct linux_binprm {
 	const char *interp;
 };
 
-/* Since 6.5. */
-struct ovl_entry {
-	unsigned int __numlower;
-};
-
-struct ovl_inode {
-	struct inode vfs_inode;
-	struct dentry *__upperdentry;
-	struct ovl_entry *oe;
-};
-
-/* Up to 5.19. */
-struct ovl_inode___lower {
-	struct inode *lower;
-};
-
-/* 6.0 to 6.4. */
-struct ovl_path___lowerpath {
-	struct dentry *dentry;
-};
-
-struct ovl_inode___lowerpath {
-	struct ovl_path___lowerpath lowerpath;
-};
-
 struct in6_addr {
 	u8 bytes[16];
 } __attribute__((aligned(4)));

@@ -18,7 +18,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SB_KERNMOUNT (1 << 22)
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
-#define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define ANON_INODE_FS_MAGIC 0x09041934
 
 #define S_IFMT 00170000
@@ -52,7 +51,6 @@ struct walk {
 	u32 offset;
 	u32 end;
 	u32 truncated;
-	u32 detached;
 };
 
 struct scratch {
@@ -232,10 +230,8 @@ __noinline int path_step(void)
 	mount_root = BPF_CORE_READ(mount, mnt.mnt_root);
 	if (dentry == mount_root) {
 		mount_parent = BPF_CORE_READ(mount, mnt_parent);
-		if (mount_parent == mount) {
-			s->walk.detached = 1;
+		if (mount_parent == mount)
 			return 1;
-		}
 		s->walk.dentry = (u64)BPF_CORE_READ(mount, mnt_mountpoint);
 		s->walk.mount = (u64)mount_parent;
 		return 0;
@@ -245,11 +241,9 @@ __noinline int path_step(void)
 		return 1;
 	}
 	parent = BPF_CORE_READ(dentry, d_parent);
-	if (parent == dentry) {
-		/* A dentry without a place in a tree: memfd, O_TMPFILE of a disconnected handle. */
-		s->walk.detached = 1;
+	/* A dentry without a place in a tree: memfd, O_TMPFILE of a disconnected handle. */
+	if (parent == dentry)
 		return 1;
-	}
 	s->walk.dentry = (u64)parent;
 	return 0;
 }
@@ -293,7 +287,6 @@ static __always_inline u32 walk_path(struct scratch *s, struct fs_struct *fs, st
 	s->walk.offset = offset;
 	s->walk.end = offset + PATH_BYTES_MAX;
 	s->walk.truncated = 0;
-	s->walk.detached = 0;
 	for (int step = 0; step < WALK_STEPS_MAX; step++) {
 		if (path_step())
 			return s->walk.offset;
@@ -322,53 +315,25 @@ static __always_inline void fill_times(struct exec_record *record, struct inode 
 	struct inode___before_6_11 *older = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec)) {
-		record->mtime_sec = BPF_CORE_READ(inode, i_mtime_sec);
-		record->mtime_nsec = BPF_CORE_READ(inode, i_mtime_nsec);
+		record->mtime_sec = inode->i_mtime_sec;
+		record->mtime_nsec = inode->i_mtime_nsec;
 	} else if (bpf_core_field_exists(older->__i_mtime)) {
-		record->mtime_sec = BPF_CORE_READ(older, __i_mtime.tv_sec);
-		record->mtime_nsec = BPF_CORE_READ(older, __i_mtime.tv_nsec);
+		record->mtime_sec = older->__i_mtime.tv_sec;
+		record->mtime_nsec = older->__i_mtime.tv_nsec;
 	} else {
-		record->mtime_sec = BPF_CORE_READ(oldest, i_mtime.tv_sec);
-		record->mtime_nsec = BPF_CORE_READ(oldest, i_mtime.tv_nsec);
+		record->mtime_sec = oldest->i_mtime.tv_sec;
+		record->mtime_nsec = oldest->i_mtime.tv_nsec;
 	}
 	if (bpf_core_field_exists(inode->i_ctime_sec)) {
-		record->ctime_sec = BPF_CORE_READ(inode, i_ctime_sec);
-		record->ctime_nsec = BPF_CORE_READ(inode, i_ctime_nsec) & CTIME_NSEC_MASK;
+		record->ctime_sec = inode->i_ctime_sec;
+		record->ctime_nsec = inode->i_ctime_nsec & CTIME_NSEC_MASK;
 	} else if (bpf_core_field_exists(older->__i_ctime)) {
-		record->ctime_sec = BPF_CORE_READ(older, __i_ctime.tv_sec);
-		record->ctime_nsec = BPF_CORE_READ(older, __i_ctime.tv_nsec);
+		record->ctime_sec = older->__i_ctime.tv_sec;
+		record->ctime_nsec = older->__i_ctime.tv_nsec;
 	} else {
-		record->ctime_sec = BPF_CORE_READ(oldest, i_ctime.tv_sec);
-		record->ctime_nsec = BPF_CORE_READ(oldest, i_ctime.tv_nsec);
+		record->ctime_sec = oldest->i_ctime.tv_sec;
+		record->ctime_nsec = oldest->i_ctime.tv_nsec;
 	}
-}
-
-/* Upper and lower part of an overlay inode. Without overlayfs in BTF (module not loaded) nothing is said. */
-static __always_inline u32 overlay_flags(struct inode *inode)
-{
-	struct ovl_inode *overlay;
-	struct ovl_inode___lower *lower;
-	struct ovl_inode___lowerpath *lowerpath;
-	u32 flags = EXEC_OVERLAY;
-
-	if (!bpf_core_type_exists(struct ovl_inode))
-		return 0;
-	overlay = (void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	lower = (void *)overlay;
-	lowerpath = (void *)overlay;
-	if (BPF_CORE_READ(overlay, __upperdentry))
-		flags |= EXEC_OVERLAY_UPPER;
-	if (bpf_core_field_exists(overlay->oe)) {
-		if (BPF_CORE_READ(overlay, oe, __numlower) > 0)
-			flags |= EXEC_OVERLAY_LOWER;
-	} else if (bpf_core_field_exists(lowerpath->lowerpath)) {
-		if (BPF_CORE_READ(lowerpath, lowerpath.dentry))
-			flags |= EXEC_OVERLAY_LOWER;
-	} else if (bpf_core_field_exists(lower->lower)) {
-		if (BPF_CORE_READ(lower, lower))
-			flags |= EXEC_OVERLAY_LOWER;
-	}
-	return flags;
 }
 
 static __always_inline void fill_file(struct exec_record *record, struct file *file)
@@ -384,9 +349,7 @@ static __always_inline void fill_file(struct exec_record *record, struct file *f
 	record->mode = inode->i_mode;
 	record->mount_id = BPF_CORE_READ(mount_of(file->f_path.mnt), mnt_id);
 	fill_times(record, inode);
-	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), BPF_CORE_READ(sb, s_type, name));
-	if (magic == OVERLAYFS_SUPER_MAGIC)
-		record->flags |= overlay_flags(inode);
+	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), sb->s_type->name);
 	/* The kernel's own mount of shmem, which no path leads to. A name such as "memfd:" can be given to any file. */
 	if ((magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && (sb->s_flags & SB_KERNMOUNT))
 		record->flags |= EXEC_MEMFD;
@@ -470,7 +433,7 @@ static __always_inline void fill_credentials(struct exec_record *record, struct 
 	record->egid = cred->egid.val;
 	/* Eight bytes both as u64 (since 6.3) and as two words. */
 	bpf_core_read(&record->cap_effective, sizeof(record->cap_effective), &cred->cap_effective);
-	record->user_namespace = BPF_CORE_READ(cred, user_ns, ns.inum);
+	record->user_namespace = cred->user_ns->ns.inum;
 }
 
 static __always_inline void fill_namespaces(struct exec_record *record, struct task_struct *task)
@@ -567,8 +530,6 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	record->path_length = offset;
 	if (s->walk.truncated)
 		record->flags |= EXEC_PATH_TRUNCATED;
-	if (s->walk.detached)
-		record->flags |= EXEC_PATH_DETACHED;
 
 	next = walk_path(s, fs, fs->pwd.dentry, fs->pwd.mnt, offset);
 	record->cwd_length = next - offset;
@@ -578,8 +539,6 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
 	next = walk_cgroup(s, cgroup, offset);
 	record->cgroup_length = next - offset;
-	if (s->walk.truncated)
-		record->flags |= EXEC_CGROUP_TRUNCATED;
 	offset = next;
 
 	length = bpf_probe_read_kernel_str(&s->strings[offset & STRING_OFFSET_MASK], PATH_BYTES_MAX, bprm->filename);
@@ -590,14 +549,10 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
 	record->argv_bytes = mm->arg_end - mm->arg_start;
 	record->argv_length = copy_user(s, offset, mm->arg_start, record->argv_bytes, ARGV_BYTES_MAX);
-	if (record->argv_bytes && !record->argv_length)
-		record->flags |= EXEC_ARGV_UNREADABLE;
 	offset += record->argv_length;
 
 	record->env_bytes = mm->env_end - mm->env_start;
 	record->env_length = copy_user(s, offset, mm->env_start, record->env_bytes, ENV_BYTES_MAX);
-	if (record->env_bytes && !record->env_length)
-		record->flags |= EXEC_ENV_UNREADABLE;
 	offset += record->env_length;
 
 	length = sizeof(*record) + offset;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::{
     Text,
-    event::{Credentials, Exec, FileFacts, FileKey, Namespaces, OverlayFacts, ProcessKey, Stdio},
+    event::{Credentials, Exec, FileFacts, FileKey, Namespaces, ProcessKey, Stdio},
     limits,
     proc_files::{arguments, environment},
 };
@@ -21,12 +21,8 @@ const KIND_MEMFD: u32 = 4;
 
 const PATH_TRUNCATED: u32 = 1 << 0;
 const CWD_TRUNCATED: u32 = 1 << 1;
-const PATH_DETACHED: u32 = 1 << 3;
 const MEMFD: u32 = 1 << 4;
 const INTERPRETED: u32 = 1 << 5;
-const OVERLAY: u32 = 1 << 6;
-const OVERLAY_UPPER: u32 = 1 << 7;
-const OVERLAY_LOWER: u32 = 1 << 8;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -90,8 +86,6 @@ pub struct ExecRecord {
     pub cgroup_path: Text,
     /// The file given to execve was a script (or handled by binfmt_misc): `exec.file` is its interpreter.
     pub interpreted: bool,
-    /// `exec.file` is not below the process's root: it has no path that could be opened.
-    pub detached: bool,
 }
 
 /// Decodes one ring-buffer record.
@@ -201,7 +195,6 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
         header,
         cgroup_path,
         interpreted: flags & INTERPRETED != 0,
-        detached: flags & PATH_DETACHED != 0,
         exec: Exec {
             file: FileFacts {
                 path,
@@ -211,10 +204,6 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
                 mount_id,
                 filesystem,
                 is_memfd: flags & MEMFD != 0,
-                overlay: (flags & OVERLAY != 0).then_some(OverlayFacts {
-                    upper: flags & OVERLAY_UPPER != 0,
-                    lower: flags & OVERLAY_LOWER != 0,
-                }),
                 missing: None,
             },
             scripts: Vec::new(),

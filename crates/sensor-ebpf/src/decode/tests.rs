@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use model::{
     Text,
-    event::{FileKey, OverlayFacts, ProcessKey, Stdio},
+    event::{FileKey, ProcessKey, Stdio},
     limits,
 };
 
@@ -36,7 +36,6 @@ fn an_exec_record_is_read_in_full() {
     );
     assert_eq!(read.cgroup_path, Text::from("/hws/rec1"));
     assert!(read.interpreted);
-    assert!(!read.detached);
     let exec = &read.exec;
     assert_eq!(exec.file.path, Text::from("/bin/busybox"));
     assert_eq!(
@@ -50,13 +49,6 @@ fn an_exec_record_is_read_in_full() {
         })
     );
     assert_eq!(exec.file.filesystem, Text::from("overlay"));
-    assert_eq!(
-        exec.file.overlay,
-        Some(OverlayFacts {
-            upper: false,
-            lower: true
-        })
-    );
     assert!(!exec.file.is_memfd);
     assert_eq!(exec.filename, Text::from("/tmp/script"));
     assert_eq!(

@@ -41,11 +41,6 @@ fn an_exec_is_told_in_full() {
     assert_eq!(exec.cwd, Text::from("/tmp"));
     assert_eq!(exec.file.path, Text::from("/stimulus/s"));
     assert_eq!(exec.file.filesystem, Text::from("overlay"));
-    assert!(
-        exec.file
-            .overlay
-            .is_some_and(|facts| facts.lower && !facts.upper)
-    );
     let address = |text: &str| text.parse().ok();
     assert_eq!(
         exec.stdio,
