@@ -634,7 +634,7 @@ pub(crate) struct Entry {
 }
 
 /// Columns of numbers; they are the first.
-pub(crate) const NUMBERS: usize = 3;
+pub(crate) const NUMBERS: usize = 5;
 
 impl Entry {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

@@ -12,21 +12,22 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use model::Timestamp;
 use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::chunk::Cache;
 use crate::column::CHUNK;
 use crate::index::Index;
 use crate::terms::Term;
-use crate::{Error, ns, sql};
+use crate::{Error, ns, sql, terms};
 
 const FILE_NAME: &str = "hullwatch.db";
 
 /// How long a statement waits for another process's write. Writes last milliseconds; this is for a stalled disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one question may take. Far above what an index can answer, far below what would starve other readers: a
-/// filter on a field without index can mean reading every document.
+/// How long one question may take. Far above what columns answer in, far below what would starve other readers: a
+/// search for text looks at each value of the field.
 const READ_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Steps of SQLite's virtual machine between two looks at the clock.
@@ -50,10 +51,11 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (7, include_str!("../migrations/sqlite/0007_nested.sql")),
     (8, include_str!("../migrations/sqlite/0008_numbers.sql")),
     (9, include_str!("../migrations/sqlite/0009_queues.sql")),
+    (10, include_str!("../migrations/sqlite/0010_all_fields.sql")),
 ];
 
 /// The version from which on the columns hold what they hold now: to reach it they are filled anew.
-const COLUMNS_VERSION: i64 = 7;
+const COLUMNS_VERSION: i64 = 10;
 
 /// An open database. Shared between threads by reference.
 pub(crate) struct Database {
@@ -226,6 +228,13 @@ impl Database {
 
 fn add_functions(connection: &Connection) -> Result<(), Error> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(sql::NUMBER, 1, flags, |context| {
+        Ok(match context.get_raw(0) {
+            ValueRef::Integer(number) => Some(number as f64),
+            ValueRef::Real(number) => Some(number),
+            text => text.as_str().ok().and_then(terms::number),
+        })
+    })?;
     connection.create_scalar_function(sql::NANOSECONDS, 1, flags, |context| {
         let text = context.get_raw(0).as_str().ok();
         Ok(text.and_then(Timestamp::parse).map(ns))

@@ -54,16 +54,14 @@ pub enum Kind {
 /// Where the values of a field are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// `finding.key` and parent.
-    Name,
-    /// A number in a column of `finding`.
+    /// `finding.key` and parent, under this name of a part of the finding.
+    Name(&'static str),
+    /// A column of numbers.
     Column(&'static str),
     /// A term, and its id in a column of `finding`.
     TermColumn(&'static str),
     /// Terms.
     Term,
-    /// Only the document.
-    Document,
 }
 
 const fn text(path: &'static str) -> Field {
@@ -71,14 +69,6 @@ const fn text(path: &'static str) -> Field {
         path,
         kind: Kind::Text,
         place: Place::Term,
-    }
-}
-
-const fn document(path: &'static str) -> Field {
-    Field {
-        path,
-        kind: Kind::Text,
-        place: Place::Document,
     }
 }
 
@@ -90,11 +80,20 @@ const fn number(path: &'static str) -> Field {
     }
 }
 
-const fn document_of(path: &'static str, kind: Kind) -> Field {
+const fn flag(path: &'static str) -> Field {
     Field {
         path,
-        kind,
-        place: Place::Document,
+        kind: Kind::Flag,
+        place: Place::Term,
+    }
+}
+
+/// A name that is the finding's own, with this at the end.
+const fn name(path: &'static str, end: &'static str) -> Field {
+    Field {
+        path,
+        kind: Kind::Text,
+        place: Place::Name(end),
     }
 }
 
@@ -116,11 +115,10 @@ const fn term_column(path: &'static str, column: &'static str) -> Field {
 
 /// Every field with a meaning of its own. Beside them any path under a root of [`OPEN_ROOTS`] is allowed.
 pub const FIELDS: &[Field] = &[
-    Field {
-        path: "name",
-        kind: Kind::Text,
-        place: Place::Name,
-    },
+    name("name", ""),
+    name("canonical_name", ""),
+    name("security_marks.name", "/securityMarks"),
+    name("security_marks.canonical_name", "/securityMarks"),
     term_column("parent", "parent_id"),
     term_column("category", "category_id"),
     term_column("resource_name", "resource_id"),
@@ -131,15 +129,14 @@ pub const FIELDS: &[Field] = &[
     column("event_time", Kind::Time, "event_time"),
     column("create_time", Kind::Time, "create_time"),
     column("source_properties.Occurrences", Kind::Number, "occurrences"),
-    document_of("source_properties.First_Seen", Kind::Time),
+    column("source_properties.First_Seen", Kind::Time, "first_seen"),
     text("module_name"),
     text("parent_display_name"),
     text("external_uri"),
-    document("canonical_name"),
-    document("description"),
-    document("next_steps"),
+    text("description"),
+    text("next_steps"),
     text("mute_initiator"),
-    document_of("mute_update_time", Kind::Time),
+    column("mute_update_time", Kind::Time, "mute_update_time"),
     text("mute_info.dynamic_mute_records.mute_config"),
     text("indicator.ip_addresses"),
     text("indicator.domains"),
@@ -147,11 +144,8 @@ pub const FIELDS: &[Field] = &[
     text("indicator.signatures.yara_rule_signature.yara_rule"),
     text("indicator.signatures.memory_hash_signature.binary_family"),
     text("indicator.signatures.signature_type"),
-    document("indicator.signatures.memory_hash_signature.detections.binary"),
-    document_of(
-        "indicator.signatures.memory_hash_signature.detections.percent_pages_matched",
-        Kind::Number,
-    ),
+    text("indicator.signatures.memory_hash_signature.detections.binary"),
+    number("indicator.signatures.memory_hash_signature.detections.percent_pages_matched"),
     text("mitre_attack.primary_tactic"),
     text("mitre_attack.primary_techniques"),
     text("mitre_attack.additional_tactics"),
@@ -161,38 +155,38 @@ pub const FIELDS: &[Field] = &[
     text("processes.binary.path"),
     text("processes.binary.sha256"),
     number("processes.binary.size"),
-    document_of("processes.binary.hashed_size", Kind::Number),
-    document_of("processes.binary.partially_hashed", Kind::Flag),
-    document("processes.binary.contents"),
-    document("processes.binary.disk_path.partition_uuid"),
-    document("processes.binary.disk_path.relative_path"),
-    document("processes.binary.operations.type"),
-    document("processes.binary.file_load_state"),
+    number("processes.binary.hashed_size"),
+    flag("processes.binary.partially_hashed"),
+    text("processes.binary.contents"),
+    text("processes.binary.disk_path.partition_uuid"),
+    text("processes.binary.disk_path.relative_path"),
+    text("processes.binary.operations.type"),
+    text("processes.binary.file_load_state"),
     text("processes.script.path"),
     text("processes.script.sha256"),
-    document_of("processes.script.size", Kind::Number),
-    document_of("processes.script.hashed_size", Kind::Number),
-    document_of("processes.script.partially_hashed", Kind::Flag),
-    document("processes.script.contents"),
-    document("processes.script.disk_path.partition_uuid"),
-    document("processes.script.disk_path.relative_path"),
-    document("processes.script.operations.type"),
-    document("processes.script.file_load_state"),
+    number("processes.script.size"),
+    number("processes.script.hashed_size"),
+    flag("processes.script.partially_hashed"),
+    text("processes.script.contents"),
+    text("processes.script.disk_path.partition_uuid"),
+    text("processes.script.disk_path.relative_path"),
+    text("processes.script.operations.type"),
+    text("processes.script.file_load_state"),
     text("processes.libraries.path"),
     text("processes.libraries.sha256"),
-    document_of("processes.libraries.size", Kind::Number),
-    document_of("processes.libraries.hashed_size", Kind::Number),
-    document_of("processes.libraries.partially_hashed", Kind::Flag),
-    document("processes.libraries.contents"),
-    document("processes.libraries.disk_path.partition_uuid"),
-    document("processes.libraries.disk_path.relative_path"),
-    document("processes.libraries.operations.type"),
-    document("processes.libraries.file_load_state"),
+    number("processes.libraries.size"),
+    number("processes.libraries.hashed_size"),
+    flag("processes.libraries.partially_hashed"),
+    text("processes.libraries.contents"),
+    text("processes.libraries.disk_path.partition_uuid"),
+    text("processes.libraries.disk_path.relative_path"),
+    text("processes.libraries.operations.type"),
+    text("processes.libraries.file_load_state"),
     text("processes.args"),
-    document_of("processes.arguments_truncated", Kind::Flag),
-    document("processes.env_variables.name"),
-    document("processes.env_variables.val"),
-    document_of("processes.env_variables_truncated", Kind::Flag),
+    flag("processes.arguments_truncated"),
+    text("processes.env_variables.name"),
+    text("processes.env_variables.val"),
+    flag("processes.env_variables_truncated"),
     number("processes.pid"),
     number("processes.parent_pid"),
     number("processes.user_id"),
@@ -209,13 +203,13 @@ pub const FIELDS: &[Field] = &[
     text("files.path"),
     text("files.sha256"),
     number("files.size"),
-    document_of("files.hashed_size", Kind::Number),
-    document_of("files.partially_hashed", Kind::Flag),
-    document("files.contents"),
-    document("files.disk_path.partition_uuid"),
-    document("files.disk_path.relative_path"),
-    document("files.operations.type"),
-    document("files.file_load_state"),
+    number("files.hashed_size"),
+    flag("files.partially_hashed"),
+    text("files.contents"),
+    text("files.disk_path.partition_uuid"),
+    text("files.disk_path.relative_path"),
+    text("files.operations.type"),
+    text("files.file_load_state"),
     text("connections.destination_ip"),
     text("connections.source_ip"),
     number("connections.destination_port"),
@@ -223,8 +217,8 @@ pub const FIELDS: &[Field] = &[
     text("connections.protocol"),
     text("kubernetes.pods.name"),
     text("kubernetes.pods.ns"),
-    document("kubernetes.pods.labels.name"),
-    document("kubernetes.pods.labels.value"),
+    text("kubernetes.pods.labels.name"),
+    text("kubernetes.pods.labels.value"),
     text("kubernetes.nodes.name"),
     text("resource.display_name"),
     text("resource.type"),
@@ -239,8 +233,6 @@ pub const FIELDS: &[Field] = &[
     text("resource.gcp_metadata.folders.resource_folder"),
     text("resource.gcp_metadata.folders.resource_folder_display_name"),
     text("resource.resource_path_string"),
-    document("security_marks.name"),
-    document("security_marks.canonical_name"),
     Field {
         path: "security_marks.marks.",
         kind: Kind::Open,
@@ -251,7 +243,11 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Open,
         place: Place::Term,
     },
-    document_of("external_systems.", Kind::Open),
+    Field {
+        path: "external_systems.",
+        kind: Kind::Open,
+        place: Place::Term,
+    },
 ];
 
 /// SCC's own names of the resource's fields in filters, from its first version on, and where they are now.
@@ -392,7 +388,7 @@ pub(crate) fn find(path: &str) -> Result<Found, Vec<&'static str>> {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     if OPEN_ROOTS.iter().any(is_below) {
-        return Ok(found(path, Kind::Open, Place::Document));
+        return Ok(found(path, Kind::Open, Place::Term));
     }
     Err(similar(path))
 }
@@ -424,39 +420,6 @@ fn similar(path: &str) -> Vec<&'static str> {
         })
         .take(4)
         .collect()
-}
-
-/// The keys of a path in the stored document.
-pub(crate) fn document_path(path: &str) -> Vec<String> {
-    let mut keys = vec![
-        if path.starts_with("resource.") {
-            "resource"
-        } else {
-            "finding"
-        }
-        .to_owned(),
-    ];
-    let path = path.strip_prefix("resource.").unwrap_or(path);
-    let maps = [
-        "source_properties.",
-        "security_marks.marks.",
-        "external_systems.",
-    ];
-    let (path, own) = match maps.iter().find(|map| path.starts_with(**map)) {
-        Some(map) => (map.trim_end_matches('.'), path.strip_prefix(map)),
-        None => (path, None),
-    };
-    keys.extend(path.split('.').map(camel_case));
-    // Keys that a source chose are as it wrote them.
-    let is_own = path == "source_properties";
-    keys.extend(own.into_iter().flat_map(|own| own.split('.')).map(|key| {
-        if is_own {
-            key.to_owned()
-        } else {
-            camel_case(key)
-        }
-    }));
-    keys
 }
 
 /// `env_variables` as ProtoJSON spells it. Names that are not `snake_case` stay.

@@ -3,13 +3,14 @@
 use std::sync::MutexGuard;
 
 use model::Timestamp;
-use model::finding::{FindingResult, Severity};
+use model::finding::{Finding, FindingResult, Severity};
 use rusqlite::{OptionalExtension, Transaction, params};
+use serde_json::Value;
 
 use crate::column::Entry;
 use crate::database::{Database, TermIds};
 use crate::name::FindingName;
-use crate::record::NOT_INDEXED;
+use crate::record::{FIRST_SEEN, NOT_INDEXED};
 use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, Term, column_number};
 use crate::{Error, chunk, ns, timestamp};
 
@@ -106,7 +107,7 @@ impl<'a> Index<'a> {
     /// Adds a finding that is not there yet, and notes in it what is not indexed. Returns its row id.
     pub(crate) fn insert(&mut self, key: &str, result: &mut FindingResult) -> Result<i64, Error> {
         let row = self.row(result, 1)?;
-        let [event_time, create_time, _] = row.entry.numbers;
+        let [event_time, create_time, ..] = row.entry.numbers;
         let finding = &result.finding;
         let id = self
             .db
@@ -222,8 +223,10 @@ impl<'a> Index<'a> {
                     event_time(result),
                     ns(finding.create_time.unwrap_or_default()),
                     occurrences,
+                    first_seen(finding),
+                    ns(finding.mute_update_time.unwrap_or_default()),
                 ],
-                values: Vec::with_capacity(64),
+                values: Vec::with_capacity(256),
             },
         };
         let values = &mut row.entry.values;
@@ -305,6 +308,13 @@ fn severity(number: i64) -> Option<Severity> {
     ]
     .into_iter()
     .find(|severity| *severity as i64 == number)
+}
+
+/// When the fact was seen first; 0 for a finding that does not say.
+fn first_seen(finding: &Finding) -> i64 {
+    let text = finding.source_properties.get(FIRST_SEEN);
+    let time = text.and_then(Value::as_str).and_then(Timestamp::parse);
+    ns(time.unwrap_or_default())
 }
 
 /// When it happened; when recorded, for a finding that does not say.

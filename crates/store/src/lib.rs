@@ -4,7 +4,7 @@
 //!
 //! Invariants: synchronous; knows nothing of the API, of sensors or of detectors. Every change is one transaction that
 //! is on disk when the call returns. A filter asks the database with bound parameters which values are
-//! meant, and reads the columns these are in; only documents are looked at one by one. Every answer is of one snapshot.
+//! meant, and reads the columns these are in; documents are read only to be shown. Every answer is of one snapshot.
 //! Tested against real databases in `tests/it`, with a writer killed at random.
 
 #![forbid(unsafe_code)]

@@ -144,9 +144,9 @@ impl Field {
     ) -> Result<Self, Error> {
         let source = match &key.by {
             By::EventTime => Source::EventTime,
-            By::Column(column @ ("create_time" | "occurrences")) => {
-                Source::Number(column_number(column))
-            }
+            By::Column(
+                column @ ("create_time" | "occurrences" | "first_seen" | "mute_update_time"),
+            ) => Source::Number(column_number(column)),
             By::Column(column) => Source::Enum(column_number(column)),
             By::Term(field) => Source::ranked(db, field.clone())?,
             By::Mark(key) if !key.is_empty() => {

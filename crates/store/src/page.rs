@@ -79,7 +79,7 @@ fn by(path: &str) -> Result<By, Error> {
     }
     let found = fields::find(&path).map_err(|_| unsortable())?;
     match (found.place, found.kind) {
-        (Place::Name, _) => Ok(By::Name),
+        (Place::Name(_), _) if found.path == "name" => Ok(By::Name),
         (Place::Column("event_time"), _) => Ok(By::EventTime),
         (Place::Column(column), _) => Ok(By::Column(column)),
         (Place::TermColumn(_), _) => Ok(By::Term(found.path)),

@@ -12,6 +12,7 @@ use crate::name::FindingName;
 use crate::page::{self, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
+use crate::terms::is_long;
 use crate::{Error, Store, order};
 
 /// Values of a field that are compared whatever their case: some 50 ms.
@@ -205,8 +206,8 @@ impl Store {
 }
 
 impl Store {
-    /// Values of a field that begin with a text, in order: for completion in an editor. Of a field with very many values,
-    /// those that differ from the text in case may be missing.
+    /// Values of a field that begin with a text, in order: for completion in an editor. None of a field of long texts, such as
+    /// `description`; of one with very many values, those that differ from the text in case may be missing.
     pub fn values(&self, field: &str, beginning: &str, limit: u32) -> Result<Vec<String>, Error> {
         let path = crate::filter::field_path(field)?;
         let limit = limit.min(PAGE_SIZE_MAX);
@@ -220,6 +221,9 @@ impl Store {
                 .collect());
         }
         let path = crate::fields::find(&path).map_or(path, |found| found.path);
+        if is_long(&path) {
+            return Ok(Vec::new());
+        }
         self.database.read(|db| {
             let mut exact = Sql::default();
             exact.push("SELECT value FROM term WHERE field = ");
@@ -257,7 +261,8 @@ impl Store {
                 "WITH RECURSIVE known (field) AS ( \
                  SELECT min(field) FROM term WHERE field >= $1 AND field < $2 UNION ALL \
                  SELECT (SELECT min(field) FROM term WHERE field > known.field AND field < $2) FROM known \
-                 WHERE known.field IS NOT NULL LIMIT $3) SELECT field FROM known WHERE field IS NOT NULL",
+                 WHERE known.field IS NOT NULL) SELECT field FROM known WHERE field IS NOT NULL AND instr(field, '#') = 0 \
+                 LIMIT $3",
             )?;
             let end = format!("{beginning}{}", char::MAX);
             let fields = statement.query_map(params![beginning, end, limit], |row| row.get(0))?;

@@ -132,15 +132,6 @@ impl Resource for MuteConfig {
                 "a mute config must not depend on what is muted",
             ));
         }
-        // It is applied to all findings again and again.
-        if let Some((position, field)) = filter::unindexed(&filter) {
-            return Err(Error::invalid(
-                "filter",
-                format!(
-                    "position {position}: a mute config cannot depend on {field}, for which every finding would have to be read"
-                ),
-            ));
-        }
         match (self.kind, self.expiry_time) {
             (MuteConfigType::MuteConfigTypeUnspecified, _) => {
                 Err(Error::invalid("type", "must be STATIC or DYNAMIC"))

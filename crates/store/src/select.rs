@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::Error;
 use crate::chunk::{self, Batch};
@@ -32,9 +32,8 @@ impl Selection {
 
     /// Parses, checks and resolves. `parent` may be empty.
     pub(crate) fn new(db: &Connection, parent: &str, filter: &str) -> Result<Self, Error> {
-        let condition = resolve(db, compile(db, parent, filter)?, None)?;
-        let is_remembered =
-            parent.len() + filter.len() < REMEMBERED_BYTES_MAX && !reads_documents(&condition);
+        let condition = resolve(db, compile(parent, filter)?, None)?;
+        let is_remembered = parent.len() + filter.len() < REMEMBERED_BYTES_MAX;
         Ok(Self {
             condition,
             remembered_as: is_remembered.then(|| format!("{parent}\n{filter}").into()),
@@ -66,31 +65,24 @@ impl From<Condition> for Selection {
     }
 }
 
-/// Such a condition is not quick for findings that nobody asks for, and may be fulfilled by what has no column.
-fn reads_documents(condition: &Condition) -> bool {
-    match condition {
-        Condition::Document { .. } | Condition::Element { .. } => true,
-        Condition::And(parts) | Condition::Or(parts) => parts.iter().any(reads_documents),
-        Condition::Not(inner) => reads_documents(inner),
-        _ => false,
-    }
-}
-
 /// Does this finding match, as it is now in the database. Looks at its own values alone, so that it is quick however many
 /// others there are.
 pub(crate) fn matches(db: &Connection, parent: &str, filter: &str, id: i64) -> Result<bool, Error> {
     let Some(batch) = chunk::load_one(db, id)? else {
         return Ok(false);
     };
-    let condition = compile(db, parent, filter)?;
+    let condition = compile(parent, filter)?;
     let ids: Vec<u32> = batch.all_terms(db)?;
     let condition = resolve(db, condition, Some(&ids))?;
     Ok(!select(db, &batch, &condition, &batch.members)?.is_empty())
 }
 
-fn compile(db: &Connection, parent: &str, filter: &str) -> Result<Condition, Error> {
-    let condition = filter::compile(&filter::parse(filter)?)?;
-    Ok(Condition::And(vec![scope(db, parent)?, condition]))
+fn compile(parent: &str, filter: &str) -> Result<Condition, Error> {
+    let mut parts = vec![filter::compile(&filter::parse(filter)?)?];
+    if !parent.is_empty() {
+        parts.push(Condition::Parent(SourceName::parse(parent)?));
+    }
+    Ok(Condition::And(parts))
 }
 
 /// Those within `within` that fulfil the condition.
@@ -139,23 +131,12 @@ fn select(
             }
             Ok(found.and(within))
         }
-        Condition::Within {
-            field,
-            only,
-            inner,
-            exact,
-        } => by_element(db, batch, (field, *only, inner, exact), within),
-        Condition::Document { .. } | Condition::Element { .. } => {
-            let mut found = Bits::EMPTY;
-            for offset in within.iter() {
-                if document_matches(db, batch.id(offset), condition)? {
-                    found.insert(offset);
-                }
-            }
-            Ok(found)
-        }
+        Condition::Within { field, inner } => by_element(db, batch, field, inner, within),
         // Resolved before.
-        Condition::Term { .. } | Condition::Name(_) => Ok(Bits::EMPTY),
+        Condition::Term { .. }
+        | Condition::Elements { .. }
+        | Condition::Name(_)
+        | Condition::Parent(_) => Ok(Bits::EMPTY),
     }
 }
 
@@ -225,57 +206,38 @@ fn by_number(
     Ok(found)
 }
 
+/// All elements that are told apart.
+const TOLD_APART: u64 = u64::MAX >> (64 - ELEMENTS_MAX);
+
 /// A condition on one element, by masks of elements.
 fn by_element(
     db: &Connection,
     batch: &Batch,
-    (field, only, inner, exact): (&str, bool, &Condition, &Condition),
+    field: &str,
+    inner: &Condition,
     within: &Bits,
 ) -> Result<Bits, Error> {
     let bytes = batch.terms(db, column_number(&format!("{field}{COUNT_SUFFIX}")))?;
     let counts = Terms::read(&bytes)?;
-    let with_count = |passes: &dyn Fn(u32) -> bool| {
-        let wanted: Vec<bool> = std::iter::once(false)
-            .chain(counts.dictionary().map(passes))
-            .collect();
-        counts.select(&wanted)
-    };
-    let many = with_count(&|count| count > u32::from(ELEMENTS_MAX));
+    let wanted: Vec<bool> = std::iter::once(false)
+        .chain(counts.dictionary().map(|count| count > 0))
+        .collect();
+    let within = within.and(&counts.select(&wanted));
     let length = within.iter().last().map_or(0, |last| last + 1);
-    let mut found = Bits::EMPTY;
-    // Where nothing is denied, a finding without any element of the values is out, whatever elements it has.
-    let candidates = if !only && !denies(inner) {
-        let masks = self::masks(db, batch, inner, &vec![u64::MAX; length])?;
-        // The value that stands for none is in no element.
-        let candidates = Bits::of_masks(&masks)
-            .and(within)
-            .and(&with_count(&|count| count > 0));
-        found = candidates.without(&many);
-        candidates.and(&many)
-    } else {
-        let mut all = vec![0_u64; length];
+    let mut all = vec![0_u64; length];
+    if denies(inner) {
         for (offset, all) in all.iter_mut().enumerate() {
             counts.each(offset, |code, _| {
-                *all = (1_u64 << counts.id(code).unwrap_or(0).min(63)) - 1;
+                let count = counts.id(code).unwrap_or(0).min(ELEMENTS_MAX.into());
+                *all = (1_u64 << count) - 1;
             });
         }
-        let masks = self::masks(db, batch, inner, &all)?;
-        for offset in within.without(&many).iter() {
-            let (Some(mask), Some(all)) = (masks.get(offset), all.get(offset)) else {
-                continue;
-            };
-            if mask & all != 0 && (!only || mask == all) {
-                found.insert(offset);
-            }
-        }
-        within.and(&many)
-    };
-    for offset in candidates.iter() {
-        if document_matches(db, batch.id(offset), exact)? {
-            found.insert(offset);
-        }
+    } else {
+        // Where nothing is denied, a finding without any element of the values is out, whatever elements it has.
+        all.fill(TOLD_APART);
     }
-    Ok(found)
+    let masks = masks(db, batch, inner, &all)?;
+    Ok(Bits::of_masks(&masks).and(&within))
 }
 
 /// Whether a condition can be fulfilled by what is not there.
@@ -345,13 +307,6 @@ fn masks(
     Ok(masks)
 }
 
-fn document_matches(db: &Connection, id: i64, condition: &Condition) -> Result<bool, Error> {
-    let mut sql = Sql::default();
-    sql.document(id, condition);
-    let found = collect(db, &sql, |row| row.get::<_, bool>(0))?;
-    Ok(found == [true])
-}
-
 /// Runs a statement and collects its rows.
 pub(crate) fn collect<T>(
     db: &Connection,
@@ -365,11 +320,7 @@ pub(crate) fn collect<T>(
 
 /// The parents a query's parent stands for. Findings are kept under their organization; a project or folder shows
 /// those whose resource is in it.
-fn scope(db: &Connection, parent: &str) -> Result<Condition, Error> {
-    if parent.is_empty() {
-        return Ok(Condition::And(Vec::new()));
-    }
-    let wanted = SourceName::parse(parent)?;
+fn scope(db: &Connection, wanted: SourceName) -> Result<Condition, Error> {
     let mut same: Vec<u32> = Vec::new();
     let mut above: Vec<u32> = Vec::new();
     let mut statement =
@@ -425,21 +376,19 @@ pub(crate) fn resolve(
         Ok(parts)
     };
     let boxed = |inner: Condition| resolve(db, inner, among).map(Box::new);
+    let ids = |field: String, sql: &Sql| -> Result<Condition, Error> {
+        let ids = collect(db, sql, |row| row.get::<_, u32>(0))?.into();
+        Ok(Condition::Ids { field, ids })
+    };
     Ok(match condition {
         Condition::And(parts) => Condition::And(all(parts)?),
         Condition::Or(parts) => Condition::Or(all(parts)?),
         Condition::Not(inner) => Condition::Not(boxed(*inner)?),
-        Condition::Within {
+        Condition::Within { field, inner } => Condition::Within {
             field,
-            only,
-            inner,
-            exact,
-        } => Condition::Within {
-            field,
-            only,
             inner: boxed(*inner)?,
-            exact,
         },
+        Condition::Parent(parent) => resolve(db, scope(db, parent)?, among)?,
         Condition::Term {
             field,
             test: Test::Present,
@@ -449,32 +398,35 @@ pub(crate) fn resolve(
             Condition::Any { field, except }
         }
         Condition::Term { field, test } => {
-            let mut sql = Sql::default();
-            sql.push("SELECT t.id FROM term t WHERE ");
+            let mut sql = values(among)?;
             sql.term(&field, &test);
-            if let Some(among) = among {
-                sql.push(" AND t.id IN (SELECT value FROM json_each(")
-                    .bind(serde_json::to_string(among)?);
-                sql.push("))");
-            }
-            let ids = collect(db, &sql, |row| row.get::<_, u32>(0))?;
-            Condition::Ids {
-                field,
-                ids: ids.into(),
-            }
+            ids(field, &sql)?
         }
-        Condition::Name(name) => {
-            let id: Option<i64> = db
-                .prepare_cached(
-                    "SELECT f.id FROM finding f JOIN term t ON t.id = f.parent_id \
-                     WHERE f.key = $1 AND t.field = 'parent' AND t.value = $2",
-                )?
-                .query_row(params![name.key, name.parent.to_string()], |row| row.get(0))
-                .optional()?;
-            Condition::Rows(id.into_iter().collect())
+        Condition::Elements { field, inner } => {
+            let mut sql = values(among)?;
+            sql.elements(&field, &inner);
+            ids(field, &sql)?
         }
+        Condition::Name(name) => Condition::Rows(
+            crate::resolve::find(db, &name)?
+                .map(|(id, _)| id)
+                .into_iter()
+                .collect(),
+        ),
         other => other,
     })
+}
+
+/// The beginning of the question which values are meant.
+fn values(among: Option<&[u32]>) -> Result<Sql, Error> {
+    let mut sql = Sql::default();
+    sql.push("SELECT t.id FROM term t WHERE ");
+    if let Some(among) = among {
+        sql.push("t.id IN (SELECT value FROM json_each(")
+            .bind(serde_json::to_string(among)?);
+        sql.push(")) AND ");
+    }
+    Ok(sql)
 }
 
 /// The id of a value.
@@ -491,10 +443,12 @@ fn cost(condition: &Condition) -> u8 {
         Condition::Rows(_) | Condition::Name(_) => 0,
         // Whole chunks lie beyond a bound in time.
         Condition::Number { .. } => 1,
-        Condition::Ids { .. } | Condition::Term { .. } => 2,
+        Condition::Ids { .. }
+        | Condition::Term { .. }
+        | Condition::Elements { .. }
+        | Condition::Parent(_) => 2,
         Condition::Enum { .. } | Condition::Any { .. } => 3,
         Condition::Within { .. } => 5,
-        Condition::Document { .. } | Condition::Element { .. } => 9,
         Condition::Not(inner) => cost(inner).max(4),
         Condition::And(parts) | Condition::Or(parts) => {
             parts.iter().map(cost).max().unwrap_or(0).max(4)

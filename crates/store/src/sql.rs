@@ -1,20 +1,21 @@
 //! Conditions to SQL: text with `$n` parameters, built from left to right.
 //!
-//! Only what columns cannot answer: which values pass a test, and what a document holds. Parameters are numbered in the
-//! order in which they stand in the text, which is the order SQLite binds `$n` by.
+//! Only which values pass a test. Parameters are numbered in the order in which they stand in the text, which is the order
+//! SQLite binds `$n` by.
 
 use rusqlite::types::Value;
 
-use crate::filter::{Condition, Operator, Test};
+use crate::filter::{Element, Operator, Test};
+use crate::terms::{ELEMENT_SUFFIX, beginning};
 
 /// Case does not matter to it: SQLite's `LIKE` (for ASCII); PostgreSQL says `ILIKE`.
 const LIKE: &str = "LIKE";
 
-/// The JSON of a finding.
-const DOCUMENT: &str = "d.body";
-
 /// Our function from the text of a time to nanoseconds since the epoch; NULL for anything else.
 pub(crate) const NANOSECONDS: &str = "nanoseconds";
+
+/// Our function from a number, or a text that is one, to a number; NULL for anything else.
+pub(crate) const NUMBER: &str = "number_of";
 
 /// A statement in the making.
 #[derive(Debug, Default)]
@@ -36,20 +37,44 @@ impl Sql {
         self.push(&format!("${number}"))
     }
 
-    /// The condition on the document of finding `$1`.
-    pub(crate) fn document(&mut self, id: i64, condition: &Condition) {
-        self.push("SELECT EXISTS (SELECT 1 FROM document d WHERE d.finding_id = ")
-            .bind(id);
-        self.push(" AND ");
-        self.within(DOCUMENT, "'object'", condition);
-        self.push(")");
-    }
-
     /// Which terms: a test of `t.field` and `t.value`.
     pub(crate) fn term(&mut self, field: &str, test: &Test) {
         self.push("t.field = ").bind(field.to_owned());
         self.push(" AND ");
-        self.test(test, "t.value", "t.number");
+        match test {
+            Test::Equal(value) => {
+                self.push("t.value = ")
+                    .bind(beginning(field, value).to_owned());
+            }
+            Test::Same(value) => {
+                self.push("lower(t.value) = lower(")
+                    .bind(beginning(field, value).to_owned());
+                self.push(")");
+            }
+            _ => self.test(test, "t.value", "t.number"),
+        }
+    }
+
+    /// Which terms: a condition on the elements that they are.
+    pub(crate) fn elements(&mut self, field: &str, condition: &Element) {
+        self.push("t.field = ").bind(field.to_owned());
+        self.push(" AND t.value <> '' AND ");
+        let value = if field.ends_with(ELEMENT_SUFFIX) {
+            Json {
+                value: "t.value".to_owned(),
+                kind: "'object'".to_owned(),
+                text: "t.value".to_owned(),
+                number: "NULL".to_owned(),
+            }
+        } else {
+            Json {
+                value: "t.value".to_owned(),
+                kind: "'text'".to_owned(),
+                text: "t.value".to_owned(),
+                number: "t.number".to_owned(),
+            }
+        };
+        self.json(&value, condition);
     }
 
     fn all<T>(&mut self, parts: &[T], between: &str, none: &str, each: impl Fn(&mut Self, &T)) {
@@ -70,12 +95,11 @@ impl Sql {
     fn test(&mut self, test: &Test, text: &str, number: &str) {
         match test {
             Test::Equal(value) => {
-                let value = crate::terms::beginning(value);
-                self.push(&format!("{text} = ")).bind(value.to_owned());
+                self.push(&format!("{text} = ")).bind(value.clone());
             }
             Test::Same(value) => {
                 self.push(&format!("lower({text}) = lower("))
-                    .bind(crate::terms::beginning(value).to_owned());
+                    .bind(value.clone());
                 self.push(")");
             }
             Test::Has(value) => {
@@ -102,122 +126,86 @@ impl Sql {
         }
     }
 
-    /// A condition on the JSON `base`, whose type is `kind`. The one place that depends on the dialect's JSON functions.
-    fn within(&mut self, base: &str, kind: &str, condition: &Condition) {
+    /// The one place that depends on the dialect's JSON functions.
+    fn json(&mut self, base: &Json, condition: &Element) {
         match condition {
-            Condition::And(parts) => self.all(parts, " AND ", "1 = 1", |sql, part| {
-                sql.within(base, kind, part)
-            }),
-            Condition::Or(parts) => self.all(parts, " OR ", "1 = 0", |sql, part| {
-                sql.within(base, kind, part)
-            }),
-            Condition::Not(inner) => {
-                self.push("NOT (").within(base, kind, inner);
+            Element::And(parts) => {
+                self.all(parts, " AND ", "1 = 1", |sql, part| sql.json(base, part));
+            }
+            Element::Or(parts) => {
+                self.all(parts, " OR ", "1 = 0", |sql, part| sql.json(base, part));
+            }
+            Element::Not(inner) => {
+                self.push("NOT (").json(base, inner);
                 self.push(")");
             }
-            Condition::Document { path, test } => {
-                self.push("EXISTS (SELECT 1");
-                let (value, _) = self.walk(base, kind, path);
-                self.push(if path.is_empty() { " WHERE " } else { " AND " });
-                let number = format!("CAST({value} AS REAL)");
-                // JSON's booleans are numbers to SQLite.
-                match test {
-                    Test::Equal(text) if text == "true" || text == "false" => {
-                        self.push(&format!("({value} = "))
-                            .bind(text.clone())
-                            .push(&format!(" OR {value} = "))
-                            .bind(i64::from(text == "true"));
-                        self.push(")");
-                    }
-                    Test::Equal(text) => {
-                        self.push(&format!("{value} = ")).bind(text.clone());
-                    }
-                    _ => self.test(test, &value, &number),
-                }
-                self.push(")");
-            }
-            Condition::Element { path, only, inner } => {
-                if *only {
-                    self.push("(");
-                    self.element(base, kind, path, None);
-                    self.push(" AND NOT ");
-                    self.element(base, kind, path, Some((inner, "NOT ")));
-                    self.push(")");
-                } else {
-                    self.element(base, kind, path, Some((inner, "")));
-                }
-            }
-            // Not made inside elements.
-            Condition::Enum { .. }
-            | Condition::Number { .. }
-            | Condition::Name(_)
-            | Condition::Term { .. }
-            | Condition::Ids { .. }
-            | Condition::Any { .. }
-            | Condition::Rows(_)
-            | Condition::Within { .. } => {
-                self.push("1 = 0");
+            Element::Member { path, test } => self.exists(base, path, |sql, value| {
+                sql.test(test, &value.text, &value.number);
+            }),
+            Element::Contains { path, inner } => {
+                self.exists(base, path, |sql, value| sql.json(value, inner));
             }
         }
     }
 
-    fn element(
-        &mut self,
-        base: &str,
-        kind: &str,
-        path: &[String],
-        inner: Option<(&Condition, &str)>,
-    ) {
+    /// A value at `path` fulfils what `test` writes. Each array on the way is stepped into.
+    fn exists(&mut self, base: &Json, path: &[String], test: impl Fn(&mut Self, &Json)) {
+        let mut value = base.clone();
+        // NULL, of a comparison with what is no number, is false.
         self.push("EXISTS (SELECT 1");
-        let (value, kind) = self.walk(base, kind, path);
-        if let Some((inner, not)) = inner {
-            self.push(&format!(" AND {not}("));
-            self.within(&value, &kind, inner);
-            self.push(")");
-        }
-        self.push(")");
-    }
-
-    /// ` FROM ... WHERE value IS NOT NULL` that yields each value at `path`, stepping into every array on the way.
-    /// Returns the names of the value and of its type.
-    fn walk(&mut self, base: &str, kind: &str, path: &[String]) -> (String, String) {
-        let (mut value, mut kind) = (base.to_owned(), kind.to_owned());
-        // The document's two roots are objects: with what follows them they are one step, which saves copying them.
-        let root = if base == DOCUMENT {
-            path.len().min(2)
-        } else {
-            path.len().min(1)
-        };
-        let (first, rest) = path.split_at(root);
-        let steps = std::iter::once(first).filter(|first| !first.is_empty());
-        for (position, keys) in steps.chain(rest.chunks(1)).enumerate() {
-            self.elements += 1;
-            let name = format!("e{}", self.elements);
-            let keys = keys
-                .iter()
-                .map(|key| format!(".\"{}\"", key.replace('"', "")));
-            let json = format!("${}", keys.collect::<String>());
+        for (position, key) in path.iter().enumerate() {
+            let path = format!("$.\"{}\"", key.replace('"', ""));
+            let Json {
+                value: json, kind, ..
+            } = &value;
             self.push(if position == 0 {
                 " FROM "
             } else {
                 " CROSS JOIN "
             });
             self.push(&format!(
-                "json_each(CASE WHEN {kind} <> 'object' THEN NULL WHEN json_type({value}, "
+                "json_each(CASE WHEN {kind} <> 'object' THEN NULL WHEN json_type({json}, "
             ))
-            .bind(json.clone());
-            self.push(&format!(") = 'array' THEN json_extract({value}, "))
-                .bind(json.clone());
-            self.push(&format!(") ELSE json_array(json_extract({value}, "))
-                .bind(json);
-            self.push(&format!(")) END) {name}"));
-            value = format!("{name}.value");
-            kind = format!("{name}.type");
+            .bind(path.clone());
+            self.push(&format!(") = 'array' THEN json_extract({json}, "))
+                .bind(path.clone());
+            self.push(&format!(") WHEN json_type({json}, "))
+                .bind(path.clone());
+            self.push(&format!(") IS NOT NULL THEN json_array({json} -> "))
+                .bind(path);
+            self.elements += 1;
+            let name = format!("e{}", self.elements);
+            self.push(&format!(") END) {name}"));
+            value = Json::of(&name);
         }
-        if !path.is_empty() {
-            self.push(&format!(" WHERE {value} IS NOT NULL"));
+        self.push(&format!(" WHERE {} IS NOT NULL AND (", value.value));
+        test(self, &value);
+        self.push("))");
+    }
+}
+
+/// Where a JSON value stands.
+#[derive(Clone)]
+struct Json {
+    value: String,
+    /// Name of its type.
+    kind: String,
+    /// A text, number or flag as terms have it.
+    text: String,
+    number: String,
+}
+
+impl Json {
+    /// A row of `json_each`.
+    fn of(row: &str) -> Self {
+        // Flags are numbers to SQLite.
+        let scalar = format!("iif({row}.type IN ('true', 'false'), {row}.type, {row}.value)");
+        Self {
+            value: format!("{row}.value"),
+            kind: format!("{row}.type"),
+            text: format!("CAST({scalar} AS TEXT)"),
+            number: format!("{NUMBER}({scalar})"),
         }
-        (value, kind)
     }
 }
 

@@ -1,16 +1,18 @@
 //! Which values of a finding are indexed: one pass over the typed finding, no database.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use model::finding::{File, Finding, FindingResult};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::filter::to_v6;
-use crate::mute;
+use crate::fields::OPEN_ROOTS;
+use crate::filter::{push_snake_case, to_v6};
 use crate::record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES};
 
-/// Terms of one finding, of which most have some forty. What a container can have many of comes last.
-const TERMS_MAX: usize = 1024;
+/// Terms of one finding, of which most have some 150. What a container can have many of comes last.
+const TERMS_MAX: usize = 2048;
 
 /// Terms of one field of one finding: a thousand arguments must not keep out its libraries.
 const FIELD_TERMS_MAX: usize = 256;
@@ -19,7 +21,20 @@ const FIELD_TERMS_MAX: usize = 256;
 const FIELD_BYTES_MAX: usize = 1024;
 
 /// Bytes of one indexed value. A longer one is indexed by its beginning, so `:` sees that much of it.
-pub(crate) const TERM_BYTES_MAX: usize = 1024;
+const TERM_BYTES_MAX: usize = 1024;
+
+/// The same of fields that hold long texts, and of elements of lists.
+const LONG_BYTES_MAX: usize = 8 * 1024;
+
+/// The fields that hold long texts.
+const LONG: &[&str] = &[
+    "description",
+    "next_steps",
+    "processes.binary.contents",
+    "processes.script.contents",
+    "processes.libraries.contents",
+    "files.contents",
+];
 
 /// Fields that findings can be grouped by, beside enumerations. Each finding has a term of each; an empty one stands for
 /// no value.
@@ -39,17 +54,18 @@ pub(crate) const GROUPED: &[&str] = &[
     "resource.gcp_metadata.project_display_name",
 ];
 
-/// The columns, by the number under which they are stored: new ones go to the end. Three of numbers, four of
-/// enumerations, one of all fields that have no column of their own, then terms.
+/// The columns, by the number under which they are stored, beside those that fields share: five of numbers, four of
+/// enumerations, then terms.
 const COLUMNS: &[&str] = &[
     "event_time",
     "create_time",
     "occurrences",
+    "first_seen",
+    "mute_update_time",
     "state",
     "severity",
     "mute",
     "class",
-    OTHERS,
     "category",
     "resource_name",
     "module_name",
@@ -120,10 +136,62 @@ const COLUMNS: &[&str] = &[
     "indicator.signatures.signature_type",
     "resource.resource_path_string",
     "mute_initiator",
+    MARKS,
+    "description",
+    "next_steps",
+    "processes.binary.hashed_size",
+    "processes.binary.partially_hashed",
+    "processes.binary.contents",
+    "processes.binary.disk_path.partition_uuid",
+    "processes.binary.disk_path.relative_path",
+    "processes.binary.operations.type",
+    "processes.binary.file_load_state",
+    "processes.script.size",
+    "processes.script.hashed_size",
+    "processes.script.partially_hashed",
+    "processes.script.contents",
+    "processes.script.disk_path.partition_uuid",
+    "processes.script.disk_path.relative_path",
+    "processes.script.operations.type",
+    "processes.script.file_load_state",
+    "processes.libraries.size",
+    "processes.libraries.hashed_size",
+    "processes.libraries.partially_hashed",
+    "processes.libraries.contents",
+    "processes.libraries.disk_path.partition_uuid",
+    "processes.libraries.disk_path.relative_path",
+    "processes.libraries.operations.type",
+    "processes.libraries.file_load_state",
+    "processes.arguments_truncated",
+    "processes.env_variables.name",
+    "processes.env_variables.val",
+    "processes.env_variables_truncated",
+    "files.hashed_size",
+    "files.partially_hashed",
+    "files.contents",
+    "files.disk_path.partition_uuid",
+    "files.disk_path.relative_path",
+    "files.operations.type",
+    "files.file_load_state",
+    "kubernetes.pods.labels.name",
+    "kubernetes.pods.labels.value",
+    "indicator.signatures.memory_hash_signature.detections.binary",
+    "indicator.signatures.memory_hash_signature.detections.percent_pages_matched",
+    "processes.libraries#element",
+    "processes.env_variables#element",
+    "containers.labels#element",
+    "kubernetes.pods.labels#element",
+    "source_properties.Container_Id",
+    "source_properties.Detector",
 ];
 
-/// Name of the column of fields without a column of their own.
-const OTHERS: &str = "#others";
+/// Security marks share a column.
+const MARKS: &str = "security_marks.marks.";
+
+/// The first of the columns that all other fields share, as their names decide.
+const SHARED: u8 = 192;
+
+const _: () = assert!(COLUMNS.len() <= SHARED as usize);
 
 /// Repeated fields whose elements are told apart: `contains` asks what one element has.
 pub const ELEMENTS: &[&str] = &[
@@ -134,24 +202,55 @@ pub const ELEMENTS: &[&str] = &[
     "kubernetes.pods",
 ];
 
-/// Elements that are told apart. The last number stands for all that follow.
+/// Lists of objects within these, or elsewhere.
+pub(crate) const LISTS: &[&str] = &[
+    "processes.libraries",
+    "processes.env_variables",
+    "processes.binary.operations",
+    "processes.script.operations",
+    "processes.libraries.operations",
+    "files.operations",
+    "containers.labels",
+    "kubernetes.pods.labels",
+    "kubernetes.nodes",
+    "indicator.signatures",
+    "indicator.signatures.memory_hash_signature.detections",
+    "resource.gcp_metadata.folders",
+    "mute_info.dynamic_mute_records",
+];
+
+/// Elements that are told apart. The next number stands for all that follow, which are indexed as a whole too.
 pub(crate) const ELEMENTS_MAX: u8 = 63;
 
 /// Makes the name of the column that holds the number of elements.
 pub(crate) const COUNT_SUFFIX: &str = "#count";
 
+/// Makes the name of the field that holds each object within another value, or each element of a list of objects, as JSON.
+pub(crate) const ELEMENT_SUFFIX: &str = "#element";
+
+static NUMBERS_BY_NAME: LazyLock<HashMap<&str, u8>> =
+    LazyLock::new(|| COLUMNS.iter().copied().zip(0..).collect());
+
 /// The number of the column that holds a field.
 pub(crate) fn column_number(field: &str) -> u8 {
-    let named = |name: &str| COLUMNS.iter().position(|column| *column == name);
-    let number = named(field).or_else(|| named(OTHERS));
-    number
-        .and_then(|number| u8::try_from(number).ok())
-        .unwrap_or(u8::MAX)
+    let field = if field.starts_with(MARKS) {
+        MARKS
+    } else {
+        field
+    };
+    let shared = || {
+        // FNV-1a: the same for ever.
+        let hash = field.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3_u64)
+        });
+        SHARED + (hash % (256 - u64::from(SHARED))) as u8
+    };
+    NUMBERS_BY_NAME.get(field).copied().unwrap_or_else(shared)
 }
 
 /// Fields of which a finding has a column of its own.
 pub(crate) fn has_column(field: &str) -> bool {
-    COLUMNS.contains(&field)
+    NUMBERS_BY_NAME.contains_key(field)
 }
 
 /// Fields whose values are addresses, so that networks can be searched.
@@ -176,11 +275,13 @@ pub(crate) struct Term {
 impl Term {
     /// The value as a number, where it is one.
     pub(crate) fn number(&self) -> Option<f64> {
-        self.value
-            .parse()
-            .ok()
-            .filter(|number: &f64| number.is_finite())
+        number(&self.value)
     }
+}
+
+/// What a text is as a number, where it is one.
+pub(crate) fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// What is indexed of a finding.
@@ -202,20 +303,29 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
     terms.add("module_name", &finding.module_name);
     terms.add("parent_display_name", &finding.parent_display_name);
     terms.add("external_uri", &finding.external_uri);
+    terms.add("description", &finding.description);
+    terms.add("next_steps", &finding.next_steps);
     terms.add_resource(result);
-    for record in mute::MuteInfo::of(result).dynamic_mute_records {
-        terms.add(mute::RECORDS, &record.mute_config);
-    }
     terms.add("mute_initiator", &finding.mute_initiator);
+    terms.add_value("mute_info", finding.mute_info.as_ref());
     for (key, value) in finding.security_marks.iter().flat_map(|marks| &marks.marks) {
         // SCC: keys and values of marks do not know case.
-        let field = format!("security_marks.marks.{}", key.to_lowercase());
-        terms.add(&field, value);
+        terms.add(&format!("{MARKS}{}", key.to_lowercase()), value);
+    }
+    for (system, entry) in &finding.external_systems {
+        terms.add_value(&format!("external_systems.{system}"), Some(entry));
     }
     for (key, value) in &finding.source_properties {
         // Each finding would be a value of its own.
         if ![OCCURRENCES, FIRST_SEEN, NOT_INDEXED, INVESTIGATION].contains(&key.as_str()) {
-            terms.add_json(&format!("source_properties.{key}"), Some(value));
+            terms.add_value(&format!("source_properties.{key}"), Some(value));
+        }
+    }
+    for (key, value) in &finding.other {
+        let mut field = String::new();
+        push_snake_case(&mut field, key);
+        if OPEN_ROOTS.contains(&field.as_str()) {
+            terms.add_value(&field, Some(value));
         }
     }
     if let Some(mitre) = &finding.mitre_attack {
@@ -233,13 +343,12 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
     terms.add_all("indicator.domains", &finding.indicator.domains);
     terms.add_all("indicator.uris", &finding.indicator.uris);
     for signature in &finding.indicator.signatures {
-        for (field, pointer) in SIGNATURES {
-            terms.add_json(field, signature.pointer(pointer));
-        }
+        terms.add_signature(signature);
     }
     terms.add_processes(finding);
-    terms.enter(0);
+    terms.add_details(finding);
     terms.add_investigation(finding);
+    terms.add_rest(finding);
     // A finding without a value is a group of its own, and counted as such.
     for field in GROUPED {
         let none = Term {
@@ -270,26 +379,13 @@ const INVESTIGATION: &str = "Investigation";
 /// The parts of it in which a container says what it likes.
 const CHOSEN_BY_CONTAINER: [&str; 2] = ["containerSettings", "logTail"];
 
-/// What is indexed of a signature, and where it is.
-const SIGNATURES: [(&str, &str); 3] = [
-    (
-        "indicator.signatures.memory_hash_signature.binary_family",
-        "/memoryHashSignature/binaryFamily",
-    ),
-    (
-        "indicator.signatures.yara_rule_signature.yara_rule",
-        "/yaraRuleSignature/yaraRule",
-    ),
-    ("indicator.signatures.signature_type", "/signatureType"),
-];
-
-/// What is indexed of a connection, and its name in JSON.
-const CONNECTION: [(&str, &str); 5] = [
-    ("connections.destination_ip", "destinationIp"),
-    ("connections.destination_port", "destinationPort"),
-    ("connections.source_ip", "sourceIp"),
-    ("connections.source_port", "sourcePort"),
-    ("connections.protocol", "protocol"),
+/// What is indexed of a connection, its name in JSON, and whether it is a number.
+const CONNECTION: [(&str, &str, bool); 5] = [
+    ("connections.destination_ip", "destinationIp", false),
+    ("connections.destination_port", "destinationPort", true),
+    ("connections.source_ip", "sourceIp", false),
+    ("connections.source_port", "sourcePort", true),
+    ("connections.protocol", "protocol", false),
 ];
 
 /// How many elements each of [`ELEMENTS`] has.
@@ -304,15 +400,8 @@ pub(crate) fn element_counts(finding: &Finding) -> [usize; 5] {
 }
 
 fn pods(finding: &Finding) -> &[Value] {
-    kubernetes(finding, "pods")
-}
-
-fn kubernetes<'a>(finding: &'a Finding, list: &str) -> &'a [Value] {
-    let list = finding
-        .kubernetes
-        .as_ref()
-        .and_then(|value| value.get(list));
-    list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    let pods = finding.kubernetes.as_ref().and_then(|all| all.get("pods"));
+    pods.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 #[derive(Default)]
@@ -335,7 +424,7 @@ impl Terms {
         if value.is_empty() {
             return;
         }
-        let kept = beginning(value);
+        let kept = beginning(field, value);
         if !self.insert(field.to_owned(), kept.to_owned()) || kept.len() < value.len() {
             self.cut += 1;
         }
@@ -346,6 +435,20 @@ impl Terms {
                 format!("{field}{ADDRESS_SUFFIX}"),
                 format!("{:032x}", u128::from(to_v6(address))),
             );
+        }
+    }
+
+    /// An element of a list, or another object, as JSON.
+    fn add_element(&mut self, field: &str, element: &impl Serialize) {
+        let field = format!("{field}{ELEMENT_SUFFIX}");
+        let mut value = serde_json::to_string(element).unwrap_or_default();
+        let is_long = value.len() > LONG_BYTES_MAX;
+        if is_long {
+            // It is there, but nothing is known of it.
+            value = "{}".to_owned();
+        }
+        if !self.insert(field, value) || is_long {
+            self.cut += 1;
         }
     }
 
@@ -389,14 +492,35 @@ impl Terms {
         self.add(field, &number.to_string());
     }
 
+    fn add_flag(&mut self, field: &str, flag: bool) {
+        if flag {
+            self.add(field, "true");
+        }
+    }
+
+    /// What files are asked for by most.
     fn add_file(&mut self, field: &str, file: Option<&File>) {
         if let Some(file) = file {
             self.add(&format!("{field}.path"), &file.path);
             self.add(&format!("{field}.sha256"), &file.sha256);
+            self.add_number(&format!("{field}.size"), file.size);
         }
     }
 
-    fn add_json(&mut self, field: &str, value: Option<&Value>) {
+    fn add_file_details(&mut self, field: &str, file: Option<&File>) {
+        let Some(file) = file else { return };
+        self.add_number(&format!("{field}.hashed_size"), file.hashed_size);
+        self.add_flag(&format!("{field}.partially_hashed"), file.partially_hashed);
+        self.add(&format!("{field}.contents"), &file.contents);
+        self.add(&format!("{field}.file_load_state"), &file.file_load_state);
+        self.add_value(&format!("{field}.disk_path"), file.disk_path.as_ref());
+        for operation in &file.operations {
+            self.add_value(&format!("{field}.operations"), Some(operation));
+        }
+    }
+
+    /// All that is in a value, by its keys, and each object in it as a whole.
+    fn add_value(&mut self, field: &str, value: Option<&Value>) {
         match value {
             Some(Value::String(text)) => self.add(field, text),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => {
@@ -404,15 +528,26 @@ impl Terms {
             }
             Some(Value::Array(values)) => {
                 for value in values {
-                    self.add_json(field, Some(value));
+                    self.add_value(field, Some(value));
                 }
             }
             Some(Value::Object(members)) => {
-                for (key, value) in members {
-                    self.add_json(&format!("{field}.{key}"), Some(value));
-                }
+                self.add_members(field, members);
+                self.add_element(field, members);
             }
             Some(Value::Null) | None => {}
+        }
+    }
+
+    fn add_members(&mut self, field: &str, members: &Map<String, Value>) {
+        for (key, value) in members {
+            let mut path = format!("{field}.");
+            if is_verbatim(&path) {
+                path.push_str(key);
+            } else {
+                push_snake_case(&mut path, key);
+            }
+            self.add_value(&path, Some(value));
         }
     }
 
@@ -426,36 +561,45 @@ impl Terms {
                 self.add("containers.create_time", &time.to_string());
             }
         }
-        for (number, pod) in pods(finding).iter().enumerate() {
-            self.enter(number);
-            self.add_json("kubernetes.pods.name", pod.get("name"));
-            self.add_json("kubernetes.pods.ns", pod.get("ns"));
-        }
-        self.enter(0);
-        for node in kubernetes(finding, "nodes") {
-            self.add_json("kubernetes.nodes.name", node.get("name"));
+        if let Some(Value::Object(members)) = &finding.kubernetes {
+            for (number, pod) in pods(finding).iter().enumerate() {
+                self.enter(number);
+                if let Value::Object(members) = pod {
+                    self.add_members("kubernetes.pods", members);
+                }
+            }
+            self.enter(0);
+            for (key, value) in members.iter().filter(|(key, _)| *key != "pods") {
+                let mut field = "kubernetes.".to_owned();
+                push_snake_case(&mut field, key);
+                self.add_value(&field, Some(value));
+            }
+            self.add_element("kubernetes", members);
         }
         for (number, container) in finding.containers.iter().enumerate() {
             self.enter(number);
             for label in &container.labels {
                 self.add("containers.labels.name", &label.name);
                 self.add("containers.labels.value", &label.value);
+                self.add_element("containers.labels", label);
             }
         }
         self.enter(0);
     }
 
-    fn add_investigation(&mut self, finding: &Finding) {
-        let Some(Value::Object(parts)) = finding.source_properties.get(INVESTIGATION) else {
-            return;
-        };
-        let mut parts: Vec<_> = parts.iter().collect();
-        parts.sort_by_key(|(part, _)| CHOSEN_BY_CONTAINER.iter().position(|last| last == part));
-        for (part, value) in parts {
-            self.add_json(
-                &format!("source_properties.{INVESTIGATION}.{part}"),
-                Some(value),
-            );
+    fn add_signature(&mut self, signature: &Value) {
+        self.add_value("indicator.signatures", Some(signature));
+        let detections = signature.pointer("/memoryHashSignature/detections");
+        for detection in detections
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice)
+        {
+            if detection.get("percentPagesMatched").is_none() {
+                self.add_number(
+                    "indicator.signatures.memory_hash_signature.detections.percent_pages_matched",
+                    0,
+                );
+            }
         }
     }
 
@@ -465,24 +609,28 @@ impl Terms {
             self.enter(number);
             self.add("processes.name", &process.name);
             self.add_file("processes.binary", process.binary.as_ref());
-            if let Some(binary) = &process.binary {
-                self.add_number("processes.binary.size", binary.size);
-            }
             self.add_file("processes.script", process.script.as_ref());
             self.add_number("processes.pid", process.pid);
             self.add_number("processes.parent_pid", process.parent_pid);
             self.add_number("processes.user_id", process.user_id);
+            self.add_flag("processes.arguments_truncated", process.arguments_truncated);
+            self.add_flag(
+                "processes.env_variables_truncated",
+                process.env_variables_truncated,
+            );
         }
         for (number, connection) in finding.connections.iter().enumerate() {
             self.enter(number);
-            for (field, key) in CONNECTION {
-                self.add_json(field, connection.get(key));
+            for (field, key, is_number) in CONNECTION {
+                match connection.get(key) {
+                    None if is_number => self.add_number(field, 0),
+                    value => self.add_value(field, value),
+                }
             }
         }
         for (number, file) in finding.files.iter().enumerate() {
             self.enter(number);
             self.add_file("files", Some(file));
-            self.add_number("files.size", file.size);
         }
         for (number, process) in finding.processes.iter().enumerate() {
             self.enter(number);
@@ -493,6 +641,69 @@ impl Terms {
         for (number, process) in finding.processes.iter().enumerate() {
             self.enter(number);
             self.add_all("processes.args", &process.args);
+        }
+        self.enter(0);
+    }
+
+    /// What is asked for less.
+    fn add_details(&mut self, finding: &Finding) {
+        for (number, process) in finding.processes.iter().enumerate() {
+            self.enter(number);
+            self.add_file_details("processes.binary", process.binary.as_ref());
+            self.add_file_details("processes.script", process.script.as_ref());
+            for variable in &process.env_variables {
+                self.add("processes.env_variables.name", &variable.name);
+                self.add("processes.env_variables.val", &variable.val);
+                self.add_element("processes.env_variables", variable);
+            }
+        }
+        for (number, file) in finding.files.iter().enumerate() {
+            self.enter(number);
+            self.add_file_details("files", Some(file));
+        }
+        for (number, process) in finding.processes.iter().enumerate() {
+            self.enter(number);
+            for library in &process.libraries {
+                self.add_file_details("processes.libraries", Some(library));
+                self.add_element("processes.libraries", library);
+            }
+        }
+        self.enter(0);
+    }
+
+    /// Elements that are not told apart, as a whole.
+    fn add_rest(&mut self, finding: &Finding) {
+        fn rest<T>(list: &[T]) -> &[T] {
+            list.get(usize::from(ELEMENTS_MAX)..).unwrap_or_default()
+        }
+        for process in rest(&finding.processes) {
+            self.add_element("processes", process);
+        }
+        for container in rest(&finding.containers) {
+            self.add_element("containers", container);
+        }
+        for file in rest(&finding.files) {
+            self.add_element("files", file);
+        }
+        for connection in rest(&finding.connections) {
+            self.add_element("connections", connection);
+        }
+        for pod in rest(pods(finding)) {
+            self.add_element("kubernetes.pods", pod);
+        }
+    }
+
+    fn add_investigation(&mut self, finding: &Finding) {
+        let Some(Value::Object(parts)) = finding.source_properties.get(INVESTIGATION) else {
+            return;
+        };
+        let mut parts: Vec<_> = parts.iter().collect();
+        parts.sort_by_key(|(part, _)| CHOSEN_BY_CONTAINER.iter().position(|last| last == part));
+        for (part, value) in parts {
+            self.add_value(
+                &format!("source_properties.{INVESTIGATION}.{part}"),
+                Some(value),
+            );
         }
     }
 
@@ -507,6 +718,7 @@ impl Terms {
             "resource.resource_path_string",
             &resource.resource_path_string,
         );
+        self.add_value("resource.resource_path", resource.resource_path.as_ref());
         let Some(metadata) = &resource.gcp_metadata else {
             return;
         };
@@ -531,11 +743,7 @@ impl Terms {
         for folder in &metadata.folders {
             let name = folder.get("resourceFolder").and_then(Value::as_str);
             let name = name.unwrap_or_default();
-            self.add("resource.gcp_metadata.folders.resource_folder", name);
-            self.add_json(
-                "resource.gcp_metadata.folders.resource_folder_display_name",
-                folder.get("resourceFolderDisplayName"),
-            );
+            self.add_value("resource.gcp_metadata.folders", Some(folder));
             if let Some(id) = name.rsplit('/').next().filter(|id| !id.is_empty()) {
                 self.add("scope", &format!("folders/{id}"));
             }
@@ -543,11 +751,26 @@ impl Terms {
     }
 }
 
-/// The first [`TERM_BYTES_MAX`] bytes, cut between characters.
-pub(crate) fn beginning(value: &str) -> &str {
-    let mut end = value.len().min(TERM_BYTES_MAX);
+/// Fields that hold long texts.
+pub(crate) fn is_long(field: &str) -> bool {
+    LONG.contains(&field)
+}
+
+/// As much of a value as is indexed, cut between characters.
+pub(crate) fn beginning<'a>(field: &str, value: &'a str) -> &'a str {
+    let most = if is_long(field) {
+        LONG_BYTES_MAX
+    } else {
+        TERM_BYTES_MAX
+    };
+    let mut end = value.len().min(most);
     while !value.is_char_boundary(end) {
         end -= 1;
     }
     &value[..end]
+}
+
+/// Keys below this path are as their source wrote them; others are in `snake_case`.
+pub(crate) fn is_verbatim(path: &str) -> bool {
+    path.starts_with("source_properties.")
 }

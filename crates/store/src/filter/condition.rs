@@ -6,10 +6,10 @@ use super::test::{Test, misused, test, time_range};
 use super::{Comparison, Error, Expression, Operator, Value};
 use crate::column::Ids;
 use crate::fields::{self, Found, Kind, Place};
-use crate::name::FindingName;
+use crate::name::{FindingName, SourceName};
 use crate::terms;
 
-/// What a row must fulfil.
+/// What a finding must fulfil.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Condition {
     /// All; everything when empty.
@@ -26,44 +26,44 @@ pub(crate) enum Condition {
         operator: Operator,
         value: i64,
     },
-    /// The finding itself.
+    /// The finding itself, by a name that may be that of a folder or project above it.
     Name(FindingName),
+    /// What is under this source, or under the folder or project.
+    Parent(SourceName),
     /// One of the finding's terms of this field passes.
     Term { field: String, test: Test },
-    /// One of the finding's terms of this field has one of these ids. Made from `Term` once the database has been asked.
+    /// One of the finding's terms of this field fulfils this: JSON in fields of elements, single values in others.
+    Elements { field: String, inner: Element },
+    /// One of the finding's terms of this field has one of these ids. Made from `Term` and `Elements` once the database has
+    /// been asked.
     Ids { field: String, ids: Ids },
     /// The finding has a term of this field other than this one.
     Any { field: String, except: Option<u32> },
     /// One of these findings. Made from `Name`.
     Rows(Vec<i64>),
-    /// One of the values at this path of the document, or of the element, passes.
-    Document { path: Vec<String>, test: Test },
-    /// An element at this path of the document fulfils the inner condition, whose paths begin at the element.
-    Element {
-        path: Vec<String>,
-        only: bool,
-        inner: Box<Condition>,
-    },
-    /// The same for a repeated field whose elements the columns tell apart: the inner condition is made of terms.
+    /// One of the elements that are told apart fulfils the inner condition, which is made of terms.
     Within {
         field: String,
-        only: bool,
         inner: Box<Condition>,
-        /// For findings with more elements than are told apart.
-        exact: Box<Condition>,
     },
 }
 
-impl Condition {
-    /// Columns alone do not answer it.
-    pub(super) fn needs_documents(&self) -> bool {
-        match self {
-            Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::needs_documents),
-            Self::Not(inner) => inner.needs_documents(),
-            Self::Document { .. } | Self::Element { .. } => true,
-            _ => false,
-        }
-    }
+/// What a value in JSON must fulfil.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Element {
+    /// All; everything when empty.
+    And(Vec<Element>),
+    /// At least one.
+    Or(Vec<Element>),
+    /// Not.
+    Not(Box<Element>),
+    /// One of the values at this path within it passes; the value itself, where the path is empty.
+    Member { path: Vec<String>, test: Test },
+    /// One of the values at this path fulfils the inner condition, whose paths begin there.
+    Contains {
+        path: Vec<String>,
+        inner: Box<Element>,
+    },
 }
 
 /// Checks a tree against the fields a finding has.
@@ -81,7 +81,13 @@ pub(crate) fn compile(expression: &Expression) -> Result<Condition, Error> {
             position,
             only,
             inner,
-        } => contains(field, *position, *only, inner)?,
+        } => {
+            let path = match fields::find_repeated(field) {
+                Some(path) => path,
+                None => find(field, *position)?.path,
+            };
+            contains(&path, None, *only, inner)?
+        }
         Expression::InIpRange {
             field,
             position,
@@ -145,14 +151,7 @@ fn compare(found: &Found, comparison: &Comparison) -> Result<Condition, Error> {
         operator, value, ..
     } = comparison;
     match (found.place, found.kind) {
-        (Place::Name, _) => {
-            let (Operator::Equal, Value::Text(name)) = (operator, value) else {
-                return Err(misused(comparison, "name is compared by = with a text"));
-            };
-            let name = FindingName::parse(name)
-                .map_err(|error| Error::new(comparison.value_position, error.to_string()))?;
-            Ok(Condition::Name(name))
-        }
+        (Place::Name(end), _) => name(end, comparison),
         (Place::Column(column), Kind::Enum(names)) => enumeration(column, names, comparison),
         (Place::Column(column), Kind::Time) => time(column, comparison),
         (Place::Column(column), _) => match (operator, value) {
@@ -164,33 +163,73 @@ fn compare(found: &Found, comparison: &Comparison) -> Result<Condition, Error> {
             }),
             _ => Err(misused(comparison, "expected a number without quotes")),
         },
-        (Place::TermColumn(_) | Place::Term, kind) => {
-            let fold = found.path.starts_with("security_marks.");
+        (Place::TermColumn(_) | Place::Term, _) => {
+            if let ("parent", Operator::Equal, Value::Text(text)) =
+                (found.path.as_str(), operator, value)
+                && let Ok(parent) = SourceName::parse(text)
+            {
+                return Ok(Condition::Parent(parent));
+            }
+            let condition = terms_that_pass(found, comparison)?;
+            // Fields to group by have a term for no value.
+            let grouped = terms::GROUPED.contains(&found.path.as_str());
             let term = |test| Condition::Term {
                 field: found.path.clone(),
                 test,
             };
-            let not = |condition| Condition::Not(Box::new(condition));
-            // Fields to group by have a term for no value.
-            let grouped = terms::GROUPED.contains(&found.path.as_str());
-            let none = || Test::Equal(String::new());
-            Ok(match test(kind, fold, comparison)? {
-                Some(Test::Present) if grouped => not(term(none())),
-                None if grouped => term(none()),
-                None => not(term(Test::Present)),
-                Some(test) => term(test),
+            let none = || term(Test::Equal(String::new()));
+            Ok(match condition {
+                condition if condition == term(Test::Present) && grouped => not(none()),
+                condition if condition == not(term(Test::Present)) && grouped => none(),
+                condition => condition,
             })
         }
-        (Place::Document, kind) => {
-            let path = fields::document_path(&found.path);
-            Ok(match test(kind, false, comparison)? {
-                Some(test) => Condition::Document { path, test },
-                None => Condition::Not(Box::new(Condition::Document {
-                    path,
-                    test: Test::Present,
-                })),
-            })
+    }
+}
+
+fn not(condition: Condition) -> Condition {
+    Condition::Not(Box::new(condition))
+}
+
+/// The finding, or one element of a list, has a term of the field that passes.
+fn terms_that_pass(found: &Found, comparison: &Comparison) -> Result<Condition, Error> {
+    let fold = found.path.starts_with("security_marks.");
+    let term = |field: &str, test| Condition::Term {
+        field: field.to_owned(),
+        test,
+    };
+    let any = |test: Test| match test {
+        // There may be an object.
+        Test::Present | Test::Has(_) if found.kind == Kind::Open && !fold => Condition::Or(vec![
+            term(&element_field(&found.path), test.clone()),
+            term(&found.path, test),
+        ]),
+        test => term(&found.path, test),
+    };
+    Ok(match test(found.kind, fold, comparison)? {
+        Some(test) => any(test),
+        None => not(any(Test::Present)),
+    })
+}
+
+fn element_field(path: &str) -> String {
+    format!("{path}{}", terms::ELEMENT_SUFFIX)
+}
+
+/// A name is known by its last segment and what that finding is under. Every finding has one.
+fn name(end: &str, comparison: &Comparison) -> Result<Condition, Error> {
+    match (comparison.operator, &comparison.value) {
+        (Operator::Equal | Operator::Has, Value::Any) => Ok(Condition::And(Vec::new())),
+        (Operator::Equal, Value::Text(text)) if text.is_empty() => Ok(Condition::Or(Vec::new())),
+        (Operator::Equal, Value::Text(text)) => {
+            let name = FindingName::parse(text.strip_suffix(end).unwrap_or_default())
+                .map_err(|error| Error::new(comparison.value_position, error.to_string()))?;
+            Ok(Condition::Name(name))
         }
+        _ => Err(misused(
+            comparison,
+            &format!("{} is compared by = with a text", comparison.field),
+        )),
     }
 }
 
@@ -235,91 +274,148 @@ fn enumeration(
 }
 
 fn time(column: &'static str, comparison: &Comparison) -> Result<Condition, Error> {
-    if let (Operator::Equal | Operator::Has, Value::Any) = (comparison.operator, &comparison.value)
-    {
-        return Ok(Condition::And(Vec::new()));
-    }
-    let (from, until) = time_range(comparison)?;
     let at = |operator, value| Condition::Number {
         column,
         operator,
         value,
     };
-    let mut parts = Vec::new();
-    if from > i64::MIN {
-        parts.push(at(Operator::GreaterOrEqual, from));
+    // 0 stands for no time.
+    match (comparison.operator, &comparison.value) {
+        (Operator::Equal | Operator::Has, Value::Any) => return Ok(at(Operator::Greater, 0)),
+        (Operator::Equal, Value::Text(text)) if text.is_empty() => {
+            return Ok(at(Operator::Equal, 0));
+        }
+        _ => {}
     }
+    let (from, until) = time_range(comparison)?;
+    let mut parts = vec![at(Operator::GreaterOrEqual, from.max(1))];
     if until < i64::MAX {
         parts.push(at(Operator::Less, until));
     }
     Ok(Condition::And(parts))
 }
 
-/// The elements of a repeated field are looked at in the document; what the index knows narrows the findings first.
+/// One of the values at a path fulfils the inner filter, whose fields begin there. `within`: the list of which this is about
+/// one element.
 fn contains(
-    field: &str,
-    position: usize,
+    path: &str,
+    within: Option<&str>,
     only: bool,
     inner: &Expression,
 ) -> Result<Condition, Error> {
-    let path = match fields::find_repeated(field) {
-        Some(path) => path,
-        None => find(field, position)?.path,
-    };
-    let exact = Condition::Element {
-        path: fields::document_path(&path),
-        only,
-        inner: Box::new(element(&path, inner)?),
-    };
-    if terms::ELEMENTS.contains(&path.as_str())
-        && let Some(inner) = within(&path, inner)
-    {
-        return Ok(Condition::Within {
-            field: path,
-            only,
-            inner: Box::new(inner),
-            exact: Box::new(exact),
-        });
-    }
+    let any = |inner: &Expression| any_of(path, within, inner);
     if only {
-        return Ok(exact);
+        let another = Expression::Not(Box::new(inner.clone()));
+        return Ok(Condition::And(vec![any(&EVERYTHING)?, not(any(&another)?)]));
     }
-    match (hint(&path, inner), inner) {
-        // One test of one element is the same as one test of any element.
-        (Some(hint @ Condition::Term { .. }), Expression::Comparison(_)) => Ok(hint),
-        (Some(hint), _) => Ok(Condition::And(vec![hint, exact])),
-        (None, _) => Ok(exact),
+    any(inner)
+}
+
+const EVERYTHING: Expression = Expression::And(Vec::new());
+
+fn any_of(path: &str, within: Option<&str>, inner: &Expression) -> Result<Condition, Error> {
+    let elements = |field: String| -> Result<Condition, Error> {
+        let inner = element(path, inner)?;
+        Ok(Condition::Elements { field, inner })
+    };
+    if terms::ELEMENTS.contains(&path) {
+        return Ok(Condition::Or(vec![
+            Condition::Within {
+                field: path.to_owned(),
+                inner: Box::new(members(path, Some(path), inner)?),
+            },
+            // Those that are not told apart.
+            elements(element_field(path))?,
+        ]));
+    }
+    if terms::LISTS.contains(&path) {
+        return elements(element_field(path));
+    }
+    let message = fields::find_repeated(path).is_some();
+    match fields::find(path) {
+        Ok(found) if found.kind == Kind::Open && !message => Ok(Condition::Or(vec![
+            elements(element_field(path))?,
+            elements(found.path)?,
+        ])),
+        Ok(Found {
+            place: Place::Term | Place::TermColumn(_),
+            path,
+            ..
+        }) if !message => elements(path),
+        // Of what there is one of, the members are those of the finding or of the element it is in.
+        _ => match list_above(path).filter(|list| Some(*list) != within) {
+            Some(list) => {
+                let rest = path.get(list.len() + 1..).unwrap_or_default();
+                let inner = Expression::Contains {
+                    field: rest.to_owned(),
+                    position: 0,
+                    only: false,
+                    inner: Box::new(inner.clone()),
+                };
+                any_of(list, within, &inner)
+            }
+            None => Ok(Condition::And(vec![
+                present(path),
+                members(path, within, inner)?,
+            ])),
+        },
     }
 }
 
-/// The condition on one element by the columns; `None` where it is about a member without column.
-fn within(path: &str, inner: &Expression) -> Option<Condition> {
-    let parts = |parts: &[Expression]| -> Option<Vec<_>> {
-        parts.iter().map(|part| within(path, part)).collect()
+/// The nearest list that a path leads through.
+fn list_above(path: &str) -> Option<&'static str> {
+    let lists = terms::ELEMENTS.iter().chain(terms::LISTS).copied();
+    lists
+        .filter(|list| {
+            path.strip_prefix(list)
+                .is_some_and(|rest| rest.starts_with('.'))
+        })
+        .max_by_key(|list| list.len())
+}
+
+/// A member of the message at this path is there.
+fn present(path: &str) -> Condition {
+    let is_below = |field: &&fields::Field| {
+        field
+            .path
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.') && !rest.ends_with('.'))
     };
-    Some(match inner {
-        Expression::And(inner) => Condition::And(parts(inner)?),
-        Expression::Or(inner) => Condition::Or(parts(inner)?),
-        Expression::Not(inner) => Condition::Not(Box::new(within(path, inner)?)),
+    let members: Vec<_> = fields::FIELDS
+        .iter()
+        .filter(is_below)
+        .filter(|field| matches!(field.place, Place::Term | Place::TermColumn(_)))
+        .map(|field| Condition::Term {
+            field: field.path.to_owned(),
+            test: Test::Present,
+        })
+        .collect();
+    // What has a member with a meaning of its own only in other columns is always there.
+    match members.is_empty() {
+        true => Condition::And(Vec::new()),
+        false => Condition::Or(members),
+    }
+}
+
+/// The condition on one element of a list, or on a part of the finding, by terms.
+fn members(path: &str, within: Option<&str>, inner: &Expression) -> Result<Condition, Error> {
+    let all = |parts: &[Expression]| all(parts, |part| members(path, within, part));
+    Ok(match inner {
+        Expression::And(parts) => Condition::And(all(parts)?),
+        Expression::Or(parts) => Condition::Or(all(parts)?),
+        Expression::Not(inner) => not(members(path, within, inner)?),
         Expression::Comparison(comparison) => {
             let whole = absolute(path, comparison);
-            let found = fields::find(&whole.field).ok()?;
-            if found.place != Place::Term || !terms::has_column(&found.path) {
-                return None;
-            }
-            let term = |test| Condition::Term {
-                field: found.path.clone(),
-                test,
-            };
-            let condition = negate_if_not_equal(comparison, |comparison| {
-                Ok(match test(found.kind, false, comparison)? {
-                    Some(test) => term(test),
-                    None => Condition::Not(Box::new(term(Test::Present))),
-                })
-            });
-            condition.ok()?
+            let found = fields::find(&whole.field).map_err(|_| no_member(path, comparison))?;
+            negate_if_not_equal(&whole, |whole| match found.place {
+                Place::Term | Place::TermColumn(_) => terms_that_pass(&found, whole),
+                Place::Name(_) | Place::Column(_) => compare(&found, whole),
+            })?
         }
-        Expression::Contains { .. } | Expression::InIpRange { .. } => return None,
+        Expression::Contains {
+            field, only, inner, ..
+        } => contains(&format!("{path}.{field}"), within, *only, inner)?,
+        Expression::InIpRange { position, .. } => return Err(no_range(*position)),
     })
 }
 
@@ -335,81 +431,104 @@ fn absolute(path: &str, comparison: &Comparison) -> Comparison {
     }
 }
 
-/// What a finding must have so that one of its elements can fulfil `inner`, as far as the index can tell.
-fn hint(path: &str, inner: &Expression) -> Option<Condition> {
-    match inner {
-        Expression::And(parts) => {
-            let parts: Vec<_> = parts.iter().filter_map(|part| hint(path, part)).collect();
-            (!parts.is_empty()).then_some(Condition::And(parts))
-        }
-        Expression::Or(parts) => {
-            let parts: Option<Vec<_>> = parts.iter().map(|part| hint(path, part)).collect();
-            parts.map(Condition::Or)
-        }
-        Expression::Comparison(comparison) => {
-            let comparison = absolute(path, comparison);
-            let found = fields::find(&comparison.field).ok()?;
-            match compare(&found, &comparison) {
-                Ok(condition @ Condition::Term { .. }) => Some(condition),
-                _ => None,
-            }
-        }
-        Expression::Not(_) | Expression::Contains { .. } | Expression::InIpRange { .. } => None,
-    }
+fn no_member(path: &str, comparison: &Comparison) -> Error {
+    Error::new(
+        comparison.position,
+        format!("elements of {path} have no field {:?}", comparison.field),
+    )
 }
 
-fn element(path: &str, inner: &Expression) -> Result<Condition, Error> {
+fn no_range(position: usize) -> Error {
+    Error::new(position, "inIpRange does not stand inside contains")
+}
+
+/// The condition on the JSON of an element.
+fn element(path: &str, inner: &Expression) -> Result<Element, Error> {
+    let all = |parts: &[Expression]| -> Result<Vec<_>, Error> {
+        parts.iter().map(|part| element(path, part)).collect()
+    };
+    let not = |inner| Element::Not(Box::new(inner));
+    let keys = |field: &str| -> Vec<String> {
+        let key = |key: &str| match terms::is_verbatim(path) {
+            true => key.to_owned(),
+            false => fields::camel_case(key),
+        };
+        field.split('.').map(key).collect()
+    };
     Ok(match inner {
-        Expression::And(parts) => Condition::And(all(parts, |part| element(path, part))?),
-        Expression::Or(parts) => Condition::Or(all(parts, |part| element(path, part))?),
-        Expression::Not(inner) => Condition::Not(Box::new(element(path, inner)?)),
+        Expression::And(parts) => Element::And(all(parts)?),
+        Expression::Or(parts) => Element::Or(all(parts)?),
+        Expression::Not(inner) => not(element(path, inner)?),
+        Expression::Comparison(comparison) if comparison.operator == Operator::NotEqual => {
+            let equal = Comparison {
+                operator: Operator::Equal,
+                ..comparison.clone()
+            };
+            not(element(path, &Expression::Comparison(equal))?)
+        }
         Expression::Comparison(comparison) => {
             let whole = absolute(path, comparison);
             let kind = match fields::find(&whole.field) {
                 Ok(found) => found.kind,
                 // Elements may have members that have no entry of their own.
                 Err(_) if fields::find(path).is_ok() => Kind::Open,
-                Err(_) => {
-                    return Err(Error::new(
-                        comparison.position,
-                        format!("elements of {path} have no field {:?}", comparison.field),
-                    ));
-                }
+                Err(_) => return Err(no_member(path, comparison)),
             };
-            let keys = match comparison.field.as_str() {
+            let path = match comparison.field.as_str() {
                 "elem" => Vec::new(),
-                field => field.split('.').map(fields::camel_case).collect(),
+                field => keys(field),
             };
-            negate_if_not_equal(comparison, |comparison| {
-                let document = |test| Condition::Document {
-                    path: keys.clone(),
-                    test,
-                };
-                let unset = || Condition::Not(Box::new(document(Test::Present)));
-                Ok(match test(kind, false, comparison)? {
-                    // JSON leaves 0 out.
-                    Some(test) if kind == Kind::Number && test.passes_zero() => {
-                        Condition::Or(vec![document(test), unset()])
-                    }
-                    Some(test) => document(test),
-                    None => unset(),
-                })
-            })?
+            let member = |test| Element::Member {
+                path: path.clone(),
+                test,
+            };
+            match test(kind, false, comparison)? {
+                Some(test) if kind == Kind::Number && test.passes_zero() => {
+                    or_left_out(&path, test)
+                }
+                Some(test) => member(test),
+                None => not(member(Test::Present)),
+            }
         }
         Expression::Contains {
             field, only, inner, ..
-        } => Condition::Element {
-            path: field.split('.').map(fields::camel_case).collect(),
-            only: *only,
-            inner: Box::new(element(&format!("{path}.{field}"), inner)?),
-        },
-        Expression::InIpRange { position, .. } => {
-            return Err(Error::new(
-                *position,
-                "inIpRange does not stand inside contains",
-            ));
+        } => {
+            let below = format!("{path}.{field}");
+            let any = |inner: &Expression| -> Result<Element, Error> {
+                Ok(Element::Contains {
+                    path: keys(field),
+                    inner: Box::new(element(&below, inner)?),
+                })
+            };
+            if *only {
+                let another = Expression::Not(inner.clone());
+                Element::And(vec![any(&EVERYTHING)?, not(any(&another)?)])
+            } else {
+                any(inner)?
+            }
         }
+        Expression::InIpRange { position, .. } => return Err(no_range(*position)),
     })
+}
+
+/// A number passes, or is left out of an object that is there, as JSON does with 0.
+fn or_left_out(path: &[String], test: Test) -> Element {
+    let (above, number) = path.split_at(path.len().saturating_sub(1));
+    let member = |test| Element::Member {
+        path: number.to_vec(),
+        test,
+    };
+    let passes = Element::Or(vec![
+        member(test),
+        Element::Not(Box::new(member(Test::Present))),
+    ]);
+    match above {
+        [] => passes,
+        above => Element::Contains {
+            path: above.to_vec(),
+            inner: Box::new(passes),
+        },
+    }
 }
 
 /// First and last address of a network, in the form in which addresses are indexed.

@@ -20,9 +20,9 @@ mod parser;
 mod test;
 mod tree;
 
-pub(crate) use condition::{Condition, compile, to_v6};
-pub(crate) use parser::field_path;
+pub(crate) use condition::{Condition, Element, compile, to_v6};
 pub use parser::parse;
+pub(crate) use parser::{field_path, push_snake_case};
 pub(crate) use test::Test;
 pub use tree::{Comparison, Expression, Operator, Value};
 
@@ -64,25 +64,6 @@ pub(crate) fn fields_of(expression: &Expression) -> Vec<&str> {
         Expression::Comparison(comparison) => vec![&comparison.field],
         Expression::Contains { field, .. } | Expression::InIpRange { field, .. } => vec![field],
     }
-}
-
-/// The first condition that is answered from documents, one finding after the other: where it stands, and its field.
-pub(crate) fn unindexed(expression: &Expression) -> Option<(usize, &str)> {
-    let (position, field) = match expression {
-        Expression::And(parts) | Expression::Or(parts) => {
-            return parts.iter().find_map(unindexed);
-        }
-        Expression::Not(inner) => return unindexed(inner),
-        Expression::Comparison(comparison) => (comparison.position, &comparison.field),
-        Expression::Contains {
-            field, position, ..
-        }
-        | Expression::InIpRange {
-            field, position, ..
-        } => (*position, field),
-    };
-    let needs_documents = compile(expression).is_ok_and(|condition| condition.needs_documents());
-    needs_documents.then_some((position, field))
 }
 
 /// Reads a filter and checks its fields, operators and values, as a query with it would.

@@ -3,6 +3,7 @@
 use super::{
     COMPARISONS_MAX, Comparison, DEPTH_MAX, Error, Expression, FILTER_BYTES_MAX, Operator, Value,
 };
+use crate::terms::is_verbatim;
 
 /// Reads a filter. Empty or blank text selects everything. Fields are not checked against what a finding has.
 pub fn parse(text: &str) -> Result<Expression, Error> {
@@ -12,12 +13,7 @@ pub fn parse(text: &str) -> Result<Expression, Error> {
             format!("the filter is longer than {FILTER_BYTES_MAX} bytes"),
         ));
     }
-    let mut parser = Parser {
-        text,
-        at: 0,
-        depth: 0,
-        comparisons: 0,
-    };
+    let mut parser = Parser::new(text);
     parser.skip_space();
     if parser.rest().is_empty() {
         return Ok(Expression::And(Vec::new()));
@@ -32,12 +28,7 @@ pub fn parse(text: &str) -> Result<Expression, Error> {
 
 /// Reads a field alone, as orders and groups name it. `security_marks.marks` may stand without key.
 pub(crate) fn field_path(text: &str) -> Result<String, Error> {
-    let mut parser = Parser {
-        text,
-        at: 0,
-        depth: 0,
-        comparisons: 0,
-    };
+    let mut parser = Parser::new(text);
     let path = parser.field()?;
     if parser.rest().is_empty() {
         Ok(path)
@@ -46,19 +37,33 @@ pub(crate) fn field_path(text: &str) -> Result<String, Error> {
     }
 }
 
-const PROPERTIES: &str = "source_properties.";
-
 /// Maps, whose keys are kept as they are written, in quotes too; of source properties also the keys within.
-pub(super) const MAPS: [&str; 3] = [PROPERTIES, "security_marks.marks.", "external_systems."];
+pub(super) const MAPS: [&str; 3] = [
+    "source_properties.",
+    "security_marks.marks.",
+    "external_systems.",
+];
 
 struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
     comparisons: usize,
+    /// Fields are within a source property.
+    verbatim: bool,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            depth: 0,
+            comparisons: 0,
+            verbatim: false,
+        }
+    }
+
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -180,9 +185,10 @@ impl<'a> Parser<'a> {
 
     fn function(&mut self, function: &str, position: usize) -> Result<Expression, Error> {
         let open = self.at;
-        let only = match function {
-            "contains" | "in_ip_range" => false,
-            "contains_only" => true,
+        let (only, is_range) = match function {
+            "contains" => (false, false),
+            "contains_only" | "containsOnly" => (true, false),
+            "in_ip_range" | "inIpRange" => (false, true),
             _ => {
                 return Err(Error::new(
                     position,
@@ -198,7 +204,7 @@ impl<'a> Parser<'a> {
             if !parser.take(",") {
                 return Err(parser.error("expected a comma and what the field is tested for"));
             }
-            let expression = if function == "in_ip_range" {
+            let expression = if is_range {
                 let position = parser.at;
                 let Value::Text(network) = parser.value()? else {
                     return Err(Error::new(
@@ -213,11 +219,15 @@ impl<'a> Parser<'a> {
                     network,
                 }
             } else {
+                let outer = parser.verbatim;
+                parser.verbatim |= is_verbatim(&format!("{field}."));
+                let inner = Box::new(parser.expression()?);
+                parser.verbatim = outer;
                 Expression::Contains {
                     field,
                     position,
                     only,
-                    inner: Box::new(parser.expression()?),
+                    inner,
                 }
             };
             parser.close(open)?;
@@ -278,7 +288,7 @@ impl<'a> Parser<'a> {
     fn field(&mut self) -> Result<String, Error> {
         let mut path = String::new();
         loop {
-            let own = path.starts_with(PROPERTIES) || MAPS.contains(&path.as_str());
+            let own = self.verbatim || is_verbatim(&path) || MAPS.contains(&path.as_str());
             let rest = self.rest();
             if own && rest.starts_with(['"', '\'']) {
                 path.push_str(&self.string()?);
@@ -392,7 +402,7 @@ fn one_or(mut parts: Vec<Expression>, many: fn(Vec<Expression>) -> Expression) -
 }
 
 /// `envVariables` becomes `env_variables`; a name without lower-case letters stays.
-fn push_snake_case(path: &mut String, name: &str) {
+pub(crate) fn push_snake_case(path: &mut String, name: &str) {
     let mixed = name.contains(|character: char| character.is_ascii_lowercase());
     for (position, character) in name.char_indices() {
         if mixed && character.is_ascii_uppercase() {
@@ -508,6 +518,7 @@ mod tests {
             "security_marks.marks.\"2026-01-01T00:00:00Z\"=1",
             "external_systems.\"a b.status\"=1",
             "source_properties.\"\"=1",
+            "contains(source_properties.A, (\"a b\"=1 AND \"0\"=1 AND b-C=1))",
         ] {
             check(quoted, quoted);
         }
@@ -524,6 +535,10 @@ mod tests {
             "contains(processes, (binary.path:\"sh\" AND args:\"-c\"))",
         );
         check("-containsOnly(a, b=1)", "NOT containsOnly(a, b=1)");
+        check(
+            "contains(sourceProperties.A, bC=1 AND containsOnly(dE, f-G=1)) AND hI=1",
+            "(contains(source_properties.A, (bC=1 AND containsOnly(dE, f-G=1))) AND h_i=1)",
+        );
         check(
             "inIpRange(indicator.ip_addresses, \"10.0.0.0/8\")",
             "inIpRange(indicator.ip_addresses, \"10.0.0.0/8\")",

@@ -67,6 +67,10 @@ pub(super) fn test(kind: Kind, fold: bool, comparison: &Comparison) -> Result<Op
     }
     let unordered = || misused(comparison, "only numbers and times have an order");
     let test = match (operator, &comparison.value) {
+        (Operator::Equal, Value::Text(text)) if kind == Kind::Number => match text.parse() {
+            Ok(value) => return number(operator, value),
+            Err(_) => Test::Equal(text.clone()),
+        },
         (Operator::Equal, Value::Text(text)) if fold => Test::Same(text.clone()),
         (Operator::Equal, Value::Text(text)) => Test::Equal(text.clone()),
         (Operator::Equal, Value::Boolean(value)) => Test::Equal(value.to_string()),

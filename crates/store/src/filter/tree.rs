@@ -142,9 +142,18 @@ fn written(field: &str) -> Cow<'_, str> {
     let map = MAPS
         .iter()
         .find_map(|map| Some((map, field.strip_prefix(map)?)));
-    map.map_or(field.into(), |(map, key)| {
-        format!("{map}{}", Value::Text(key.to_owned())).into()
-    })
+    let quoted = |key: &str| Value::Text(key.to_owned());
+    match map {
+        Some((map, key)) => format!("{map}{}", quoted(key)).into(),
+        // Within a source property.
+        None if !is_plain(field) => quoted(field).to_string().into(),
+        None => field.into(),
+    }
+}
+
+fn is_plain(field: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    field.bytes().all(is_known) && !field.starts_with(|first: char| first.is_ascii_digit())
 }
 
 fn join(f: &mut fmt::Formatter<'_>, parts: &[Expression], between: &str) -> fmt::Result {

@@ -251,6 +251,25 @@ fn times_anywhere() {
         format!("mute_info.static_mute.apply_time>\"{}\"", at(20)),
         &[3],
     );
+    check("mute_update_time=\"\"".to_owned(), &[1]);
+    check(format!("mute_update_time<\"{}\"", at(99)), &[2, 3]);
+    let ordered = |order_by: &str| {
+        let query = Query {
+            order_by: order_by.to_owned(),
+            ..Query::default()
+        };
+        let results = store.list(&query).unwrap().results;
+        let names = results.into_iter().map(|result| result.finding.name);
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ordered("source_properties.First_Seen"),
+        [name(1), name(2), name(3)]
+    );
+    assert_eq!(
+        ordered("mute_update_time desc"),
+        [name(3), name(2), name(1)]
+    );
 }
 
 #[test]
@@ -271,7 +290,6 @@ fn numbers_and_flags_that_are_not_set_are_zero_and_false() {
     check("processes.user_id!=0", &[2]);
     check("processes.user_id:*", &[2]);
     check("contains(processes, user_id=0 AND name=\"x\")", &[1]);
-    // One member without a column: the same question to the documents.
     check(
         "contains(processes, user_id=0 AND binary.hashed_size=0)",
         &[1],
@@ -288,6 +306,94 @@ fn numbers_and_flags_that_are_not_set_are_zero_and_false() {
     check("processes.arguments_truncated=false", &[2]);
     check("processes.arguments_truncated!=true", &[2]);
     check("processes.binary.partially_hashed:*", &[1]);
+    check("processes.binary.hashed_size=0", &[1, 2]);
+    check("connections.source_port=0", &[2]);
+    check(
+        "contains(connections, source_port=0 AND destination_port>0)",
+        &[2],
+    );
+}
+
+#[test]
+fn values_of_open_fields_keep_their_type() {
+    let (_folder, store) = store();
+    let scored = |number, cve: serde_json::Value| {
+        let mut result = finding(number);
+        let vulnerability = json!({"cve": cve});
+        let other = &mut result.finding.other;
+        other.insert("vulnerability".to_owned(), vulnerability);
+        result
+    };
+    let references = json!([{"uri": "u", "score": 9.5, "known": true}, {"uri": "0"}]);
+    store
+        .record(&[
+            scored(1, json!({"id": "CVE-2026-1", "cvssv3": {"baseScore": 9.5}})),
+            scored(2, json!({"id": "0", "references": references})),
+            finding(3),
+        ])
+        .unwrap();
+    let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
+    check("vulnerability.cve.id=0", &[2]);
+    check("vulnerability.cve.id:\"cve\"", &[1]);
+    check("vulnerability.cve.cvssv3.base_score=9.5", &[1]);
+    check("vulnerability.cve.cvssv3.baseScore>9", &[1]);
+    check("vulnerability:*", &[1, 2]);
+    check("-vulnerability.cve.cvssv3:*", &[2, 3]);
+    check("contains(vulnerability.cve.references, uri=0)", &[2]);
+    check(
+        "contains(vulnerability.cve.references, score=9.5 uri=0)",
+        &[],
+    );
+    check(
+        "contains(vulnerability.cve.references, score>9 known=true)",
+        &[2],
+    );
+    check("contains(vulnerability.cve.references, known=1)", &[]);
+    check("contains(vulnerability.cve, id=0)", &[2]);
+}
+
+#[test]
+fn an_element_too_large_to_be_indexed_is_known_to_be_there() {
+    let (_folder, store) = store();
+    let mut large = finding(1);
+    large.finding.processes[0].env_variables = vec![EnvironmentVariable {
+        name: "LARGE".to_owned(),
+        val: "x".repeat(9000),
+    }];
+    store.record(&[large, finding(2)]).unwrap();
+    let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
+    check("processes.env_variables.name=\"LARGE\"", &[1]);
+    check("contains(processes.env_variables, NOT name=\"x\")", &[1]);
+    check("contains(processes.env_variables, name=\"LARGE\")", &[]);
+    // The value and the element.
+    check("source_properties.Values_Not_Indexed=2", &[1]);
+}
+
+#[test]
+fn a_finding_is_named_as_the_api_names_it() {
+    let (_folder, store) = filled();
+    let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
+    let by_project = name(2).replace("organizations/1", "projects/shop");
+    check(&format!("name=\"{by_project}\""), &[2]);
+    check(&format!("name!=\"{by_project}\""), &[1, 3, 4]);
+    let by_folder = name(2).replace("organizations/1", "folders/9");
+    let short = by_folder.replace("/locations/global", "");
+    check(&format!("name=\"{short}\" AND severity=LOW"), &[2]);
+    check(&format!("canonical_name=\"{by_project}\""), &[2]);
+    check(
+        &format!("security_marks.name=\"{by_project}/securityMarks\""),
+        &[2],
+    );
+    let elsewhere = name(2).replace("organizations/1", "projects/other");
+    check(&format!("name=\"{elsewhere}\""), &[]);
+    check("canonical_name:*", &[1, 2, 3, 4]);
+    check("canonical_name=\"\"", &[]);
+    check("parent=\"projects/shop/sources/1/locations/global\"", &[2]);
+    check("parent=\"organizations/1/sources/1\"", &[1, 2, 3]);
+    check("parent=\"organizations/1/sources/2\"", &[4]);
+    check("parent!=\"organizations/1/sources/1\"", &[4]);
+    check("parent=\"projects/other/sources/1\"", &[]);
+    check("parent=\"nothing\"", &[]);
 }
 
 #[test]
@@ -591,8 +697,12 @@ fn what_a_container_has_many_of_keeps_nothing_else_out() {
         found.source_properties.get(NOT_INDEXED).cloned()
     };
     assert_eq!(said(1), Some(json!(1)));
-    // Of the arguments 256 are indexed, as of the libraries and files; a field with a very long name is not.
-    assert_eq!(said(2), Some(json!(1024 - 256 + 2 * (600 - 256) + 1)));
+    // Of the arguments 256 are indexed, as of the libraries and files, of their elements too, where those of files are told
+    // apart up to the 63rd. A field with a very long name is not.
+    assert_eq!(
+        said(2),
+        Some(json!(1024 - 256 + 3 * (600 - 256) + 600 - 63 - 256 + 1))
+    );
     assert_eq!(said(3), None);
     // A repeat without them takes it back.
     let mut again = finding(2);

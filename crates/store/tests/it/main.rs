@@ -5,6 +5,7 @@
 mod aggregate;
 mod change;
 mod crash;
+mod fields;
 mod filter;
 mod list;
 mod migrate;

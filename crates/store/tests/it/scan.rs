@@ -5,22 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::finding::{Container, File, FindingResult, Mute, Process, Severity, State};
 use store::{Change, GroupQuery, Query, Store};
 
-use crate::support::{at, finding, name, store};
+use crate::support::{Random, at, finding, name, store};
 
 /// Enough for two chunks and for findings beside them.
 const FINDINGS: u64 = 4700;
-
-/// xorshift: the same findings and questions in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 fn random_finding(number: u64, random: &mut Random) -> FindingResult {
     let mut result = finding(number);

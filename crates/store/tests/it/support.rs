@@ -69,6 +69,19 @@ pub(crate) fn finding(number: u64) -> FindingResult {
     }
 }
 
+/// xorshift: the same findings and questions in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// 0 included.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
 pub(crate) fn list(store: &Store, filter: &str) -> Page {
     let query = Query {
         filter: filter.to_owned(),
