@@ -34,7 +34,7 @@ const PATH: &str = "/usr/lib/libhullwatch-built-in.so";
 pub(crate) static SPEC: Spec = Spec {
     id: "built_in_malicious_library_loaded",
     category: "Execution: Built in Malicious Library Loaded",
-    module_name: "CLOUD_RUN_BUILT_IN_MALICIOUS_LIBRARY_LOADED",
+    module_name: "HULLWATCH_BUILT_IN_MALICIOUS_LIBRARY_LOADED",
     severity: Severity::Critical,
     finding_class: FindingClass::Threat,
     attack: Some(attack::LIBRARY),

@@ -33,7 +33,7 @@ const PATH: &str = "/tmp/hullwatch-unknown";
 pub(crate) static SPEC: Spec = Spec {
     id: "malicious_binary_executed",
     category: "Execution: Malicious Binary Executed",
-    module_name: "CLOUD_RUN_MALICIOUS_BINARY_EXECUTED",
+    module_name: "HULLWATCH_MALICIOUS_BINARY_EXECUTED",
     severity: Severity::Critical,
     finding_class: FindingClass::Threat,
     attack: Some(attack::PROGRAM),

@@ -32,7 +32,7 @@ const PATH: &str = "/tmp/libhullwatch-unknown.so";
 pub(crate) static SPEC: Spec = Spec {
     id: "malicious_library_loaded",
     category: "Execution: Malicious Library Loaded",
-    module_name: "CLOUD_RUN_MALICIOUS_LIBRARY_LOADED",
+    module_name: "HULLWATCH_MALICIOUS_LIBRARY_LOADED",
     severity: Severity::Critical,
     finding_class: FindingClass::Threat,
     attack: Some(attack::LIBRARY),

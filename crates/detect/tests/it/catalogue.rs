@@ -48,12 +48,22 @@ fn an_id_is_made_of_the_category() {
     });
 }
 
+/// Threats of which Security Command Center has no type.
+const OWN_TYPES: [&str; 3] = [
+    "built_in_malicious_library_loaded",
+    "malicious_binary_executed",
+    "malicious_library_loaded",
+];
+
 #[test]
 fn a_module_is_named_by_the_id() {
     each(|spec| {
-        let prefix = match spec.finding_class {
-            FindingClass::SccError => "HULLWATCH_",
-            _ => "CLOUD_RUN_",
+        let is_googles =
+            spec.finding_class == FindingClass::Threat && !OWN_TYPES.contains(&spec.id);
+        let prefix = if is_googles {
+            "CLOUD_RUN_"
+        } else {
+            "HULLWATCH_"
         };
         spec.module_name == format!("{prefix}{}", spec.id.to_uppercase())
     });
