@@ -110,7 +110,7 @@ fn ancestor_process(
 }
 
 /// The pid that people inside the container see; the host's when that is not known.
-fn pid(in_namespace: u32, on_host: u32) -> i64 {
+pub(super) fn pid(in_namespace: u32, on_host: u32) -> i64 {
     i64::from(if in_namespace == 0 {
         on_host
     } else {
@@ -209,14 +209,10 @@ pub(super) fn kubernetes(container: &EnrichedContainer) -> Option<Value> {
         .take(limits::LABELS_MAX)
         .map(|(name, value)| json!({ "name": bounded(name), "value": bounded(value) }))
         .collect();
-    let mut kubernetes = json!({ "pods": [{
+    Some(json!({ "pods": [{
         "ns": bounded(&pod.namespace),
         "name": bounded(&pod.name),
         "labels": labels,
         "containers": [self::container(container)],
-    }] });
-    if let Some(node) = &pod.node {
-        kubernetes["nodes"] = json!([{ "name": bounded(node) }]);
-    }
-    Some(kubernetes)
+    }] }))
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Investigation, Naming,
-    parts::{MATCHES_MAX, bounded, text},
+    parts::{MATCHES_MAX, bounded, pid, text},
 };
 use crate::{redact, settings::Settings, spec::Spec};
 
@@ -111,9 +111,6 @@ fn container_keys(properties: &mut Properties, container: &Container) {
         if !pod.container.is_empty() {
             properties.set("Container_Name", bounded(&pod.container));
         }
-        if let Some(node) = &pod.node {
-            properties.set("VM_Instance_Name", bounded(node));
-        }
         let labels: Map<String, Value> = pod
             .labels
             .iter()
@@ -130,10 +127,11 @@ fn process_keys(properties: &mut Properties, detection: &Detection) {
     let Some(process) = detection.event.process.as_deref() else {
         return;
     };
-    properties.set("Pid", process.pid_in_namespace);
+    properties.set("Pid", pid(process.pid_in_namespace, process.key.pid));
     properties.set("Host_Pid", process.key.pid);
     if let Some(parent) = process.ancestors.first() {
-        properties.set("Parent_Pid", parent.pid_in_namespace);
+        let parent_pid = pid(parent.pid_in_namespace, parent.key.pid);
+        properties.set("Parent_Pid", parent_pid);
         properties.set("Host_Parent_Pid", parent.key.pid);
     }
     // Of a process without a program, whose start was lost, no more is known.

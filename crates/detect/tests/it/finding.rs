@@ -182,6 +182,23 @@ fn nothing_is_claimed_of_a_process_whose_start_was_lost() {
     }
 }
 
+/// A child that has not called exec: only its pid on the host is known.
+#[test]
+fn a_pid_that_is_not_known_is_the_hosts_wherever_it_is_reported() {
+    let mut event = malicious(Provenance::Added);
+    let process = Arc::make_mut(event.process.as_mut().unwrap());
+    process.pid_in_namespace = 0;
+    process.ancestors[0].pid_in_namespace = 0;
+    let on_host = (process.key.pid, process.ancestors[0].key.pid);
+    let finding = build(&event).finding;
+    let properties = &finding.source_properties;
+    assert_eq!(
+        (&properties["Pid"], &properties["Parent_Pid"]),
+        (&on_host.0.into(), &on_host.1.into())
+    );
+    assert_eq!(finding.processes[0].pid, i64::from(on_host.0));
+}
+
 #[test]
 fn a_repeat_does_not_list_itself_among_the_recent_findings() {
     let event = malicious(Provenance::Added);
