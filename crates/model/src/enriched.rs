@@ -314,8 +314,6 @@ pub struct Pod {
     pub container: String,
     /// Labels of the pod.
     pub labels: BTreeMap<String, String>,
-    /// Node, when known.
-    pub node: Option<String>,
 }
 
 /// A container's settings, from the OCI configuration and the engine's own files.

@@ -191,7 +191,6 @@ pub(super) fn container(config: &oci::Config, record: Option<Record>) -> Contain
         uid: annotation("sandbox-uid").unwrap_or_else(|| label("io.kubernetes.pod.uid")),
         container: annotation("container-name").unwrap_or_default(),
         labels: record.pod_labels,
-        node: None,
     });
     Container {
         name: annotation("container-name").unwrap_or_else(|| label("nerdctl/name")),

@@ -451,6 +451,5 @@ pub(super) fn pod_from_labels(
         uid: get("io.kubernetes.pod.uid"),
         container: get("io.kubernetes.container.name"),
         labels: bound::labels(pod_labels),
-        node: None,
     })
 }

@@ -11,23 +11,19 @@ use model::{
 pub struct MountTable {
     /// The mounts. Options are kept of the root mount alone.
     pub mounts: Vec<Mount>,
-    /// There were more than [`MOUNTS_PER_NAMESPACE_MAX`].
-    pub is_truncated: bool,
 }
 
 impl MountTable {
     /// Reads the text of a `mountinfo` file. Lines that make no sense are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mut lines = mountinfo(text).map(|mut mount| {
+        let lines = mountinfo(text).map(|mut mount| {
             if mount.mountpoint.as_bytes() != b"/" {
                 mount.super_options = Text::default();
             }
             mount
         });
-        let mounts: Vec<Mount> = lines.by_ref().take(MOUNTS_PER_NAMESPACE_MAX).collect();
         Self {
-            mounts,
-            is_truncated: lines.next().is_some(),
+            mounts: lines.take(MOUNTS_PER_NAMESPACE_MAX).collect(),
         }
     }
 

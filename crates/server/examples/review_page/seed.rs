@@ -145,7 +145,6 @@ pub(crate) fn hostile(now: Timestamp, text: &str) -> FindingResult {
         uid: text.to_owned(),
         container: text.to_owned(),
         labels: BTreeMap::from([(text.to_owned(), text.to_owned())]),
-        node: Some(text.to_owned()),
     });
     container.settings = Settings {
         command: vec![text.to_owned()],
@@ -264,7 +263,6 @@ fn legacy() -> Container {
             uid: "0d6f8a52-7a6f-4bb1-9a35-8f6f5e2c1b3a".to_owned(),
             container: "billing".to_owned(),
             labels: BTreeMap::from([("app".to_owned(), "billing".to_owned())]),
-            node: Some("node-7".to_owned()),
         }),
         settings: Settings {
             command: vec!["/entrypoint.sh".to_owned()],
