@@ -11,6 +11,7 @@ mod engines;
 mod escape;
 mod flood;
 mod hostile;
+mod openssl;
 mod provenance;
 mod recording;
 mod scripts;
