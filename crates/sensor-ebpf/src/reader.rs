@@ -344,7 +344,8 @@ impl Reader {
         let complete_until = boot_ns.saturating_sub(WRITE_NS_MAX);
         self.clock.refresh(now);
         self.take_control();
-        let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now));
+        // At the end nothing waits for a mount table to be due: what is mounted from now on is watched by nobody.
+        let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now)) && !is_last;
 
         let mut items = std::mem::take(&mut self.pending);
         let (mut mappings, mut undecodable_loads) = (0, 0);
