@@ -72,15 +72,15 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* Execs have a ring of their own, so that a storm of forks cannot crowd them out. */
+/* Both sized before load. Execs have a ring of their own, so that a storm of forks cannot crowd them out. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 * 1024 * 1024);
+	__uint(max_entries, 4096);
 } exec_ring SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 2 * 1024 * 1024);
+	__uint(max_entries, 4096);
 } process_ring SEC(".maps");
 
 struct memfd_ring {
