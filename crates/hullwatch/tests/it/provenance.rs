@@ -16,7 +16,7 @@ use crate::{
 
 /// What a case does in the container. `$p` is the path of the file that the image ships (if it does), `$k` that of the known
 /// bytes, `$d` a directory of the case's own in the container's root, `$n` one of `program`,
-/// `library` and `script`.
+/// `loaded`, `library` and `script`.
 struct Case {
     name: &'static str,
     /// What the image ships at `$p`.
@@ -83,10 +83,29 @@ const CASES: &[Case] = &[
         ADDED,
     ),
     case(
-        "parent-renamed",
+        "parent-copied",
         Shipped::Known,
         "cp -a $d $d.new; run $d.new/shipped",
         ADDED,
+    ),
+    // overlayfs renames a directory of the image only with `redirect_dir`; mv copies it then.
+    case(
+        "parent-renamed",
+        Shipped::Known,
+        "mv $d $d.new; run $d.new/shipped",
+        ADDED,
+    ),
+    case(
+        "new-parent-renamed",
+        Shipped::Nothing,
+        "mkdir $d/a; cp $k $d/a/c; mv $d/a $d/b; run $d/b/c",
+        ADDED,
+    ),
+    case(
+        "parent-replaced",
+        Shipped::Other,
+        "mkdir $d.new; cp $k $d.new/shipped; rm -r $d; mv $d.new $d; run $p",
+        MODIFIED,
     ),
     case("in-place", Shipped::Other, "cat $k > $p; run $p", MODIFIED),
     case(
@@ -246,9 +265,14 @@ const SCRIPT_CASES: &[Case] = &[
     ),
 ];
 
+/// A program of the host that is linked dynamically.
+const SLEEP: &str = "/bin/sleep";
+
 #[derive(Clone, Copy)]
 enum What {
     Program,
+    /// A program that the dynamic loader is told to run, and maps like a library.
+    Loaded,
     Library,
     Script,
 }
@@ -257,7 +281,7 @@ impl What {
     fn cases(self) -> impl Iterator<Item = &'static Case> {
         let more: &[Case] = match self {
             Self::Program => PROGRAM_CASES,
-            Self::Library => &[],
+            Self::Loaded | Self::Library => &[],
             Self::Script => SCRIPT_CASES,
         };
         CASES.iter().chain(more)
@@ -266,16 +290,9 @@ impl What {
     fn name(self) -> &'static str {
         match self {
             Self::Program => "program",
+            Self::Loaded => "loaded",
             Self::Library => "library",
             Self::Script => "script",
-        }
-    }
-
-    fn kind(self) -> Kind {
-        match self {
-            Self::Program => Kind::Program,
-            Self::Library => Kind::Library,
-            Self::Script => Kind::Script,
         }
     }
 
@@ -284,6 +301,7 @@ impl What {
         match self {
             Self::Program | Self::Script => "run() { \"$1\" > /dev/null; }",
             // Mapping takes two seconds: side by side.
+            Self::Loaded => "run() { /lib*/ld-linux-*.so.* \"$1\" 2 & }",
             Self::Library => "run() { map-library \"$1\" & }",
         }
     }
@@ -293,7 +311,9 @@ impl What {
             Self::Program | Self::Script => {
                 format!("Execution: {verdict} Malicious Binary Executed")
             }
-            Self::Library => format!("Execution: {verdict} Malicious Library Loaded"),
+            Self::Loaded | Self::Library => {
+                format!("Execution: {verdict} Malicious Library Loaded")
+            }
         }
     }
 
@@ -304,9 +324,16 @@ impl What {
         if case.name.starts_with("no-magic") {
             return format!("echo {name}\n").into_bytes();
         }
+        let kind = match self {
+            Self::Program => Kind::Program,
+            Self::Library => Kind::Library,
+            Self::Script => Kind::Script,
+            // What follows a program's own bytes does not matter to it.
+            Self::Loaded => return [&std::fs::read(SLEEP).unwrap(), name.as_bytes()].concat(),
+        };
         Sample {
             name,
-            kind: self.kind(),
+            kind,
             listed: false,
         }
         .bytes()
@@ -315,13 +342,14 @@ impl What {
 
 #[test]
 fn every_verdict_is_right_in_every_engine() {
-    let everything: Vec<(What, &Case)> = [What::Program, What::Library, What::Script]
+    let everything: Vec<(What, &Case)> = [What::Program, What::Loaded, What::Library, What::Script]
         .into_iter()
         .flat_map(|what| what.cases().map(move |case| (what, case)))
         .collect();
     let mut image = Image::busybox("example.test/matrix:v1")
         .file("/bin/map-library", 0o755, &detect::samples::MAPPER.bytes())
         .file("/bin/write-mapped", 0o755, &stimuli::build("write-mapped"))
+        .host_program("/bin/host-sleep", SLEEP)
         .directory("/scratch", 0o1777)
         .directory("/volume", 0o755);
     let mut script = String::from("cd /\n");
@@ -348,7 +376,7 @@ fn every_verdict_is_right_in_every_engine() {
         ));
     }
     script.push_str("wait\n");
-    for what in ["program", "library", "script"] {
+    for what in ["program", "loaded", "library", "script"] {
         image = image.file(&format!("/covered/{what}"), 0o755, b"covered by a mount");
     }
     image = image.layer();

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use detect::samples::{Kind, Sample};
 use model::finding::FindingResult;
-use testkit::{Engine, Image, Run, engines::Runc};
+use testkit::{
+    Engine, Image, Run,
+    engines::{self, Runc},
+};
 
 use crate::{
     stimuli,
@@ -107,6 +110,54 @@ fn every_program_without_a_name_has_its_hash() {
     for (way, directory) in [("unlinked", "/tmp"), ("tmpfile", "/scratch")] {
         let (state, container, expected) = run(way, directory, None, "");
         assert_all_found(way, &state.findings_of(&container), &expected);
+    }
+}
+
+/// Each engine mounts and starts containers in its own way.
+#[test]
+fn programs_without_a_name_have_their_hash_in_every_engine() {
+    const EACH: u32 = 20;
+    let ways = [("memfd", "/"), ("tmpfile", "/tmp")];
+    let mut image = Image::busybox("example.test/nameless:v1").file(
+        "/bin/drop",
+        0o755,
+        &stimuli::build("drop"),
+    );
+    let mut expected = BTreeSet::new();
+    for (way, _) in ways {
+        image = image.file(&format!("/{way}"), 0o644, &sample(way));
+        expected.extend((0..EACH).map(|number| stimuli::sha256(&program(way, number))));
+    }
+    let intel: Vec<&str> = expected.iter().map(String::as_str).collect();
+    let mut engines = engines::all();
+    let watcher = Watcher::start_with(&Options {
+        intel: &intel.join("\n"),
+        ..Options::default()
+    });
+    let containers: Vec<_> = engines
+        .iter_mut()
+        .map(|engine| {
+            engine.load(&image);
+            let container = engine.run(&Run::new("hw-e2e-nameless", &image));
+            for (way, directory) in ways {
+                let (sample, count) = (format!("/{way}"), EACH.to_string());
+                let command = ["/bin/drop", way, &sample, &count, directory];
+                let output = engine.exec(&container, &command);
+                assert!(output.status.success(), "{}: {output:?}", engine.name());
+            }
+            (engine.name(), container)
+        })
+        .collect();
+    let state = watcher.stop();
+    for (engine, container) in containers {
+        let found = state.findings_of(&container.name);
+        let missed = expected.difference(&hashes(&found)).count();
+        // See every_memfd_has_its_hash_or_the_reason_why_not().
+        assert!(
+            missed * 10 <= EACH as usize,
+            "{engine}: {missed} were not found, but:\n{}",
+            described(&found)
+        );
     }
 }
 
