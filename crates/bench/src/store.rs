@@ -61,7 +61,7 @@ pub(crate) const FILTERS: &[&str] = &[
     "processes.pid=4242",
     "processes.pid>3999000 AND state=\"ACTIVE\"",
     "contains(processes, pid<1000 AND name=\"drop\")",
-    "processes.binary.size>1000000",
+    "processes.binary.size>5000000",
     "NOT processes.binary.path=\"/tmp/drop-1\"",
     "indicator.ip_addresses:\"10.0.77\"",
     "inIpRange(indicator.ip_addresses, \"10.0.16.0/20\")",
@@ -396,4 +396,37 @@ fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_indexed_whole_and_every_filter_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        fill(&store, 2500).unwrap();
+        let total = |filter: &str| {
+            let query = Query {
+                filter: filter.to_owned(),
+                ..Query::default()
+            };
+            store.list(&query).unwrap().total_size
+        };
+        for filter in FILTERS {
+            assert!(total(filter) <= 2500, "{filter}");
+        }
+        for (filter, expected) in [
+            ("source_properties.Values_Not_Indexed:*", 0),
+            ("source_properties.Investigation.logTail:\"ready\"", 2500),
+            (
+                "contains(source_properties.Provenance, verdict=\"ADDED\" AND path:\"drop\")",
+                2500,
+            ),
+            ("resource_name:\"run.googleapis.com/projects/shop\"", 2500),
+        ] {
+            assert_eq!(total(filter), expected, "{filter}");
+        }
+    }
 }
