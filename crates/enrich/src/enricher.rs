@@ -4,6 +4,7 @@
 //! parked. Behind an exec, and behind a library of the dynamic loader, which may be the program that it runs, the later loads
 //! of the same process wait; all others pass.
 
+mod anew;
 mod arrive;
 mod files;
 mod finish;
@@ -264,11 +265,6 @@ impl Enricher {
             || !self.undescribed.is_empty()
             || !self.losses.is_empty()
             || self.containers.has_awaited()
-    }
-
-    /// Asks the scanner anew for every file, also known ones: call it after the indicators have changed.
-    pub fn forget_matches(&mut self) {
-        self.files.clear();
     }
 
     /// All containers remembered, ended ones too.

@@ -422,7 +422,7 @@ impl Judge {
         }
     }
 
-    fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch> {
+    pub(crate) fn matches(&self, sha256: &Sha256) -> Vec<IndicatorMatch> {
         self.scanner().matches(sha256)
     }
 

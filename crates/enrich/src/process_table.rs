@@ -85,12 +85,18 @@ impl Program {
         self.parked.store(0, Ordering::Relaxed);
     }
 
-    /// All files are known: writes them into the process, which children share.
-    pub(crate) fn finish(&self, write: impl FnOnce(&mut Process)) -> Arc<Process> {
+    /// Writes something into the process, which children share.
+    pub(crate) fn change(&self, write: impl FnOnce(&mut Process)) -> Arc<Process> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         write(Arc::make_mut(&mut process));
-        self.go_on();
         Arc::clone(&process)
+    }
+
+    /// All files are known: writes them into the process, which children share.
+    pub(crate) fn finish(&self, write: impl FnOnce(&mut Process)) -> Arc<Process> {
+        let process = self.change(write);
+        self.go_on();
+        process
     }
 }
 
@@ -182,6 +188,17 @@ impl ProcessTable {
             entry.has_exited = true;
             self.exited.push_back((time, key));
         }
+    }
+
+    /// Those that have not ended, with their container and program.
+    pub(crate) fn running(
+        &self,
+    ) -> impl Iterator<Item = (ProcessKey, Arc<Container>, Arc<Program>)> {
+        let running = self.entries.iter().filter(|(_, entry)| !entry.has_exited);
+        running.map(|(&key, entry)| {
+            let (container, program) = (&entry.container, &entry.program);
+            (key, Arc::clone(container), Arc::clone(program))
+        })
     }
 
     /// Ids of the containers that have a process.

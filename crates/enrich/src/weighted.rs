@@ -27,6 +27,10 @@ impl<K: Hash + Eq, V> WeightedCache<K, V> {
         self.entries.get(key).map(|(value, _)| value)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, (value, _))| (key, value))
+    }
+
     /// Keeps `value`, which holds about `bytes`, and drops what was not used for the longest time when that is too much.
     pub(crate) fn put(&mut self, key: K, value: V, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);

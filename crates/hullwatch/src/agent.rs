@@ -418,7 +418,9 @@ impl Pipeline {
             self.goes_on();
             let idle = next.is_none();
             if self.indicators_changed.swap(false, Ordering::Relaxed) {
-                self.enricher.forget_matches();
+                let now = Timestamp::from(SystemTime::now());
+                self.enricher.match_anew(now, &mut events);
+                self.judge_all(&mut events);
             }
             // Bounded: in a flood too, what waits for a large file gets its turn.
             for _ in 0..PIPELINE_TURN_MAX {

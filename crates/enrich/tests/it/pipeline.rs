@@ -642,7 +642,22 @@ fn indicators_that_arrive_later_apply_to_known_files() {
         .lock()
         .unwrap()
         .push(file.sha256().unwrap());
-    pipeline.enricher.forget_matches();
+    let mut now = Vec::new();
+    let time = SystemTime::now().into();
+    pipeline.enricher.match_anew(time, &mut now);
+    // What runs is told at once, and once.
+    let matches: Vec<_> = now
+        .iter()
+        .map(|event| {
+            let process = event.process.as_ref().unwrap();
+            assert_eq!(event.payload, EnrichedPayload::Exec);
+            process.binary.as_ref().unwrap().matches.len()
+        })
+        .collect();
+    assert_eq!(matches, [1]);
+    now.clear();
+    pipeline.enricher.match_anew(time, &mut now);
+    assert_eq!(now, []);
     assert_eq!(run(&mut pipeline).matches.len(), 1);
 }
 

@@ -11,6 +11,7 @@ mod engines;
 mod escape;
 mod flood;
 mod hostile;
+mod later;
 mod openssl;
 mod provenance;
 mod recording;
