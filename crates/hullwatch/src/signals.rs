@@ -1,36 +1,63 @@
-//! SIGINT and SIGTERM, as something that can be waited for.
+//! Signals that ask the program to stop, as something that can be waited for.
 
-use std::{io::Read, os::unix::net::UnixStream, time::Duration};
+use std::{
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+pub(crate) use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Registered signals.
+/// Registered signals. From then on they do not end this process. Readable, as a descriptor, once one has come.
 pub(crate) struct Signals {
-    stream: UnixStream,
+    received: UnixStream,
 }
 
+/// A signal has come.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
 impl Signals {
-    pub(crate) fn register() -> Result<Self> {
-        let (stream, write) = UnixStream::pair().context("making a socket pair for signals")?;
-        for signal in [SIGINT, SIGTERM] {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)
+    pub(crate) fn register(signals: &[i32]) -> Result<Self> {
+        let (received, sent) = UnixStream::pair().context("making a socket pair for signals")?;
+        for signal in signals {
+            signal_hook::low_level::pipe::register(*signal, sent.try_clone()?)
                 .context("handling signals")?;
         }
-        Ok(Self { stream })
+        Ok(Self { received })
     }
 
-    /// Waits for a signal. True when one came.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        self.stream.set_read_timeout(Some(timeout))?;
-        match self.stream.read(&mut [0; 1]) {
-            Ok(_count) => Ok(true),
-            Err(error) => match error.kind() {
-                std::io::ErrorKind::WouldBlock
-                | std::io::ErrorKind::TimedOut
-                | std::io::ErrorKind::Interrupted => Ok(false),
-                _ => Err(error).context("waiting for signals"),
-            },
+    /// Waits for that long, or until a signal has come. True when one has.
+    pub(crate) fn wait(&self, timeout: Duration) -> Result<bool> {
+        readable(&mut [PollFd::new(&self.received, PollFlags::IN)], timeout)
+    }
+
+    /// Waits for that long. Fails with [`Interrupted`] once a signal has come.
+    pub(crate) fn pause(&self, duration: Duration) -> Result<()> {
+        if self.wait(duration)? {
+            bail!(Interrupted);
         }
+        Ok(())
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.received.as_fd()
+    }
+}
+
+/// Polls, and goes on after a signal's interruption as if the time were up: callers look again.
+pub(crate) fn readable(watched: &mut [PollFd<'_>], timeout: Duration) -> Result<bool> {
+    let timeout = Timespec::try_from(timeout).context("a time limit too long for poll")?;
+    match poll(watched, Some(&timeout)) {
+        Ok(count) => Ok(count > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error).context("polling"),
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     indicators::Indicators,
     maintenance, print, printer,
     self_test::{self, SelfTest},
-    signals::Signals,
+    signals::{SIGINT, SIGTERM, Signals},
     simulate::watcher,
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     let _lock = watcher::Lock::take(state_dir)?;
     let store = Arc::new(Store::open(state_dir)?);
     let indicators = Indicators::load(state_dir, &args.intel)?;
-    let mut signals = Signals::register()?;
+    let signals = Signals::register(&[SIGINT, SIGTERM])?;
 
     let notifier = server::notify::start(&store, &config.sinks)?;
     let server = if args.no_listen {

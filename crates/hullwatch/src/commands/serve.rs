@@ -11,7 +11,7 @@ use crate::{
     cli::{ListenArgs, ServeArgs},
     config::Config,
     print,
-    signals::Signals,
+    signals::{SIGINT, SIGTERM, Signals},
 };
 
 /// A thing that is waited for without an end.
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8> {
     let store = Arc::new(
         Store::open(state_dir).with_context(|| format!("opening {}", state_dir.display()))?,
     );
-    let mut signals = Signals::register()?;
+    let signals = Signals::register(&[SIGINT, SIGTERM])?;
     let notifier = server::notify::start(&store, &config.sinks)?;
     let handle = start(&store, &args.listen, &config)?;
     while !signals.wait(A_LONG_TIME)? {}

@@ -8,9 +8,9 @@ use detect::{CATALOGUE, Spec, simulation::Root};
 use crate::{
     cli::{Runtime, SimulateArgs},
     print,
+    signals::{Interrupted, SIGHUP, SIGINT, SIGTERM, Signals},
     simulate::{
         container::{self, Report},
-        external::{Interrupt, Interrupted},
         watcher::Watcher,
     },
 };
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<u8> {
             return Ok(EXIT_USAGE);
         }
     };
-    let interrupt = Interrupt::catch()?;
+    let interrupt = Signals::register(&[SIGINT, SIGTERM, SIGHUP])?;
     let runtime = container::choose(args.runtime)?;
     let watcher = Watcher::new(&args.state.state_dir);
     let mut failed = 0;
@@ -63,7 +63,7 @@ fn simulate(
     args: &SimulateArgs,
     runtime: Runtime,
     watcher: &Watcher,
-    interrupt: &Interrupt,
+    interrupt: &Signals,
 ) -> Result<()> {
     let runtime = match spec.simulation.root {
         // A plain root is the point of this one, and engines always make an overlay or a snapshot.

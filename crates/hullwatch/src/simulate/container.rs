@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use detect::{Spec, simulation::Root};
 use model::Timestamp;
 
-use super::{engines, external, external::Interrupt, image, runc, watcher::Watcher};
-use crate::cli::Runtime;
+use super::{engines, external, image, runc, watcher::Watcher};
+use crate::{cli::Runtime, signals::Signals};
 
 /// Longest that loading an image or running a simulation may take. On a busy machine an engine takes seconds, and a slow one
 /// minutes for the tens of thousands of programs that overflow a buffer.
@@ -53,7 +53,7 @@ pub(crate) struct Job<'a> {
     /// Where the engine may put files. Removed afterwards.
     pub(crate) directory: PathBuf,
     /// Ends the job early.
-    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) interrupt: &'a Signals,
     spec: &'static Spec,
     /// Keep the container until this watcher has reported it.
     watcher: Option<&'a Watcher>,
@@ -104,7 +104,7 @@ pub(crate) fn run(
     spec: &'static Spec,
     runtime: Runtime,
     watcher: &Watcher,
-    interrupt: &Interrupt,
+    interrupt: &Signals,
 ) -> Result<Done> {
     let simulation = &spec.simulation;
     let directory = tempfile::Builder::new()
@@ -158,7 +158,7 @@ pub(crate) fn run(
         Runtime::Docker => engines::run_docker(&job),
     }?;
     let report = if let Some((frozen, at_least)) = frozen {
-        interrupt.wait(at_least.saturating_sub(begun.elapsed()))?;
+        interrupt.pause(at_least.saturating_sub(begun.elapsed()))?;
         drop(frozen);
         catch_up(spec, watcher, since, interrupt)?
     } else {
@@ -179,14 +179,14 @@ fn catch_up(
     spec: &Spec,
     watcher: &Watcher,
     since: Timestamp,
-    interrupt: &Interrupt,
+    interrupt: &Signals,
 ) -> Result<Report> {
     let thawed = Instant::now();
     while thawed.elapsed() < CATCH_UP_LIMIT {
         if let Some(finding) = watcher.finding_since(spec.category, since) {
             return Ok(Report::Found(finding));
         }
-        interrupt.wait(LOOK_INTERVAL)?;
+        interrupt.pause(LOOK_INTERVAL)?;
     }
     Ok(Report::Nothing(CATCH_UP_LIMIT))
 }

@@ -3,62 +3,24 @@
 use std::{
     fs::File,
     io::{Read, Seek},
-    os::unix::{net::UnixStream, process::CommandExt},
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     process::{Pid, PidfdFlags, pidfd_open},
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::signals::{Interrupted, Signals, readable};
 
 /// Bytes kept of a program's output: enough for any message worth showing.
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Time between two looks at whether a held program may go on.
 const HOLD_CHECK: Duration = Duration::from_millis(20);
-
-/// SIGINT, SIGTERM and SIGHUP as something that a wait can be interrupted by. While one exists they do not end this process.
-pub(crate) struct Interrupt {
-    received: UnixStream,
-}
-
-/// A wait was interrupted by a signal.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub(crate) struct Interrupted;
-
-impl Interrupt {
-    /// Begins to catch the signals.
-    pub(crate) fn catch() -> Result<Self> {
-        let (received, sent) = UnixStream::pair().context("making a socket pair")?;
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::low_level::pipe::register(signal, sent.try_clone()?)
-                .context("catching signals")?;
-        }
-        Ok(Self { received })
-    }
-
-    /// Fails with [`Interrupted`] once a signal has come.
-    pub(crate) fn check(&self) -> Result<()> {
-        if readable(
-            &mut [PollFd::new(&self.received, PollFlags::IN)],
-            Duration::ZERO,
-        )? {
-            bail!(Interrupted);
-        }
-        Ok(())
-    }
-
-    /// Waits for that long, or until a signal comes.
-    pub(crate) fn wait(&self, duration: Duration) -> Result<()> {
-        readable(&mut [PollFd::new(&self.received, PollFlags::IN)], duration)?;
-        self.check()
-    }
-}
 
 /// What a program left behind.
 pub(crate) struct Output {
@@ -77,7 +39,7 @@ pub(crate) struct Output {
 pub(crate) fn run(
     command: &mut Command,
     limit: Duration,
-    interrupt: Option<&Interrupt>,
+    interrupt: Option<&Signals>,
 ) -> Result<Output> {
     run_holding(command, limit, interrupt, None)
 }
@@ -94,11 +56,11 @@ pub(crate) struct Hold<'a> {
 pub(crate) fn run_holding(
     command: &mut Command,
     limit: Duration,
-    interrupt: Option<&Interrupt>,
+    interrupt: Option<&Signals>,
     hold: Option<Hold<'_>>,
 ) -> Result<Output> {
     if let Some(interrupt) = interrupt {
-        interrupt.check()?;
+        interrupt.pause(Duration::ZERO)?;
     }
     let name = command.get_program().to_string_lossy().into_owned();
     // Files, not pipes: a process of the container may outlive the engine's client and keep a pipe open for ever.
@@ -131,7 +93,7 @@ pub(crate) fn run_holding(
 pub(crate) fn succeed(
     command: &mut Command,
     limit: Duration,
-    interrupt: Option<&Interrupt>,
+    interrupt: Option<&Signals>,
 ) -> Result<Output> {
     succeed_holding(command, limit, interrupt, None)
 }
@@ -140,7 +102,7 @@ pub(crate) fn succeed(
 pub(crate) fn succeed_holding(
     command: &mut Command,
     limit: Duration,
-    interrupt: Option<&Interrupt>,
+    interrupt: Option<&Signals>,
     hold: Option<Hold<'_>>,
 ) -> Result<Output> {
     let output = run_holding(command, limit, interrupt, hold)?;
@@ -180,7 +142,7 @@ pub(crate) fn find(name: &str) -> Option<std::path::PathBuf> {
 fn wait(
     child: &mut Child,
     limit: Duration,
-    interrupt: Option<&Interrupt>,
+    interrupt: Option<&Signals>,
     mut hold: Option<Hold<'_>>,
 ) -> Result<()> {
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
@@ -196,7 +158,7 @@ fn wait(
         let timeout = hold.as_ref().map_or(left, |_| HOLD_CHECK.min(left));
         let mut watched = vec![PollFd::new(&ended, PollFlags::IN)];
         if let Some(interrupt) = interrupt {
-            watched.push(PollFd::new(&interrupt.received, PollFlags::IN));
+            watched.push(PollFd::new(interrupt, PollFlags::IN));
         }
         let something = readable(&mut watched, timeout)?;
         if watched.first().is_some_and(|fd| !fd.revents().is_empty()) {
@@ -208,16 +170,6 @@ fn wait(
         if left.is_zero() {
             bail!("it did not end within {} s", limit.as_secs());
         }
-    }
-}
-
-/// Polls, and goes on after a signal's interruption as if the time were up: callers look again.
-fn readable(watched: &mut [PollFd<'_>], timeout: Duration) -> Result<bool> {
-    let timeout = Timespec::try_from(timeout).context("a time limit too long for poll")?;
-    match poll(watched, Some(&timeout)) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error).context("polling"),
     }
 }
 
