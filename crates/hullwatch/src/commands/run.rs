@@ -20,6 +20,7 @@ use crate::{
     EXIT_DONE,
     agent::{self, Agent},
     cli::{RunArgs, RunFormat},
+    doctor,
     config::Config,
     indicators::Indicators,
     maintenance, print, printer,
@@ -29,6 +30,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8> {
+    doctor::require_host_pids()?;
     print::init_logging();
     let config = Config::read(args.config.as_deref())?;
     let state_dir = &args.state.state_dir;

@@ -53,13 +53,13 @@ fn privileges() -> Check {
     )
 }
 
-fn pid_namespace() -> Check {
+pub(super) fn pid_namespace() -> Check {
     const NAME: &str = "pid namespace";
     match fs::read_link("/proc/self/ns/pid") {
         Ok(link) if link.as_os_str() == PID_NAMESPACE_INITIAL => Check::ok(NAME, "the host's"),
         Ok(_) => Check::bad(
             NAME,
-            Status::Degraded,
+            Status::Failed,
             "not the host's: this runs in a container",
             "the kernel's pids do not fit this /proc, so files of other containers cannot be found by pid",
             "Run it on the host, or in a container with the host's pid namespace (`--pid=host`).",

@@ -3,6 +3,7 @@
 mod engines;
 mod host;
 
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 /// One thing looked at.
@@ -69,6 +70,22 @@ impl Check {
             advice: Some(advice),
         }
     }
+}
+
+/// Fails where the kernel's pids are not those of `/proc`: a watch would find no process, and say nothing of it.
+pub(crate) fn require_host_pids() -> Result<()> {
+    let check = host::pid_namespace();
+    if check.status != Status::Failed {
+        return Ok(());
+    }
+    let words = [check.cost, check.advice].map(Option::unwrap_or_default);
+    bail!(
+        "{}: {}; {}. {}",
+        check.name,
+        check.found,
+        words[0],
+        words[1]
+    )
 }
 
 /// Looks at everything, in the order in which it is shown.
