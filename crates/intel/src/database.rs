@@ -48,6 +48,8 @@ pub struct List {
 pub struct Imported {
     /// The lists, one for each file.
     pub lists: Vec<List>,
+    /// Those of the same name that were there before.
+    pub replaced: Vec<List>,
     /// Lines that were left out, at most [`INDICATOR_PROBLEMS_MAX`].
     pub problems: Vec<Problem>,
     /// Lines left out that are not among `problems`.
@@ -77,6 +79,18 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A list has no entry: it is another kind of file, or was cut off. It must not take the place of one that had some.
+    #[error(
+        "{} has no line that begins with a SHA-256{}: nothing was imported",
+        path.display(),
+        problem.as_ref().map_or(String::new(), |problem| format!(" (line {}: {})", problem.line, problem.what))
+    )]
+    NoEntry {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is none.
+        problem: Option<Problem>,
     },
     /// A list's path ends in no file name.
     #[error("{} has no file name to name the list by", path.display())]
@@ -227,7 +241,7 @@ impl Database {
     /// replaced. The compiled file is swapped in one step: a reader sees all of it or all of the one before.
     ///
     /// # Errors
-    /// When a file cannot be read or the state directory not be written. Nothing has changed then.
+    /// When a file cannot be read or has no entry, or the state directory cannot be written. Nothing has changed then.
     pub fn import(&self, files: &[PathBuf]) -> Result<Imported, Error> {
         let write_error = |path: &Path| {
             let path = path.to_owned();
@@ -250,7 +264,10 @@ impl Database {
                 .keep(compiled)
                 .map_err(|error| damaged(&self.directory.join(FILE), error.into()))?;
         }
-        let imported = import.finish(new_lists);
+        let mut imported = import.finish(new_lists);
+        let earlier = before.compiled.as_ref().map_or(&[][..], Compiled::lists);
+        let is_replaced = |old: &&List| imported.lists.iter().any(|new| new.name == old.name);
+        imported.replaced = earlier.iter().filter(is_replaced).cloned().collect();
 
         let new = self.directory.join(FILE_NEW);
         import.write(&new).map_err(write_error(&new))?;
@@ -304,6 +321,7 @@ impl Import {
             imported: Some(now),
             entries: 0,
         });
+        let (records, problems) = (self.records.len(), self.imported.problems.len());
         File::open(path)
             .and_then(|file| {
                 list::read(BufReader::new(file), |line, entry| match entry {
@@ -328,7 +346,14 @@ impl Import {
             .map_err(|source| Error::List {
                 path: path.to_owned(),
                 source,
-            })
+            })?;
+        if self.records.len() == records {
+            return Err(Error::NoEntry {
+                path: path.to_owned(),
+                problem: self.imported.problems.get(problems).cloned(),
+            });
+        }
+        Ok(())
     }
 
     /// Number of a list; the same for the same name, so that two files of one name are one list.

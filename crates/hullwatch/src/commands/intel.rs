@@ -1,6 +1,6 @@
 //! `hullwatch intel import|list|lookup`: threat intelligence.
 
-use std::{fs, io::Write, path::Path};
+use std::{io::Write, path::Path};
 
 use anyhow::{Context, Result};
 use model::provenance::Sha256;
@@ -8,6 +8,7 @@ use model::provenance::Sha256;
 use crate::{
     EXIT_DONE,
     cli::IntelCommand,
+    commands::make_state_dir,
     indicators,
     print::{self, Cell},
 };
@@ -24,14 +25,19 @@ pub(crate) fn run(command: &IntelCommand) -> Result<u8> {
 }
 
 fn import(state_dir: &Path, files: &[std::path::PathBuf]) -> Result<u8> {
-    fs::create_dir_all(state_dir).with_context(|| format!("creating {}", state_dir.display()))?;
+    make_state_dir(state_dir)?;
     let imported = indicators::open(state_dir)?.import(files)?;
     indicators::report_problems(&imported);
     let mut out = print::stdout();
     for list in &imported.lists {
+        let before = imported.replaced.iter().find(|old| old.name == list.name);
+        let replaces = before.map_or(String::new(), |old| {
+            let source = print::safe(&old.source);
+            format!(", replaces {} indicators of {source}", old.entries)
+        });
         writeln!(
             out,
-            "imported {} indicators as {}",
+            "imported {} indicators as {}{replaces}",
             list.entries,
             print::safe(&list.name)
         )?;

@@ -11,7 +11,20 @@ mod serve;
 mod simulate;
 mod token;
 
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
+
+use anyhow::Context;
+
 use crate::cli::Command;
+
+/// Makes the state directory where there is none. What is in it is for its owner alone: findings quote arguments.
+fn make_state_dir(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("creating the state directory {}", path.display()))
+}
 
 /// Runs a command. The number is the exit code.
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {

@@ -1,9 +1,7 @@
 //! `hullwatch run`: watch every container on this machine until stopped.
 
 use std::{
-    fs,
     io::Write,
-    os::unix::fs::DirBuilderExt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,8 +18,9 @@ use crate::{
     EXIT_DONE,
     agent::{self, Agent},
     cli::{RunArgs, RunFormat},
-    doctor,
+    commands::make_state_dir,
     config::Config,
+    doctor,
     indicators::Indicators,
     maintenance, print, printer,
     self_test::{self, SelfTest},
@@ -30,15 +29,11 @@ use crate::{
 };
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8> {
-    doctor::require_host_pids()?;
     print::init_logging();
+    doctor::require_host_pids()?;
     let config = Config::read(args.config.as_deref())?;
     let state_dir = &args.state.state_dir;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .with_context(|| format!("creating the state directory {}", state_dir.display()))?;
+    make_state_dir(state_dir)?;
     let _lock = watcher::Lock::take(state_dir)?;
     let store = Arc::new(Store::open(state_dir)?);
     let indicators = Indicators::load(state_dir, &args.intel)?;

@@ -1,6 +1,6 @@
 //! `hullwatch token create|list|revoke`: who may use the API and the review page.
 
-use std::{fs, io::Write, path::Path};
+use std::{io::Write, path::Path};
 
 use anyhow::{Context, Result};
 use server::auth::{self, Role};
@@ -9,6 +9,7 @@ use store::Store;
 use crate::{
     EXIT_DONE,
     cli::TokenCommand,
+    commands::make_state_dir,
     print::{self, Cell},
 };
 
@@ -50,6 +51,6 @@ pub(crate) fn run(command: &TokenCommand) -> Result<u8> {
 }
 
 fn open(state_dir: &Path) -> Result<Store> {
-    fs::create_dir_all(state_dir).with_context(|| format!("creating {}", state_dir.display()))?;
+    make_state_dir(state_dir)?;
     Ok(Store::open(state_dir)?)
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -30,6 +30,7 @@ impl Lock {
             .truncate(false)
             .read(true)
             .write(true)
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
         match file.try_lock() {
@@ -150,6 +151,8 @@ fn read_pid(file: &mut File) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -159,6 +162,8 @@ mod tests {
         assert!(!watcher.is_running());
         let lock = Lock::take(directory.path()).unwrap();
         assert!(watcher.is_running());
+        let made = fs::metadata(directory.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(made.permissions().mode() & 0o777, 0o600);
         let refused = Lock::take(directory.path()).unwrap_err().to_string();
         assert!(
             refused.contains(&format!("pid {}", std::process::id())),

@@ -244,6 +244,72 @@ fn lists_of_indicators_are_taken_in_and_looked_up() {
 }
 
 #[test]
+fn a_list_is_not_replaced_unseen_or_by_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("feed.txt");
+    let import = |text: &str| {
+        std::fs::write(&list, text).unwrap();
+        let state_dir = directory.path().to_str().unwrap();
+        let list = list.to_str().unwrap();
+        let output = hullwatch(&["intel", "import", list, "--state-dir", state_dir]);
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code(), out, stderr(&output))
+    };
+    let hash = |byte: &str| byte.repeat(32) + "\n";
+    let (_, out, _) = import(&(hash("ab") + &hash("cd")));
+    assert_eq!(out, "imported 2 indicators as feed\n");
+    let (_, out, _) = import(&hash("ab"));
+    assert_eq!(
+        out,
+        "imported 1 indicators as feed, replaces 2 indicators of feed.txt\n"
+    );
+    let (code, _, complaint) = import(&"ab".repeat(16));
+    assert_eq!(code, Some(3));
+    assert!(complaint.contains("32 hex digits"), "{complaint}");
+    let state = directory.path().join("other");
+    let arguments = ["run", "--no-listen", "--intel", list.to_str().unwrap()];
+    let state_dir = ["--state-dir", state.to_str().unwrap()];
+    let output = hullwatch(&[&arguments[..], &state_dir].concat());
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("32 hex digits"), "{output:?}");
+}
+
+#[test]
+fn the_state_directory_is_its_owners_whatever_makes_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("feed.txt");
+    std::fs::write(&list, "ab".repeat(32)).unwrap();
+    let import = ["intel", "import", list.to_str().unwrap()];
+    let token = ["token", "create", "--role", "viewer", "--name", "ada"];
+    for (name, command) in [("import", &import[..]), ("token", &token)] {
+        let state = directory.path().join(name);
+        let state_dir = ["--state-dir", state.to_str().unwrap()];
+        let output = hullwatch(&[command, &state_dir].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mode = std::fs::metadata(&state).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{name}");
+    }
+}
+
+#[test]
+fn who_does_not_see_the_hosts_pids_does_not_watch() {
+    let state = tempfile::tempdir().unwrap();
+    let state_dir = state.path().to_str().unwrap();
+    let output = testkit::command::output(
+        Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", HULLWATCH, "run"])
+            .args(["--no-listen", "--state-dir", state_dir]),
+    );
+    assert_eq!(output.status.code(), Some(3));
+    let said = stderr(&output);
+    assert!(
+        said.contains("--pid=host") && !said.contains("watching"),
+        "{said}"
+    );
+}
+
+#[test]
 fn each_detector_has_its_page() {
     let output = hullwatch(&["detectors", "--format", "json"]);
     let index: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -65,7 +65,6 @@ impl Watcher {
         let config = state.path().join("test-config.toml");
         let intel = state.path().join("test-list");
         fs::write(&config, options.config).unwrap();
-        fs::write(&intel, options.intel).unwrap();
         let mut command = match options.without {
             Some(capability) => {
                 let mut command = Command::new("setpriv");
@@ -75,13 +74,16 @@ impl Watcher {
             }
             None => Command::new(HULLWATCH),
         };
+        command.arg("run");
+        if !options.intel.is_empty() {
+            fs::write(&intel, options.intel).unwrap();
+            command.arg("--intel").arg(intel);
+        }
         let mut child = command
-            .args(["run", "--format", "json", "--state-dir"])
+            .args(["--format", "json", "--state-dir"])
             .arg(state.path())
             .arg("--config")
             .arg(config)
-            .arg("--intel")
-            .arg(intel)
             .args(options.arguments)
             .stdin(Stdio::null())
             .stdout(match options.stdout {

@@ -142,7 +142,8 @@ fn a_broken_line_is_reported_and_the_rest_is_loaded() {
 fn a_flood_of_broken_lines_is_counted_not_kept() {
     let state = TempDir::new().unwrap();
     let files = TempDir::new().unwrap();
-    let path = write(files.path(), "list.txt", &"junk\n".repeat(10_000));
+    let text = format!("{}{}\n", "junk\n".repeat(10_000), hash(1));
+    let path = write(files.path(), "list.txt", &text);
     let imported = Database::open(state.path())
         .unwrap()
         .import(&[path])
@@ -152,6 +153,28 @@ fn a_flood_of_broken_lines_is_counted_not_kept() {
         imported.problems.len() as u64 + imported.problems_more,
         10_000
     );
+}
+
+#[test]
+fn a_file_without_a_hash_does_not_replace_a_list() {
+    let state = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
+    let database = Database::open(state.path()).unwrap();
+    let import = |text: &str| database.import(&[write(files.path(), "feed.txt", text)]);
+    import(&format!("{}\n{}\n", hash(1), hash(2))).unwrap();
+    let md5 = format!("# MD5\n{}\n", "ab".repeat(16));
+    for (text, reason) in [(md5.as_str(), " (line 2: 32 hex digits"), ("", ": nothing")] {
+        let error = import(text).unwrap_err().to_string();
+        assert!(
+            error.contains("feed.txt") && error.contains(reason),
+            "{error}"
+        );
+        assert_eq!(known(&database, 1), [named("feed", None)]);
+    }
+    let imported = import(&format!("{}\n", hash(3))).unwrap();
+    let replaced = &imported.replaced;
+    assert_eq!((replaced.len(), replaced[0].entries), (1, 2));
+    assert_eq!(known(&database, 1), []);
 }
 
 #[test]
