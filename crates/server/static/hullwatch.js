@@ -292,13 +292,18 @@
     const told = $("#selected");
     const matching = $('#results input[name="matching"]')?.checked;
     const count = boxes().filter((box) => box.checked).length;
-    if (told) told.textContent = matching ? "on other pages too:" : count ? `${count} selected:` : "Select findings, then";
+    if (told) told.textContent = count ? `${count} selected` : "Select findings";
     for (const button of all('#results .toolbar button[name="action"]')) button.disabled = !matching && count === 0;
     if (every) {
       every.hidden = false;
       every.checked = count > 0 && count === boxes().length;
       every.indeterminate = count > 0 && !every.checked;
     }
+  };
+
+  // On a narrow screen they would fill it before anything that was found.
+  const facets = () => {
+    if (matchMedia("(max-width: 56rem)").matches) all("details[data-facet]").forEach((facet) => (facet.open = false));
   };
 
   const table = () => {
@@ -480,6 +485,7 @@
   copyButtons();
   editor();
   histogram();
+  facets();
   table();
   keys();
   live();
