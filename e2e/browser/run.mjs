@@ -187,6 +187,22 @@ runner.test(
   }),
 );
 runner.test(
+  "a range of bars is chosen with keys alone",
+  withTab(admin, async ({ page }) => {
+    const bars = page.locator("#histogram svg a");
+    await bars.nth(20).focus();
+    await page.keyboard.press("ArrowLeft");
+    for (let step = 0; step < 3; step++) await page.keyboard.press("Shift+ArrowRight");
+    assert.equal(await page.locator("#histogram .brush").getAttribute("width"), "40");
+    const edge = (bar, name) => page.locator("#histogram .hit").nth(bar).getAttribute(`data-${name}`);
+    const [from, to] = [await edge(19, "from"), await edge(22, "to")];
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/event_time/);
+    const q = await page.inputValue("#q");
+    assert.ok(q.includes(`event_time>="${from}`) && q.includes(`event_time<"${to}`), `${q}: ${from} to ${to}`);
+  }),
+);
+runner.test(
   "a press that ends outside the bars brushes nothing",
   withTab(admin, async ({ page }) => {
     const box = await page.locator("#histogram svg").boundingBox();
@@ -263,6 +279,71 @@ runner.test(
     await page.locator('#results input[name="name"]').first().check();
     await page.click("button:text-is('Unmute')");
     await page.waitForSelector(".notice:has-text('unmuted')");
+  }),
+);
+/** Goes with Tab, or back with Shift+Tab, to what fits the selector. */
+const tabTo = async (page, selector, key) => {
+  for (let step = 0; step < 200; step++) {
+    if (await page.evaluate((wanted) => document.activeElement.matches(wanted), selector)) return;
+    await page.keyboard.press(key);
+  }
+  assert.fail(`${selector} is not reached by ${key}`);
+};
+runner.test(
+  "several findings are changed with keys alone",
+  withTab({ token: server.tokens.editor }, async ({ page, goto }) => {
+    const names = [];
+    for (let row = 0; row < 2; row++) {
+      await page.keyboard.press("j");
+      await page.keyboard.press("x");
+      names.push(await page.locator("#results tr.current").getAttribute("data-name"));
+    }
+    assert.match(await page.locator("#selected").textContent(), /2 selected/);
+    await tabTo(page, "button[value=mute]", "Shift+Tab");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".notice:has-text('2 findings muted')");
+    await goto(`/findings?q=${encodeURIComponent('mute="MUTED"')}`);
+    const muted = await rows(page).evaluateAll((list) => list.map((row) => row.dataset.name));
+    assert.deepEqual(muted.sort(), names.sort());
+    await tabTo(page, "#all", "Tab");
+    await page.keyboard.press("Space");
+    await tabTo(page, "button[value=unmute]", "Shift+Tab");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".notice:has-text('2 findings unmuted')");
+  }),
+);
+runner.test(
+  "all that match are changed, not those alone that are shown",
+  withTab({ token: server.tokens.editor }, async ({ page, goto }) => {
+    const query = (state) => `/findings?q=${encodeURIComponent(`state="${state}"`)}`;
+    await goto(query("ACTIVE"));
+    const total = await page.locator("#total").textContent();
+    const label = page.locator("#matching label");
+    assert.match(await label.textContent(), new RegExp(`or all ${parseInt(total)} that match`));
+    await tabTo(page, "input[name=matching]", "Tab");
+    await page.keyboard.press("Space");
+    // What comes now is not what was chosen.
+    const { names } = await server.tell("live");
+    await page.waitForSelector(`tr.fresh[data-name="${names[0]}"]`, { timeout: 15000 });
+    assert.match(await label.textContent(), new RegExp(`or all ${parseInt(total)} that match`));
+    await tabTo(page, "button[value=inactive]", "Tab");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(`.notice:has-text('${parseInt(total)} findings set inactive')`);
+    assert.deepEqual(await rows(page).evaluateAll((list) => list.map((row) => row.dataset.name)), [names[0]]);
+    await goto(query("INACTIVE"));
+    await page.check("input[name=matching]");
+    await page.click("button[value=active]");
+    await page.waitForSelector(".notice:has-text('set active')");
+  }),
+);
+runner.test(
+  "quick filters do not fill a narrow screen",
+  withTab({ ...admin, viewport: { width: 390, height: 844 } }, async ({ page }) => {
+    assert.equal(await page.locator("details[data-facet][open]").count(), 0);
+    const results = await page.locator("#results").boundingBox();
+    assert.ok(results.y < 1000, `they begin ${results.y} pixels down`);
+    await page.click("details[data-facet=severity] summary");
+    await shot(page, "findings-narrow");
   }),
 );
 runner.test(
