@@ -73,7 +73,8 @@ impl Store {
         };
         let size = page_size(query.page_size) as usize;
         let (total, mut groups) = self.database.read(|db| {
-            let selection = Selection::new(db, &query.parent, &query.filter)?;
+            let selection =
+                Selection::new(db, self.database.cache(), &query.parent, &query.filter)?;
             let selected = selected(db, self.database.cache(), &selection)?;
             let counts = count(db, &selected, &keys)?;
             // One more than asked for tells whether others follow.
@@ -122,7 +123,7 @@ impl Store {
             let selected = selected(
                 db,
                 self.database.cache(),
-                &Selection::new(db, parent, filter)?,
+                &Selection::new(db, self.database.cache(), parent, filter)?,
             )?;
             let facet = |field: &&str| {
                 let keys = group_keys(field)?;

@@ -36,6 +36,21 @@ enum Source {
 pub(crate) struct Cache {
     pieces: Mutex<Pieces>,
     selections: Mutex<Selections>,
+    meant: Mutex<Meant>,
+}
+
+struct Meant {
+    /// By question: the newest value when it was asked, and those that are meant.
+    lately: LruCache<String, (i64, Vec<u32>)>,
+    values: usize,
+}
+
+/// Values kept of those that are meant, of four bytes each.
+const MEANT_MAX: usize = 2 * 1024 * 1024;
+
+/// What a question takes, in values.
+fn size(question: &str, ids: &[u32]) -> usize {
+    question.len() / 4 + ids.len() + 32
 }
 
 /// By filter and chunk: a review page asks a dozen questions about the same findings, and again every few seconds.
@@ -73,6 +88,10 @@ impl Default for Cache {
                 bytes: 0,
             }),
             selections: Mutex::new(LruCache::new(SELECTIONS_MAX)),
+            meant: Mutex::new(Meant {
+                lately: LruCache::unbounded(),
+                values: 0,
+            }),
         }
     }
 }
@@ -86,6 +105,26 @@ impl Cache {
         self.selections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest value when a question was asked, and those that were meant.
+    pub(crate) fn meant(&self, question: &str) -> Option<(i64, Vec<u32>)> {
+        let mut meant = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        meant.lately.get(question).cloned()
+    }
+
+    pub(crate) fn remember(&self, question: String, newest: i64, ids: &[u32]) {
+        let mut meant = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        meant.values += size(&question, ids);
+        let known = (newest, ids.to_vec());
+        if let Some((question, (_, ids))) = meant.lately.push(question, known) {
+            meant.values -= size(&question, &ids);
+        }
+        while meant.values > MEANT_MAX
+            && let Some((question, (_, ids))) = meant.lately.pop_lru()
+        {
+            meant.values -= size(&question, &ids);
+        }
     }
 
     fn get(&self, key: (i64, u8), version: i64) -> Option<Arc<[u8]>> {

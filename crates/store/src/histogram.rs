@@ -44,7 +44,7 @@ impl Store {
     /// What is selected over time, in at most `buckets` buckets of a round width.
     pub fn histogram(&self, parent: &str, filter: &str, buckets: u32) -> Result<Histogram, Error> {
         self.database.read(|db| {
-            let selection = Selection::new(db, parent, filter)?;
+            let selection = Selection::new(db, self.database.cache(), parent, filter)?;
             let selected = selected(db, self.database.cache(), &selection)?;
             histogram(db, &selected, i64::from(buckets.clamp(1, BUCKETS_MAX)))
         })

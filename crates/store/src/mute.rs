@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::filter::{Condition, Test};
+use crate::chunk::Cache;
+use crate::filter::Condition;
 use crate::index::{Index, Stored};
 use crate::name::{FindingName, all_sources_of};
 use crate::order;
@@ -152,14 +153,15 @@ fn is_active(config: &MuteConfig, now: Timestamp) -> bool {
 }
 
 /// The findings that a rule means: those that match, under its own parent.
-fn selection(db: &Connection, config: &MuteConfig) -> Result<Selection, Error> {
-    Selection::new(db, &all_sources_of(&config.name), &config.filter)
+fn selection(db: &Connection, cache: &Cache, config: &MuteConfig) -> Result<Selection, Error> {
+    Selection::new(db, cache, &all_sources_of(&config.name), &config.filter)
 }
 
 impl Store {
     /// Brings findings in line with the dynamic mute configs: after one was made, changed or deleted, and every
     /// minute or so because they expire. Works in short transactions; returns the number of findings changed.
     pub fn refresh_mutes(&self, now: Timestamp) -> Result<u64, Error> {
+        let cache = self.database.cache();
         let configs = self.database.read(resource::all::<MuteConfig>)?;
         let active = configs
             .iter()
@@ -171,10 +173,10 @@ impl Store {
             // Matches without a record, and records without a match.
             total += self.refresh_where(now, |db| {
                 let record = recorded(db, &config.name)?;
-                Ok(selection(db, config)?.and(Condition::Not(Box::new(record))))
+                Ok(selection(db, cache, config)?.and(Condition::Not(Box::new(record))))
             })?;
             total += self.refresh_where(now, |db| {
-                let matches = selection(db, config)?.condition;
+                let matches = selection(db, cache, config)?.condition;
                 let record = recorded(db, &config.name)?;
                 Ok(Condition::And(vec![record, Condition::Not(Box::new(matches))]).into())
             })?;
@@ -230,7 +232,7 @@ impl Store {
             .write(|db| audit::note(db, change, "bulk mute", parent, &detail))?;
         let total = Cell::new(0);
         self.each_selected(
-            |db| Selection::new(db, parent, filter),
+            |db| Selection::new(db, self.database.cache(), parent, filter),
             |index, old| {
                 // It may have changed since it was looked for.
                 if !select::matches(index.db, parent, filter, old.id)? {
@@ -311,12 +313,9 @@ impl Store {
 }
 
 fn recorded(db: &Connection, config: &str) -> Result<Condition, Error> {
-    crate::select::resolve(
-        db,
-        Condition::Term {
-            field: RECORDS.to_owned(),
-            test: Test::Equal(config.to_owned()),
-        },
-        None,
-    )
+    let id = select::term_id(db, RECORDS, config)?;
+    Ok(Condition::Ids {
+        field: RECORDS.to_owned(),
+        ids: Vec::from_iter(id).into(),
+    })
 }

@@ -91,7 +91,9 @@ struct Unused {
 impl Unused {
     fn find(db: &Connection) -> Result<Self, Error> {
         let used = chunk::used_terms(db, None)?;
-        let mut statement = db.prepare_cached("SELECT id FROM term")?;
+        // The newest stays: the next one gets the number after it, so that no number is ever used again.
+        let mut statement =
+            db.prepare_cached("SELECT id FROM term WHERE id < (SELECT max(id) FROM term)")?;
         let mut rows = statement.query([])?;
         let mut terms = Vec::new();
         while let Some(row) = rows.next()? {

@@ -64,7 +64,8 @@ impl Store {
         let token = Token::read(&query.page_token, &identity)?;
         let size = page_size(query.page_size) as usize;
         self.database.read(|db| {
-            let selection = Selection::new(db, &query.parent, &query.filter)?;
+            let selection =
+                Selection::new(db, self.database.cache(), &query.parent, &query.filter)?;
             let page = |size| {
                 order::page(
                     db,
@@ -149,7 +150,7 @@ impl Store {
     /// others come and change their place in time. Eight bytes each.
     pub fn ids(&self, parent: &str, filter: &str) -> Result<Vec<FindingId>, Error> {
         self.database.read(|db| {
-            let selection = Selection::new(db, parent, filter)?;
+            let selection = Selection::new(db, self.database.cache(), parent, filter)?;
             let mut ids = Vec::new();
             for (batch, bits) in selected(db, self.database.cache(), &selection)? {
                 ids.extend(bits.iter().map(|offset| FindingId(batch.id(offset))));
@@ -169,7 +170,7 @@ impl Store {
     ) -> Result<Vec<FindingId>, Error> {
         let order = page::parse_order(order_by)?;
         self.database.read(|db| {
-            let selection = Selection::new(db, parent, filter)?;
+            let selection = Selection::new(db, self.database.cache(), parent, filter)?;
             let cache = self.database.cache();
             let found = order::page(db, cache, &selection, &order, None, IDS_IN_ORDER_MAX)?;
             if found.last.is_some() {

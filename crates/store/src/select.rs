@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use crate::Error;
-use crate::chunk::{self, Batch};
+use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Ids, Terms};
 use crate::filter::{self, Condition, Operator, Test};
 use crate::name::SourceName;
@@ -31,8 +31,13 @@ impl Selection {
     }
 
     /// Parses, checks and resolves. `parent` may be empty.
-    pub(crate) fn new(db: &Connection, parent: &str, filter: &str) -> Result<Self, Error> {
-        let condition = resolve(db, compile(parent, filter)?, None)?;
+    pub(crate) fn new(
+        db: &Connection,
+        cache: &Cache,
+        parent: &str,
+        filter: &str,
+    ) -> Result<Self, Error> {
+        let condition = resolve(db, compile(parent, filter)?, Values::Remembered(cache))?;
         let is_remembered = parent.len() + filter.len() < REMEMBERED_BYTES_MAX;
         Ok(Self {
             condition,
@@ -73,7 +78,7 @@ pub(crate) fn matches(db: &Connection, parent: &str, filter: &str, id: i64) -> R
     };
     let condition = compile(parent, filter)?;
     let ids: Vec<u32> = batch.all_terms(db)?;
-    let condition = resolve(db, condition, Some(&ids))?;
+    let condition = resolve(db, condition, Values::Among(&ids))?;
     Ok(!select(db, &batch, &condition, &batch.members)?.is_empty())
 }
 
@@ -360,26 +365,30 @@ fn scope(db: &Connection, wanted: SourceName) -> Result<Condition, Error> {
     Ok(Condition::Or(vec![within(same), in_scope]))
 }
 
-/// Puts the ids that are meant in place of tests and names, and what is quick to test before what is not. `among`: the
-/// only values that matter, when it is about one finding.
+/// The values among which those that are meant are looked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    /// All there are. What was asked lately is remembered.
+    Remembered(&'a Cache),
+    /// These, when it is about one finding.
+    Among(&'a [u32]),
+}
+
+/// Puts the ids that are meant in place of tests and names, and what is quick to test before what is not.
 pub(crate) fn resolve(
     db: &Connection,
     condition: Condition,
-    among: Option<&[u32]>,
+    values: Values<'_>,
 ) -> Result<Condition, Error> {
     let all = |parts: Vec<Condition>| -> Result<Vec<_>, Error> {
         let mut parts = parts
             .into_iter()
-            .map(|part| resolve(db, part, among))
+            .map(|part| resolve(db, part, values))
             .collect::<Result<Vec<Condition>, Error>>()?;
         parts.sort_by_key(cost);
         Ok(parts)
     };
-    let boxed = |inner: Condition| resolve(db, inner, among).map(Box::new);
-    let ids = |field: String, sql: &Sql| -> Result<Condition, Error> {
-        let ids = collect(db, sql, |row| row.get::<_, u32>(0))?.into();
-        Ok(Condition::Ids { field, ids })
-    };
+    let boxed = |inner: Condition| resolve(db, inner, values).map(Box::new);
     Ok(match condition {
         Condition::And(parts) => Condition::And(all(parts)?),
         Condition::Or(parts) => Condition::Or(all(parts)?),
@@ -388,7 +397,7 @@ pub(crate) fn resolve(
             field,
             inner: boxed(*inner)?,
         },
-        Condition::Parent(parent) => resolve(db, scope(db, parent)?, among)?,
+        Condition::Parent(parent) => resolve(db, scope(db, parent)?, values)?,
         Condition::Term {
             field,
             test: Test::Present,
@@ -398,14 +407,18 @@ pub(crate) fn resolve(
             Condition::Any { field, except }
         }
         Condition::Term { field, test } => {
-            let mut sql = values(among)?;
-            sql.term(&field, &test);
-            ids(field, &sql)?
+            let by_index = matches!(
+                test,
+                Test::Equal(_) | Test::Number { .. } | Test::Between(..)
+            );
+            let ids = meant(db, values, &field, by_index, &|sql| sql.term(&field, &test))?;
+            Condition::Ids { field, ids }
         }
         Condition::Elements { field, inner } => {
-            let mut sql = values(among)?;
-            sql.elements(&field, &inner);
-            ids(field, &sql)?
+            let ids = meant(db, values, &field, false, &|sql| {
+                sql.elements(&field, &inner)
+            })?;
+            Condition::Ids { field, ids }
         }
         Condition::Name(name) => Condition::Rows(
             crate::resolve::find(db, &name)?
@@ -417,16 +430,67 @@ pub(crate) fn resolve(
     })
 }
 
-/// The beginning of the question which values are meant.
-fn values(among: Option<&[u32]>) -> Result<Sql, Error> {
+/// What is meant in a field of fewer values is asked anew each time, and in one of more when more than so many came, of any
+/// field, since it was asked: else it is asked of those that came.
+const ASKED_ANEW_MAX: i64 = 20_000;
+
+/// The values of a field that pass a test, which an index may answer.
+fn meant(
+    db: &Connection,
+    values: Values<'_>,
+    field: &str,
+    by_index: bool,
+    test: &dyn Fn(&mut Sql),
+) -> Result<Ids, Error> {
+    let ask = |mut sql: Sql| {
+        test(&mut sql);
+        collect(db, &sql, |row| row.get::<_, u32>(0))
+    };
     let mut sql = Sql::default();
     sql.push("SELECT t.id FROM term t WHERE ");
-    if let Some(among) = among {
-        sql.push("t.id IN (SELECT value FROM json_each(")
-            .bind(serde_json::to_string(among)?);
-        sql.push(")) AND ");
-    }
-    Ok(sql)
+    let cache = match values {
+        Values::Remembered(_) if by_index => return Ok(ask(sql)?.into()),
+        Values::Remembered(cache) => cache,
+        Values::Among(ids) => {
+            sql.push("t.id IN (SELECT value FROM json_each(")
+                .bind(serde_json::to_string(ids)?);
+            sql.push(")) AND ");
+            return Ok(ask(sql)?.into());
+        }
+    };
+    let mut question = Sql::default();
+    test(&mut question);
+    let question = format!("{} {:?}", question.text, question.parameters);
+    let newest: i64 = db
+        .prepare_cached("SELECT coalesce(max(id), 0) FROM term")?
+        .query_row([], |row| row.get(0))?;
+    // The number of a value is never given to another one, so that what was meant before still is.
+    let known = cache.meant(&question);
+    let ids = match known.filter(|(last, _)| newest - last <= ASKED_ANEW_MAX) {
+        // A newer snapshot was asked.
+        Some((last, ids)) if last >= newest => return Ok(ids.into()),
+        Some((last, mut ids)) => {
+            let mut sql = Sql::default();
+            // By number.
+            sql.push("SELECT t.id FROM term t NOT INDEXED WHERE t.id > ")
+                .bind(last);
+            sql.push(" AND ");
+            ids.extend(ask(sql)?);
+            ids
+        }
+        None => {
+            let ids = ask(sql)?;
+            let is_large = db
+                .prepare_cached("SELECT 1 FROM term WHERE field = $1 LIMIT 1 OFFSET $2")?
+                .exists(params![field, ASKED_ANEW_MAX])?;
+            if !is_large {
+                return Ok(ids.into());
+            }
+            ids
+        }
+    };
+    cache.remember(question, newest, &ids);
+    Ok(ids.into())
 }
 
 /// The id of a value.

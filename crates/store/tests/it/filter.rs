@@ -715,6 +715,40 @@ fn what_a_container_has_many_of_keeps_nothing_else_out() {
 }
 
 #[test]
+fn what_a_filter_meant_is_not_mistaken_for_other_values() {
+    let (_folder, store) = store();
+    // Enough values of one field for what is meant to be remembered.
+    let mentions = |number: u64, text: &str| {
+        let mut result = finding(number);
+        let args = (0..250).map(|at| format!("{text} {number} {at}"));
+        result.finding.processes[0].args = args.collect();
+        result
+    };
+    let first: Vec<_> = (0..90)
+        .map(|number| mentions(number, if number == 7 { "alpha" } else { "beta" }))
+        .collect();
+    store.record(&first).unwrap();
+    let check = |filter: &str, expect: &[u64]| check(&store, filter, expect);
+    check("processes.args:\"alpha\"", &[7]);
+    // What comes later is meant too.
+    store
+        .record(&[mentions(91, "alpha"), mentions(92, "gamma")])
+        .unwrap();
+    for _ in 0..2 {
+        check("processes.args:\"alpha\"", &[7, 91]);
+        check("processes.args:\"gamma\"", &[92]);
+    }
+    // Other values in the place of those that are gone.
+    store.prune(at(1_000_000)).unwrap();
+    check("processes.args:\"alpha\"", &[]);
+    let others: Vec<_> = (100..190).map(|number| mentions(number, "delta")).collect();
+    store.record(&others).unwrap();
+    store.record(&[mentions(191, "alpha")]).unwrap();
+    check("processes.args:\"alpha\"", &[191]);
+    check("processes.args:\"gamma\"", &[]);
+}
+
+#[test]
 fn values_are_completed() {
     let (_folder, store) = filled();
     let values = |field, beginning| store.values(field, beginning, 10).unwrap();
