@@ -200,6 +200,9 @@ pub(crate) struct FindingsListArgs {
     /// Only findings that match, in SCC's filter language, e.g. `severity="CRITICAL" AND NOT mute="MUTED"`
     #[arg(long, value_name = "EXPR", default_value = "")]
     pub(crate) filter: String,
+    /// List at most so many, 0 for all; 200 when not given, all with `json`
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
     /// Output format; `json` is one object in the shape of SCC's ListFindings response
     #[arg(long, value_enum, default_value_t = TableFormat::Table)]
     pub(crate) format: TableFormat,

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::bail;
 use model::finding::{File, Finding, FindingClass, FindingResult, Mute, Process, State};
-use store::Store;
+use serde_json::Value;
+use store::{FindingId, Store};
 
 use crate::{
     EXIT_DONE,
@@ -14,6 +15,9 @@ use crate::{
 
 /// Findings read from the store at a time.
 const READ_AT_ONCE: usize = 1000;
+
+/// Rows of a table unless more are asked for.
+const ROWS_DEFAULT: usize = 200;
 
 /// Characters of a finding's id shown in the table: enough to tell findings apart, and `show` takes it.
 const ID_SHOWN: usize = 12;
@@ -30,19 +34,16 @@ pub(crate) fn run(command: &FindingsCommand) -> anyhow::Result<u8> {
 
 fn list(args: &FindingsListArgs) -> anyhow::Result<u8> {
     let store = Store::open_read_only(&args.state.state_dir)?;
-    let results = all(&store, &args.filter)?;
-    let mut out = print::stdout();
+    let ids = ids(&store, &args.filter).map_err(|error| explain(error, &args.filter))?;
+    let limit = match (args.limit, args.format) {
+        (Some(0), _) | (None, TableFormat::Json) => usize::MAX,
+        (Some(limit), _) => limit,
+        (None, TableFormat::Table) => ROWS_DEFAULT,
+    };
+    let shown = &ids[..ids.len().min(limit)];
     match args.format {
-        TableFormat::Json => {
-            let response = serde_json::json!({
-                "listFindingsResults": results,
-                "nextPageToken": "",
-                "totalSize": results.len(),
-            });
-            serde_json::to_writer_pretty(&mut out, &response)?;
-            writeln!(out)?;
-        }
-        TableFormat::Table if results.is_empty() => {
+        TableFormat::Json => print_json(&store, shown, ids.len())?,
+        TableFormat::Table if ids.is_empty() => {
             let which = if args.filter.is_empty() {
                 "No findings."
             } else {
@@ -51,7 +52,11 @@ fn list(args: &FindingsListArgs) -> anyhow::Result<u8> {
             writeln!(print::stderr(), "{which}")?;
         }
         TableFormat::Table => {
-            let rows: Vec<_> = results.iter().map(row).collect();
+            let mut rows = Vec::new();
+            each(&store, shown, |result| {
+                rows.push(row(&result));
+                Ok(())
+            })?;
             let head = [
                 "ID",
                 "EVENT TIME",
@@ -62,26 +67,56 @@ fn list(args: &FindingsListArgs) -> anyhow::Result<u8> {
                 "STATE",
                 "WHAT",
             ];
-            print::table(&mut out, &head, &rows)?;
+            print::table(&mut print::stdout(), &head, &rows)?;
+            let more = ids.len() - shown.len();
+            if more > 0 {
+                writeln!(print::stderr(), "... and {more} more, --limit 0 shows all")?;
+            }
         }
     }
     Ok(EXIT_DONE)
 }
 
-/// All that match now, the newest first. Not page by page: a finding that is seen again meanwhile would change its page.
-fn all(store: &Store, filter: &str) -> anyhow::Result<Vec<FindingResult>> {
-    let ids = store
-        .ids("", filter)
-        .map_err(|error| explain(error, filter))?;
-    let mut results = Vec::with_capacity(ids.len());
-    let mut rest = ids.as_slice();
+/// All that match at one moment, the newest first; those made last first when there are too many to be put in an order. Not page
+/// by page: a finding that is seen again meanwhile would change its page.
+fn ids(store: &Store, filter: &str) -> Result<Vec<FindingId>, store::Error> {
+    match store.ids_in_order("", filter, "") {
+        Err(store::Error::Invalid {
+            what: "order_by", ..
+        }) => store.ids("", filter),
+        ids => ids,
+    }
+}
+
+/// Reads findings in pieces.
+fn each(
+    store: &Store,
+    ids: &[FindingId],
+    mut take: impl FnMut(FindingResult) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut rest = ids;
     while !rest.is_empty() {
         let (found, taken) = store.findings(&rest[..rest.len().min(READ_AT_ONCE)])?;
-        results.extend(found);
+        found.into_iter().try_for_each(&mut take)?;
         rest = &rest[taken..];
     }
-    results.sort_by_key(|result| std::cmp::Reverse(result.finding.event_time));
-    Ok(results)
+    Ok(())
+}
+
+/// As a response of SCC's ListFindings, written piece by piece.
+fn print_json(store: &Store, ids: &[FindingId], total: usize) -> anyhow::Result<()> {
+    let mut out = print::stdout();
+    write!(out, "{{\n\"listFindingsResults\": [")?;
+    let mut separator = "\n";
+    each(store, ids, |result| {
+        write!(out, "{}", std::mem::replace(&mut separator, ",\n"))?;
+        Ok(serde_json::to_writer_pretty(&mut out, &result)?)
+    })?;
+    writeln!(
+        out,
+        "\n],\n\"nextPageToken\": \"\",\n\"totalSize\": {total}\n}}"
+    )?;
+    Ok(())
 }
 
 /// Points at the place in a filter that is wrong.
@@ -175,7 +210,7 @@ fn seen(finding: &Finding) -> u64 {
     finding
         .source_properties
         .get(store::OCCURRENCES)
-        .and_then(serde_json::Value::as_u64)
+        .and_then(Value::as_u64)
         .unwrap_or(1)
 }
 
@@ -187,7 +222,8 @@ fn state(finding: &Finding) -> &'static str {
     }
 }
 
-/// The file a finding is about: the script, the last library, or the program; its description when there is none.
+/// The file a finding is about: what openssl was asked to load, the library, the script, or the program; its description when
+/// there is none.
 fn what(finding: &Finding) -> String {
     let Some(process) = finding
         .processes
@@ -196,10 +232,14 @@ fn what(finding: &Finding) -> String {
     else {
         return finding.description.clone();
     };
+    let requested = finding.source_properties.get("Requested_Shared_Object");
+    if let Some(path) = requested.and_then(Value::as_str) {
+        return path.to_owned();
+    }
     let file = process
-        .script
-        .as_ref()
-        .or(process.libraries.first())
+        .libraries
+        .first()
+        .or(process.script.as_ref())
         .or(process.binary.as_ref());
     file.map_or_else(|| process.name.clone(), |file| file.path.clone())
 }
@@ -349,14 +389,77 @@ fn file(out: &mut impl Write, label: &str, file: &File) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Facts that SCC has no field for: verdict, image hash, indicator.
+/// Facts that SCC has no field for: the verdict on each file and what it rests on, who knows it, and the rest.
 fn evidence(out: &mut impl Write, finding: &Finding) -> anyhow::Result<()> {
-    for (key, value) in &finding.source_properties {
-        if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
-            field(out, &key.replace('_', " "), text)?;
+    let text = |value: &Value, key: &str| {
+        let text = value.get(key).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    for file in entries(finding, "Provenance") {
+        let verdict = match text(file, "verdict").as_str() {
+            "BUILT_IN" => "built in: the image ships these bytes at this path",
+            "MODIFIED" => "modified: the image ships other bytes at this path",
+            "ADDED" => "added: the image ships no file at this path",
+            _ => "unknown: where these bytes came from could not be told",
+        };
+        field(out, "Verdict on", &text(file, "path"))?;
+        field(out, "", verdict)?;
+        for (words, key) in [
+            ("since", "unknownReason"),
+            ("reached as", "pathUsed"),
+            ("executed sha256", "executedSha256"),
+            ("not hashed, since", "sha256MissingReason"),
+            ("the image's sha256", "imageSha256"),
+            ("image layer", "imageLayer"),
+            ("same bytes as", "sameContentAs"),
+            ("on the mount", "mount"),
+        ] {
+            let fact = text(file, key);
+            if !fact.is_empty() {
+                field(out, "", &format!("{words} {fact}"))?;
+            }
+        }
+        let is = |key: &str| file.get(key) == Some(&Value::Bool(true));
+        if is("memfd") {
+            field(out, "", "in memory only, on no filesystem")?;
+        } else if is("unnamed") {
+            field(out, "", "without a name when it ran")?;
         }
     }
+    for matched in entries(finding, "Indicator_Matches") {
+        field(out, "Known to the list", &text(matched, "list"))?;
+        for (words, key) in [
+            ("for", "path"),
+            ("entry", "entry"),
+            ("family", "family"),
+            ("imported", "date"),
+        ] {
+            let fact = text(matched, key);
+            if !fact.is_empty() {
+                field(out, "", &format!("{words} {fact}"))?;
+            }
+        }
+    }
+    let risks = finding.source_properties.get("Investigation");
+    let risks = risks.and_then(|found| found.get("risks")?.as_array());
+    let mut label = "Risks";
+    for risk in risks.into_iter().flatten().filter_map(Value::as_str) {
+        field(out, std::mem::take(&mut label), risk)?;
+    }
+    for (key, value) in &finding.source_properties {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if key != store::OCCURRENCES => number.to_string(),
+            _ => continue,
+        };
+        field(out, &key.replace('_', " "), &text)?;
+    }
     Ok(())
+}
+
+fn entries<'a>(finding: &'a Finding, key: &str) -> impl Iterator<Item = &'a Value> {
+    let list = finding.source_properties.get(key).and_then(Value::as_array);
+    list.into_iter().flatten()
 }
 
 fn links(out: &mut impl Write, finding: &Finding) -> anyhow::Result<()> {

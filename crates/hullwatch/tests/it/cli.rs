@@ -125,6 +125,66 @@ fn a_finding_is_shown_by_the_beginning_of_its_id_that_the_table_has() {
 }
 
 #[test]
+fn a_finding_is_shown_with_what_its_verdict_rests_on() {
+    use model::finding::{File, Process};
+    let folder = tempfile::tempdir().unwrap();
+    let state = ["--state-dir", folder.path().to_str().unwrap()];
+    let properties = serde_json::json!({
+        "Provenance": [{
+            "path": "/usr/bin/openssl", "verdict": "UNKNOWN", "unknownReason": "the layer is gone",
+            "sha256MissingReason": "it was gone", "imageSha256": "ab12", "sameContentAs": "/bin/x", "mount": "/data",
+        }],
+        "Indicator_Matches": [{
+            "path": "/usr/bin/openssl", "list": "feed", "entry": "cd34", "date": "2026-01-02T00:00:00Z", "family": "Worm",
+        }],
+        "Investigation": {"risks": ["It is privileged: root in it is root on the host."]},
+        "Requested_Shared_Object": "/tmp/engine.so",
+    });
+    let finding = Finding {
+        name: "organizations/1/sources/1/findings/abc".to_owned(),
+        source_properties: serde_json::from_value(properties).unwrap(),
+        processes: vec![Process {
+            binary: Some(File {
+                path: "/usr/bin/openssl".to_owned(),
+                ..File::default()
+            }),
+            ..Process::default()
+        }],
+        ..Finding::default()
+    };
+    let result = FindingResult {
+        finding,
+        resource: Resource::default(),
+    };
+    let store = store::Store::open(folder.path()).unwrap();
+    store.record(&[result]).unwrap();
+    let run = |args: &[&str]| {
+        let output = hullwatch(&[args, &state].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(&["findings", "show", "abc"]);
+    for fact in [
+        "unknown: where",
+        "the layer is gone",
+        "it was gone",
+        "ab12",
+        "/bin/x",
+        "/data",
+        "feed",
+        "cd34",
+        "2026-01-02",
+        "Worm",
+        "It is privileged",
+        "/tmp/engine.so",
+    ] {
+        assert!(shown.contains(fact), "{fact}: {shown}");
+    }
+    let table = run(&["findings", "list"]);
+    assert!(table.trim_end().ends_with("/tmp/engine.so"), "{table}");
+}
+
+#[test]
 fn all_findings_are_listed_the_newest_first() {
     let folder = tempfile::tempdir().unwrap();
     let store = store::Store::open(folder.path()).unwrap();
@@ -166,6 +226,15 @@ fn all_findings_are_listed_the_newest_first() {
         assert!(name.ends_with(&format!("/{first}")), "{filter}: {name}");
         assert!(results.is_sorted_by_key(|result| std::cmp::Reverse(time(result))));
     }
+    let table = |limit: &[&str]| {
+        let output = hullwatch(&[&["findings", "list", "--state-dir", state], limit].concat());
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        (out.lines().count(), stderr(&output))
+    };
+    let more = |count: u64| format!("... and {count} more, --limit 0 shows all\n");
+    assert_eq!(table(&[]), (201, more(1900)));
+    assert_eq!(table(&["--limit", "3"]), (4, more(2097)));
+    assert_eq!(table(&["--limit", "0"]), (2101, String::new()));
     let wrong = list("colour=1");
     assert!(!wrong.status.success());
     assert!(
