@@ -4,12 +4,15 @@ use std::fs;
 
 use detect::samples;
 use model::finding::FindingResult;
-use testkit::{Container, Engine, Image, Run, engines::Runc};
+use testkit::{Engine, Image, Run, engines::Runc};
 
 use crate::watcher::{State, Watcher, described, hullwatch};
 
 /// Clears a screen, sets its title, forges a second line, turns reading direction, is no UTF-8.
 const HOSTILE: &str = r"\033[2J\033]0;owned\007\nFORGED LINE\r\342\200\256gpj.\377\376";
+
+/// The same in the name of a container, as an annotation of a runc bundle gives it.
+const NAME: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\nFORGED LINE\r\u{202e}gpj.";
 
 /// Where the image has a program whose hash is known.
 const KNOWN: &str = "/opt/known";
@@ -127,21 +130,23 @@ fn what_a_container_chooses_is_reported_and_does_no_harm() {
     );
     let mut runc = Runc::start();
     let watcher = Watcher::start();
-    let ran: Vec<(Case, Container)> = cases()
+    let ran: Vec<(Case, String)> = cases()
         .into_iter()
         .map(|case| {
+            let name = format!("{NAME}{}", case.name);
             let run = Run::new(&format!("hw-e2e-{}", case.name), &image)
+                .label("io.kubernetes.cri.container-name", &name)
                 .label("hostile", "\u{1b}[2J\nFORGED LINE\r\u{202e}");
             let container = runc.run(&run);
             let output = runc.exec(&container, &["/bin/sh", "-c", &case.script]);
             assert!(output.status.success(), "{}: {output:?}", case.name);
-            (case, container)
+            (case, name)
         })
         .collect();
     let announced = watcher.announced();
     let state = watcher.stop();
-    for (case, container) in &ran {
-        let found = state.findings_of(&container.name);
+    for (case, name) in &ran {
+        let found = state.findings_of(name);
         assert_eq!(found.len(), 1, "{}: {}", case.name, described(&found));
         (case.check)(&found[0]);
         assert_shown_cleanly(&state, &found[0], case.name);
