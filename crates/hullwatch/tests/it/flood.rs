@@ -11,6 +11,9 @@ use crate::{
 
 const SECONDS: &str = "10";
 
+/// Programs that may be counted both as seen and as lost, and those of others that were lost meanwhile.
+const TWICE_MAX: u64 = 1000;
+
 #[test]
 fn every_run_is_seen_or_counted_as_lost_and_so_is_a_malicious_one() {
     let image = Image::busybox("example.test/flood:v1")
@@ -63,10 +66,13 @@ fn every_run_is_seen_or_counted_as_lost_and_so_is_a_malicious_one() {
         .iter()
         .map(|result| number(result, "Lost_Events").unwrap())
         .sum();
+    // Some are in two counts: what was found by its path alone is counted as not hashed too.
+    let counted = seen + malicious + lost;
     assert!(
-        seen <= ran && ran + 2 <= seen + malicious + lost,
+        seen <= ran && (ran + 2..=ran + 2 + TWICE_MAX).contains(&counted),
         "{ran} ran and two malicious ones, {seen} and {malicious} seen, {lost} lost"
     );
+    assert!(seen * 10 > ran, "{seen} of {ran} seen: nearly all are lost");
     // Without losses, none can be among them.
     assert!(malicious == 2 || lost > 0, "{}", described(&found));
 }
