@@ -34,10 +34,10 @@ use store::{Gap, GapKind, Store};
 use crate::{
     config::Config,
     inventory::Inventory,
-    judge::Judge,
     print,
     recorder::{ITEMS_QUEUED_MAX, Item, Recorder},
     recording::Recording,
+    reporter::Reporter,
     self_test,
 };
 
@@ -171,7 +171,7 @@ impl Agent {
                         scanner,
                         ignore,
                     ),
-                    judge: Judge::new(config.detection, config.naming),
+                    reporter: Reporter::new(config.detection, config.naming),
                     indicators_changed,
                     items,
                     inventory,
@@ -390,7 +390,7 @@ impl Voice {
 /// Enrich, detect, build: everything between the sensors and the store, on one thread.
 struct Pipeline {
     enricher: Enricher,
-    judge: Judge,
+    reporter: Reporter,
     indicators_changed: Arc<AtomicBool>,
     items: SyncSender<Item>,
     inventory: Inventory,
@@ -420,20 +420,20 @@ impl Pipeline {
             if self.indicators_changed.swap(false, Ordering::Relaxed) {
                 let now = Timestamp::from(SystemTime::now());
                 self.enricher.match_anew(now, &mut events);
-                self.judge_all(&mut events);
+                self.report_all(&mut events);
             }
             // Bounded: in a flood too, what waits for a large file gets its turn.
             for _ in 0..PIPELINE_TURN_MAX {
                 let Some(observation) = next else { break };
                 self.observe(observation, &mut events);
-                self.judge_all(&mut events);
+                self.report_all(&mut events);
                 next = observations.try_recv().ok();
             }
             if let Some(observation) = next {
                 self.observe(observation, &mut events);
             }
             self.enricher.poll(&mut events);
-            self.judge_all(&mut events);
+            self.report_all(&mut events);
             self.send_repeats(Some(Timestamp::from(SystemTime::now())));
             self.send_containers(false);
             if idle {
@@ -445,10 +445,10 @@ impl Pipeline {
         while self.enricher.has_pending() && Instant::now() < deadline {
             thread::park_timeout(PIPELINE_BUSY);
             self.enricher.poll(&mut events);
-            self.judge_all(&mut events);
+            self.report_all(&mut events);
         }
         self.enricher.finish(&mut events);
-        self.judge_all(&mut events);
+        self.report_all(&mut events);
         self.send_repeats(None);
         self.send_containers(true);
         self.record(Recording::flush);
@@ -489,7 +489,7 @@ impl Pipeline {
         }
     }
 
-    fn judge_all(&mut self, events: &mut Vec<EnrichedEvent>) {
+    fn report_all(&mut self, events: &mut Vec<EnrichedEvent>) {
         for event in events.drain(..) {
             if let Some(is_proof) = self.self_test.proves(&event) {
                 if is_proof {
@@ -501,7 +501,7 @@ impl Pipeline {
             self.record(|recording| recording.write(&event));
             let containers = self.enricher.container_lookup();
             let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
-            let findings = self.judge.findings(&event, log_tail);
+            let findings = self.reporter.findings(&event, log_tail);
             self.send(findings);
         }
     }
@@ -526,9 +526,9 @@ impl Pipeline {
     fn send_repeats(&mut self, now: Option<Timestamp>) {
         let containers = self.enricher.container_lookup();
         let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
-        let mut findings = self.judge.repeats(now, log_tail);
+        let mut findings = self.reporter.repeats(now, log_tail);
         if let Some(now) = now {
-            findings.extend(self.judge.ends_of_losses(now, log_tail));
+            findings.extend(self.reporter.ends_of_losses(now, log_tail));
         }
         self.send(findings);
     }

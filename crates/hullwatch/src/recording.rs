@@ -108,7 +108,7 @@ mod tests {
     use model::finding::FindingResult;
 
     use super::*;
-    use crate::judge::Judge;
+    use crate::reporter::Reporter;
 
     fn events(path: &Path) -> Vec<EnrichedEvent> {
         let file = BufReader::new(File::open(path).unwrap());
@@ -127,12 +127,12 @@ mod tests {
                 .collect(),
             ..Settings::default()
         };
-        let mut judge = Judge::new(settings, Naming::default());
+        let mut reporter = Reporter::new(settings, Naming::default());
         let mut all = Vec::new();
         for event in events {
-            all.extend(judge.findings(event, |_| Vec::new()));
+            all.extend(reporter.findings(event, |_| Vec::new()));
         }
-        all.extend(judge.repeats(None, |_| Vec::new()));
+        all.extend(reporter.repeats(None, |_| Vec::new()));
         all
     }
 

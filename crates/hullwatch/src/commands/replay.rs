@@ -10,8 +10,8 @@ use crate::{
     EXIT_DONE,
     cli::{ReplayArgs, RunFormat},
     config::Config,
-    judge::Judge,
     print,
+    reporter::Reporter,
 };
 
 /// Some lines of the recording could not be read; the findings of the others were printed.
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8> {
     // Folding is the store's: the same code as in a live watch, over a store that lasts as long as the replay.
     let directory = tempfile::tempdir().context("making a temporary store")?;
     let store = Store::open(directory.path())?;
-    let mut judge = Judge::new(config.detection, config.naming);
+    let mut reporter = Reporter::new(config.detection, config.naming);
     let mut code = EXIT_DONE;
     for event in events {
         let event = match event {
@@ -37,11 +37,11 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8> {
                 continue;
             }
         };
-        for result in judge.findings(&event, |_| Vec::new()) {
+        for result in reporter.findings(&event, |_| Vec::new()) {
             keep(&store, &result, args.format)?;
         }
     }
-    for result in judge.repeats(None, |_| Vec::new()) {
+    for result in reporter.repeats(None, |_| Vec::new()) {
         keep(&store, &result, args.format)?;
     }
     Ok(code)

@@ -42,7 +42,7 @@ const LOSS_OVER: Duration = Duration::from_secs(600);
 const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Detectors, and what their detections need to become findings.
-pub(crate) struct Judge {
+pub(crate) struct Reporter {
     dispatcher: Dispatcher,
     settings: Settings,
     naming: Naming,
@@ -109,7 +109,7 @@ impl Repeated {
     }
 }
 
-impl Judge {
+impl Reporter {
     pub(crate) fn new(settings: Settings, naming: Naming) -> Self {
         let size = |max| NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_log_is_read_once_a_second_however_many_facts_there_are() {
-        let mut judge = Judge::new(Settings::default(), Naming::default());
+        let mut reporter = Reporter::new(Settings::default(), Naming::default());
         let reads = std::cell::Cell::new(0);
         for ms in 0..2500 {
             let event = EnrichedEvent {
@@ -311,7 +311,7 @@ mod tests {
                     what: ms.to_string(),
                 },
             };
-            let found = judge.findings(&event, |_| {
+            let found = reporter.findings(&event, |_| {
                 reads.set(reads.get() + 1);
                 Vec::new()
             });
@@ -322,14 +322,14 @@ mod tests {
 
     #[test]
     fn a_loss_is_over_after_ten_minutes_and_the_next_one_is_news() {
-        let mut judge = Judge::new(Settings::default(), Naming::default());
+        let mut reporter = Reporter::new(Settings::default(), Naming::default());
         let directory = tempfile::tempdir().unwrap();
         let store = store::Store::open(directory.path()).unwrap();
         let at = |second: u64| Timestamp((1_700_000_000 + second) * 1_000_000_000);
         let mut told = Vec::new();
         for second in 0..2000 {
-            let mut found = judge.ends_of_losses(at(second), |_| Vec::new());
-            found.extend(judge.repeats(Some(at(second)), |_| Vec::new()));
+            let mut found = reporter.ends_of_losses(at(second), |_| Vec::new());
+            found.extend(reporter.repeats(Some(at(second)), |_| Vec::new()));
             if [0, 1, 500, 1500].contains(&second) {
                 let event = EnrichedEvent {
                     time: at(second),
@@ -340,7 +340,7 @@ mod tests {
                         count: 10,
                     }),
                 };
-                found.extend(judge.findings(&event, |_| Vec::new()));
+                found.extend(reporter.findings(&event, |_| Vec::new()));
             }
             for recorded in store.record(&found).unwrap() {
                 if !matches!(recorded.outcome, store::Outcome::Repeat { .. }) {
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn losses_that_are_found_again_are_added_up() {
-        let mut judge = Judge::new(Settings::default(), Naming::default());
+        let mut reporter = Reporter::new(Settings::default(), Naming::default());
         let mut found = Vec::new();
         // Within a second, after it, and at the end.
         for (ms, count) in [(0, 1), (10, 20), (20, 300), (1500, 4000), (1510, 50_000)] {
@@ -384,9 +384,9 @@ mod tests {
                     count,
                 }),
             };
-            found.extend(judge.findings(&event, |_| Vec::new()));
+            found.extend(reporter.findings(&event, |_| Vec::new()));
         }
-        found.extend(judge.repeats(None, |_| Vec::new()));
+        found.extend(reporter.repeats(None, |_| Vec::new()));
         let property = |name: &str| -> Vec<u64> {
             let properties = found.iter().map(|result| &result.finding.source_properties);
             properties
