@@ -636,7 +636,11 @@ async fn all_that_match_are_changed_but_none_that_came_later() {
         page("/findings?q=severity%3D%22LOW%22", &cookie),
     )
     .await;
-    assert!(shown.body.contains("or all 60 that match"), "{}", shown.body);
+    assert!(
+        shown.body.contains("or all 60 that match"),
+        "{}",
+        shown.body
+    );
     let csrf = csrf_of(&shown.body);
     let as_of = shown.body.split("id=\"as-of\" value=\"").nth(1).unwrap();
     let as_of = as_of.split('"').next().unwrap();

@@ -518,7 +518,8 @@ mod tests {
             "security_marks.marks.\"2026-01-01T00:00:00Z\"=1",
             "external_systems.\"a b.status\"=1",
             "source_properties.\"\"=1",
-            "contains(source_properties.A, (\"a b\"=1 AND \"0\"=1 AND b-C=1))",
+            "contains(source_properties.A, (\"a b\"=1 AND \"0\"=1 AND b-C.dE=1))",
+            "contains(source_properties.A, (\"\"=1 AND \"-a\"=1 AND \"a.\"=1 AND NOT \"NOT\"=1))",
         ] {
             check(quoted, quoted);
         }

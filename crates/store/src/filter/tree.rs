@@ -136,7 +136,8 @@ impl fmt::Display for Expression {
 
 /// A field so that it is read again: a key of a map that is no name is quoted, with what follows it.
 fn written(field: &str) -> Cow<'_, str> {
-    if field_path(field).is_ok_and(|path| path == field) {
+    let is_keyword = ["AND", "OR", "NOT"].contains(&field);
+    if !is_keyword && field_path(field).is_ok_and(|path| path == field) {
         return field.into();
     }
     let map = MAPS
@@ -146,14 +147,14 @@ fn written(field: &str) -> Cow<'_, str> {
     match map {
         Some((map, key)) => format!("{map}{}", quoted(key)).into(),
         // Within a source property.
-        None if !is_plain(field) => quoted(field).to_string().into(),
+        None if is_keyword || !field.split('.').all(is_plain) => quoted(field).to_string().into(),
         None => field.into(),
     }
 }
 
-fn is_plain(field: &str) -> bool {
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    field.bytes().all(is_known) && !field.starts_with(|first: char| first.is_ascii_digit())
+fn is_plain(key: &str) -> bool {
+    let is_known = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    key.chars().all(is_known) && key.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
 fn join(f: &mut fmt::Formatter<'_>, parts: &[Expression], between: &str) -> fmt::Result {
