@@ -5,12 +5,16 @@
 
 use libfuzzer_sys::fuzz_target;
 
-use enrich::containers::{argv, cgroup, containerd, docker, libpod, log, oci, podman};
+use enrich::containers::{argv, cgroup, containerd, crio, docker, libpod, log, oci, podman};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = cgroup::parse(bytes);
     let _ = argv::parse(bytes, std::path::Path::new("/bundle"));
-    let _ = oci::parse_config(bytes, false);
+    if let Ok(mut config) = oci::parse_config(bytes, false) {
+        let crio = ("io.container.manager".to_owned(), "cri-o".to_owned());
+        config.annotations.extend([crio]);
+        let _ = crio::container(&config);
+    }
     let _ = oci::parse_state(bytes);
     let _ = docker::parse_config(bytes);
     let _ = docker::parse_privileged(bytes);

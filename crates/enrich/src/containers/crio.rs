@@ -12,7 +12,7 @@ use model::{
 use super::{bound, finder::pod_from_labels, oci};
 
 /// The container of an OCI configuration that CRI-O wrote. `None` when another engine did.
-pub(super) fn container(config: &oci::Config) -> Option<Container> {
+pub fn container(config: &oci::Config) -> Option<Container> {
     let get = |name: &str| {
         config
             .annotations

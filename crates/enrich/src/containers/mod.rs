@@ -10,7 +10,7 @@ pub mod bolt;
 mod bound;
 pub mod cgroup;
 pub mod containerd;
-mod crio;
+pub mod crio;
 pub mod docker;
 mod files;
 mod finder;

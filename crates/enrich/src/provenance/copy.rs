@@ -68,13 +68,17 @@ fn parent_layer(directory: &Path) -> Option<Image> {
         docker
     } else {
         let list = driver.parent()?.join("vfs-layers/layers.json");
-        let layers: Vec<StorageLayer> =
-            serde_json::from_slice(&read(&list, METADATA_BYTES_MAX)?).ok()?;
-        let parent = &layers.iter().find(|layer| layer.id == id)?.parent;
-        let is_plain = !parent.is_empty() && !parent.contains('/') && parent != "..";
-        all.join(is_plain.then_some(parent)?)
+        all.join(parse_parent_layer(&read(&list, METADATA_BYTES_MAX)?, id)?)
     };
     Layers::open(&[parent], &[], false).ok().map(Image::Layers)
+}
+
+/// The layer that `id` was made from, by containers/storage's `layers.json`: one name of a directory. Pure.
+pub fn parse_parent_layer(json: &[u8], id: &str) -> Option<String> {
+    let layers: Vec<StorageLayer> = serde_json::from_slice(json).ok()?;
+    let layer = layers.into_iter().find(|layer| layer.id == id)?;
+    let is_plain = |name: &String| !name.is_empty() && !name.contains('/') && name != "..";
+    Some(layer.parent).filter(is_plain)
 }
 
 /// The manifest beside a bundle's `rootfs`.

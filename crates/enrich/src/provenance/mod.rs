@@ -25,6 +25,7 @@ use model::{
 };
 
 pub use content_index::ContentIndex;
+pub use copy::parse_parent_layer;
 pub use image::{ImageFile, Layers, Unreadable};
 pub use manifest::Manifest;
 pub(crate) use mount_table::strip_prefix;
