@@ -214,11 +214,17 @@ impl Containers {
         self.finder.log_tail(container, lines_max)
     }
 
-    /// Where the process `pid` in `cgroup` and `mnt_namespace` (0 when not known) runs.
+    /// Where the process `pid` in `cgroup` and `mnt_namespace` (0 when not known) runs, asked at `now`.
     ///
     /// Never waits. The answer is remembered; metadata that its engine has not written yet is looked up again on later
     /// calls.
-    pub fn resolve(&mut self, cgroup: &Cgroup, pid: u32, mnt_namespace: u32) -> Resolution {
+    pub fn resolve(
+        &mut self,
+        cgroup: &Cgroup,
+        pid: u32,
+        mnt_namespace: u32,
+        now: Instant,
+    ) -> Resolution {
         let key = Key {
             cgroup_id: cgroup.id,
             mnt_namespace,
@@ -232,13 +238,13 @@ impl Containers {
         match remembered {
             Some(Answer::Host) => return Resolution::Host,
             Some(Answer::Container(identity)) => {
-                if let Some(container) = self.current(&identity, Some(pid)) {
+                if let Some(container) = self.current(&identity, Some(pid), now) {
                     return Resolution::Container(container);
                 }
             }
             None => {}
         }
-        match self.look_up(key, cgroup, pid) {
+        match self.look_up(key, cgroup, pid, now) {
             Answer::Host => Resolution::Host,
             Answer::Container(identity) => match self.known.get(&identity) {
                 Some(known) => Resolution::Container(Arc::clone(&known.container)),
@@ -297,7 +303,7 @@ impl Containers {
     /// Looks again for the descriptions that are awaited, where that is due.
     pub(crate) fn look_again(&mut self, now: Instant) {
         for (identity, until) in std::mem::take(&mut self.awaited) {
-            self.current(&identity, None);
+            self.current(&identity, None, now);
             let is_open = self
                 .known
                 .peek(&identity)
@@ -323,7 +329,12 @@ impl Containers {
 
     /// The container, with its metadata looked up again when that is due. `pid` is one of its processes. `None` when it was
     /// forgotten, or when there is still hope to find its engine.
-    fn current(&mut self, identity: &Arc<Identity>, pid: Option<u32>) -> Option<Arc<Container>> {
+    fn current(
+        &mut self,
+        identity: &Arc<Identity>,
+        pid: Option<u32>,
+        now: Instant,
+    ) -> Option<Arc<Container>> {
         let known = self.known.get_mut(identity)?;
         if known.tries_left == 0 {
             return Some(Arc::clone(&known.container));
@@ -334,12 +345,12 @@ impl Containers {
         {
             known.witnesses.push(pid);
         }
-        if Instant::now() < known.retry_at {
+        if now < known.retry_at {
             return Some(Arc::clone(&known.container));
         }
         // Twice as long each time: soon enough for a container's first programs, late enough for a slow engine.
         let tries = METADATA_TRIES_MAX.saturating_sub(known.tries_left).min(10);
-        known.retry_at = Instant::now() + RETRY_AFTER * (1 << tries);
+        known.retry_at = now + RETRY_AFTER * (1 << tries);
         known.tries_left -= 1;
         known.is_given_up = known.tries_left == 0;
         if known.engine == Some(Engine::Unknown) {
@@ -384,14 +395,22 @@ impl Containers {
         })
     }
 
-    fn look_up(&mut self, key: Key, cgroup: &Cgroup, pid: u32) -> Answer {
+    fn look_up(&mut self, key: Key, cgroup: &Cgroup, pid: u32, now: Instant) -> Answer {
         let path = self.proc.below_host(cgroup.path.as_bytes()).to_vec();
         if let Some(named) = cgroup::parse(&path) {
             let identity = Arc::new(Identity::Id(named.id.to_owned()));
             // After a restart it has another control group, and may not have been described before.
-            if self.current(&identity, Some(pid)).is_none() || self.is_worth_asking(&identity) {
+            if self.current(&identity, Some(pid), now).is_none() || self.is_worth_asking(&identity)
+            {
                 let lineage = self.lineage(pid);
-                self.add(&identity, named.engine, named.id, named.cgroup, &lineage);
+                self.add(
+                    &identity,
+                    named.engine,
+                    named.id,
+                    named.cgroup,
+                    &lineage,
+                    now,
+                );
             }
             let answer = Answer::Container(identity);
             self.cgroups.put(key, answer.clone());
@@ -423,8 +442,8 @@ impl Containers {
             return Answer::Host;
         }
         match outermost {
-            Some(outermost) => self.look_up_unnamed(key, &path, &lineage, Some(outermost)),
-            None => self.look_up_gone(key, &path),
+            Some(outermost) => self.look_up_unnamed(key, &path, &lineage, Some(outermost), now),
+            None => self.look_up_gone(key, &path, now),
         }
     }
 
@@ -435,6 +454,7 @@ impl Containers {
         path: &[u8],
         lineage: &Lineage,
         outermost: Option<Member>,
+        now: Instant,
     ) -> Answer {
         let text = std::str::from_utf8(path).unwrap_or_default();
         let found = self.finder.find(lineage, text).unwrap_or_else(|| Found {
@@ -464,7 +484,7 @@ impl Containers {
         let has_own_cgroup = !own_cgroup.is_empty();
         if !is_same || self.is_worth_asking(&identity) {
             let cgroup = if has_own_cgroup { own_cgroup } else { path };
-            self.add(&identity, found.engine, &found.id, cgroup, lineage);
+            self.add(&identity, found.engine, &found.id, cgroup, lineage, now);
         }
         let answer = Answer::Container(identity);
         if has_own_cgroup {
@@ -477,7 +497,7 @@ impl Containers {
 
     /// A process that has ended: the container that its control group is in, or whose mount namespace it had, or what can still
     /// be found of it.
-    fn look_up_gone(&mut self, key: Key, path: &[u8]) -> Answer {
+    fn look_up_gone(&mut self, key: Key, path: &[u8], now: Instant) -> Answer {
         let mnt_namespace = key.mnt_namespace;
         if let Some(identity) = self.known_by_cgroup(path) {
             return Answer::Container(Arc::new(identity));
@@ -490,7 +510,7 @@ impl Containers {
             return held.answer.clone();
         }
         let identity = Arc::new(Identity::Gone(key));
-        if self.current(&identity, None).is_some() {
+        if self.current(&identity, None, now).is_some() {
             return Answer::Container(identity);
         }
         // Its engine may still be there, to clean up. Most name the control group after the container.
@@ -506,7 +526,7 @@ impl Containers {
         for process in &lineage.engines {
             self.finder.learn(process);
         }
-        self.look_up_unnamed(key, path, &lineage, None)
+        self.look_up_unnamed(key, path, &lineage, None, now)
     }
 
     fn lineage(&mut self, pid: u32) -> Lineage {
@@ -524,6 +544,7 @@ impl Containers {
         id: &str,
         cgroup: &[u8],
         lineage: &Lineage,
+        now: Instant,
     ) {
         let description = self.finder.describe(engine, id, lineage);
         let container = Arc::new(Container {
@@ -548,7 +569,7 @@ impl Containers {
             tries_left,
             is_given_up: false,
             lives_left,
-            retry_at: Instant::now() + RETRY_AFTER,
+            retry_at: now + RETRY_AFTER,
             engine,
             witnesses: lineage
                 .inside
@@ -561,7 +582,7 @@ impl Containers {
             && engine != Some(Engine::Unknown)
             && self.awaited.len() < AWAITED_MAX
         {
-            let until = Instant::now() + DESCRIPTION_WAIT;
+            let until = now + DESCRIPTION_WAIT;
             self.awaited.push((Arc::clone(identity), until));
         }
         self.known.put(Arc::clone(identity), known);

@@ -37,18 +37,23 @@ impl Enricher {
     ) {
         let mnt_namespace = exec.namespaces.mnt;
         let container = match &cgroup {
-            Some(cgroup) => match self.containers.resolve(cgroup, key.pid, mnt_namespace) {
-                Resolution::Container(container) => container,
-                Resolution::Host => {
-                    if mnt_namespace == self.containers.host_mnt_namespace() {
-                        (self.ignore)(cgroup.id, mnt_namespace);
+            Some(cgroup) => {
+                match self
+                    .containers
+                    .resolve(cgroup, key.pid, mnt_namespace, Instant::now())
+                {
+                    Resolution::Container(container) => container,
+                    Resolution::Host => {
+                        if mnt_namespace == self.containers.host_mnt_namespace() {
+                            (self.ignore)(cgroup.id, mnt_namespace);
+                        }
+                        self.processes.forget(key);
+                        self.host_processes.put(key, ());
+                        self.learn(std::iter::once(file).chain(scripts));
+                        return;
                     }
-                    self.processes.forget(key);
-                    self.host_processes.put(key, ());
-                    self.learn(std::iter::once(file).chain(scripts));
-                    return;
                 }
-            },
+            }
             None => match self.processes.get(key) {
                 Some(entry) => Arc::clone(&entry.container),
                 None => {
@@ -316,10 +321,15 @@ impl Enricher {
         let mnt_namespace = proc::mnt_namespace_of(key.pid).filter(|_| running::is(key));
         let container = cgroup.as_ref().and_then(|cgroup| match mnt_namespace {
             None => self.containers.remembered(cgroup),
-            Some(mnt_namespace) => match self.containers.resolve(cgroup, key.pid, mnt_namespace) {
-                Resolution::Container(container) => Some(container),
-                Resolution::Host => None,
-            },
+            Some(mnt_namespace) => {
+                match self
+                    .containers
+                    .resolve(cgroup, key.pid, mnt_namespace, Instant::now())
+                {
+                    Resolution::Container(container) => Some(container),
+                    Resolution::Host => None,
+                }
+            }
         });
         if container.is_some()
             && let Some(mnt_namespace) = mnt_namespace

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Instant,
 };
 
 use enrich::containers::{Config, Containers, Resolution};
@@ -23,7 +24,7 @@ fn resolve(containers: &mut Containers, pid: u32) -> Resolution {
         id,
         path: path.into(),
     };
-    containers.resolve(&cgroup, pid, proc::namespace(pid, "mnt"))
+    containers.resolve(&cgroup, pid, proc::namespace(pid, "mnt"), Instant::now())
 }
 
 fn container(containers: &mut Containers, pid: u32) -> Arc<enriched::Container> {
@@ -135,7 +136,7 @@ fn check(mut engine: Box<dyn Engine>, expect: enriched::Engine) -> Arc<enriched:
     let mnt_namespace = proc::namespace(running.pid, "mnt");
     let mut others = Containers::new(Config::default());
     for _ in 0..2 {
-        match others.resolve(&cgroup, running.pid, mnt_namespace) {
+        match others.resolve(&cgroup, running.pid, mnt_namespace, Instant::now()) {
             Resolution::Container(container) => {
                 assert_eq!(container.id, found.id);
                 assert_eq!(container.engine, found.engine);
@@ -230,7 +231,7 @@ fn a_process_that_leaves_its_containers_control_group_stays_in_the_container() {
             id: 0,
             path: path.clone().into(),
         };
-        match containers.resolve(&cgroup, child, mnt_namespace) {
+        match containers.resolve(&cgroup, child, mnt_namespace, Instant::now()) {
             Resolution::Container(container) => assert!(Arc::ptr_eq(&container, &found), "{path}"),
             Resolution::Host => panic!("{path}"),
         }
@@ -318,7 +319,7 @@ fn an_ended_process_is_in_the_container_of_its_control_group() {
         path: format!("{path}/session/1").into(),
     };
     // A mount namespace that is nobody's.
-    match containers.resolve(&cgroup, child.id(), 1) {
+    match containers.resolve(&cgroup, child.id(), 1, Instant::now()) {
         Resolution::Container(container) => assert!(Arc::ptr_eq(&container, &found)),
         Resolution::Host => panic!("passes for the host's"),
     }
