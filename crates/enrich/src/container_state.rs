@@ -9,7 +9,7 @@ use std::{
 use model::{
     enriched::Container,
     event::FileFacts,
-    limits::{CONTAINERS_MAX, MOUNT_TABLES_BYTES_MAX},
+    limits::{CONTAINERS_MAX, LINEAGE_MAX, MOUNT_TABLES_BYTES_MAX},
     mountinfo::Mount,
     provenance::UnknownReason,
 };
@@ -30,9 +30,6 @@ const MOUNT_TABLES_MAX: usize = 4 * CONTAINERS_MAX;
 /// Times that one namespace's mounts are read in [`READS_PERIOD`]: a container that mounts all the time costs no more.
 const READS_MAX: u32 = 50;
 const READS_PERIOD: Duration = Duration::from_secs(1);
-
-/// Processes above one another that are looked at to find a container's first.
-const LINEAGE_MAX: usize = 64;
 
 /// One container.
 struct ContainerState {

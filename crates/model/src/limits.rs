@@ -77,8 +77,8 @@ pub const CONTENTS_BYTES_MAX: usize = 4096;
 /// Bytes of one name or label that an engine gives.
 pub const NAME_BYTES_MAX: usize = 1024;
 
-/// Parents looked at to find the engine's process above a container. A container can make a longer chain; then the engine's
-/// files have to do.
+/// Parents looked at to find a container's first process, or its engine's above that. A container can make a longer chain;
+/// then the engine's files have to do.
 pub const LINEAGE_MAX: usize = 64;
 
 /// Entries read of one directory of an engine (its containers, its namespaces).
