@@ -353,6 +353,20 @@ pub(crate) struct Found {
     pub(crate) place: Place,
 }
 
+/// Parts of a finding's snapshot that no filter sees: almost every line and name in them is one of its own.
+const UNFILTERED: [&str; 2] = [
+    "source_properties.Investigation.logTail",
+    "source_properties.Investigation.recentFindings",
+];
+
+/// Whether filters do not see a field, or what it lies in.
+pub(crate) fn is_unfiltered(path: &str) -> bool {
+    UNFILTERED.iter().any(|unfiltered| {
+        path.strip_prefix(unfiltered)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
 /// Looks a path up. `Err` holds fields that may have been meant.
 pub(crate) fn find(path: &str) -> Result<Found, Vec<&'static str>> {
     let path = ALIASES

@@ -7,7 +7,7 @@ use model::finding::{File, Finding, FindingResult};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::fields::OPEN_ROOTS;
+use crate::fields::{OPEN_ROOTS, is_unfiltered};
 use crate::filter::{push_snake_case, to_v6};
 use crate::record::{FIRST_SEEN, NOT_INDEXED, OCCURRENCES};
 
@@ -376,8 +376,8 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
 /// Source property with a snapshot of the container.
 const INVESTIGATION: &str = "Investigation";
 
-/// The parts of it in which a container says what it likes.
-const CHOSEN_BY_CONTAINER: [&str; 2] = ["containerSettings", "logTail"];
+/// The part of it in which a container has most to say.
+const CHOSEN_BY_CONTAINER: &str = "containerSettings";
 
 /// What is indexed of a connection, its name in JSON, and whether it is a number.
 const CONNECTION: [(&str, &str, bool); 5] = [
@@ -698,12 +698,12 @@ impl Terms {
             return;
         };
         let mut parts: Vec<_> = parts.iter().collect();
-        parts.sort_by_key(|(part, _)| CHOSEN_BY_CONTAINER.iter().position(|last| last == part));
+        parts.sort_by_key(|(part, _)| *part == CHOSEN_BY_CONTAINER);
         for (part, value) in parts {
-            self.add_value(
-                &format!("source_properties.{INVESTIGATION}.{part}"),
-                Some(value),
-            );
+            let field = format!("source_properties.{INVESTIGATION}.{part}");
+            if !is_unfiltered(&field) {
+                self.add_value(&field, Some(value));
+            }
         }
     }
 

@@ -122,6 +122,10 @@ fn all(
 }
 
 fn find(field: &str, position: usize) -> Result<Found, Error> {
+    if fields::is_unfiltered(field) {
+        let message = format!("{field:?} is there to be read: findings are not filtered by it");
+        return Err(Error::new(position, message));
+    }
     fields::find(field).map_err(|similar| {
         let hint = match similar.as_slice() {
             [] => String::new(),

@@ -478,7 +478,6 @@ fn source_properties_of_detected_findings() {
         "source_properties.Investigation.containerSettings.mounts.writable=true",
         &[1, 2],
     );
-    check("source_properties.Investigation.logTail:\"login\"", &[1, 2]);
     check(
         "source_properties.contextUris.mitreUri.url:\"T1105\"",
         &[1, 2],
@@ -582,6 +581,19 @@ fn mistakes_name_their_place() {
     check(
         "sha256=\"x\"",
         "0: a finding has no field \"sha256\"; did you mean processes.binary.sha256 or processes.script.sha256 or processes.libraries.sha256 or files.sha256?",
+    );
+    for log_tail in [
+        "source_properties.Investigation.logTail:\"login\"",
+        "source_properties.Investigation.logTail:*",
+    ] {
+        check(
+            log_tail,
+            "0: \"source_properties.Investigation.logTail\" is there to be read: findings are not filtered by it",
+        );
+    }
+    check(
+        "contains(source_properties.Investigation.recentFindings, name:\"x\")",
+        "9: \"source_properties.Investigation.recentFindings\" is there to be read: findings are not filtered by it",
     );
     check(
         "event_time>\"yesterday\"",
