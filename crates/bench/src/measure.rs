@@ -425,7 +425,7 @@ fn latency(_: &Settings) -> Result<Vec<Row>> {
             "the first one in a new container",
             format!("{first_ms:.0} ms"),
             "",
-            "its image is the host's whole root, whose files are listed first",
+            "its image is the host's whole root, of which a part is listed first",
         ),
         row(
             "what the disk alone takes for a commit, likewise",

@@ -7,13 +7,14 @@ use std::{
     cell::OnceCell,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use model::{
     Text,
     enriched::{self, File, FileKind, IndicatorMatch},
     event::FileFacts,
-    limits::{HASH_INLINE_BYTES_MAX, LISTING_TURNS_MAX},
+    limits::{HASH_INLINE_BYTES_MAX, LISTING_TIME_MAX},
     provenance::{Evidence, MissingReason, Provenance, Sha256, UnknownReason},
 };
 
@@ -53,8 +54,8 @@ pub(crate) struct Request {
     pub(crate) bytes: Bytes,
     /// What the image ships there.
     pub(crate) verdict: OnceCell<Verdict>,
-    /// Turns that the image was listed in for it.
-    pub(crate) listings: u32,
+    /// Since when the image is listed for it.
+    pub(crate) listed_since: Option<Instant>,
 }
 
 impl Request {
@@ -66,6 +67,12 @@ impl Request {
             }
             _ => None,
         }
+    }
+
+    /// Whether it may wait for another turn of listing.
+    fn has_time(&self) -> bool {
+        self.listed_since
+            .is_some_and(|since| since.elapsed() < LISTING_TIME_MAX)
     }
 
     /// Looked up when it is first asked for, before the bytes are read: an engine deletes a container's own layers soon after
@@ -235,7 +242,7 @@ impl Judge {
                 Progress::Done(result) => self.end(request, result),
             }
         }
-        request.listings += 1;
+        request.listed_since.get_or_insert_with(Instant::now);
         self.complete(request, Pace::Slow, block)
     }
 
@@ -297,7 +304,7 @@ impl Judge {
             evidence.same_content_as = match pace {
                 Pace::Fast => return None,
                 Pace::Slow => match self.same_content(&root.image, content, block) {
-                    Origin::NotListed if request.listings < LISTING_TURNS_MAX => return None,
+                    Origin::NotListed if request.has_time() => return None,
                     Origin::NotListed | Origin::Nowhere => None,
                     Origin::At(path) => Some(path),
                 },
@@ -497,7 +504,7 @@ mod tests {
             links_seen: 0,
             bytes: Bytes::Reading(Box::new(reading)),
             verdict: OnceCell::new(),
-            listings: 0,
+            listed_since: None,
         };
         let judged = judge.slow(&mut request, 2 * LIMIT, &mut Block::default());
         let reason = MissingReason::TooLarge;

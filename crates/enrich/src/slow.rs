@@ -247,7 +247,7 @@ mod tests {
             links_seen: 0,
             bytes,
             verdict: OnceCell::new(),
-            listings: 0,
+            listed_since: None,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Every bound on what a container, a file or a queue may make us hold, with the reason for its size.
 
+use std::time::Duration;
+
 /// Bytes of one resolved path. `PATH_MAX` of Linux; a longer one is cut and flagged.
 pub const PATH_BYTES_MAX: usize = 4096;
 
@@ -166,11 +168,12 @@ pub const LAYERS_MAX: usize = 500;
 /// Bytes of paths in the list of one layer's files. Four megabytes are about 60,000 files.
 pub const LAYER_INDEX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Files and directories of an image that are listed in one turn: a few milliseconds.
+/// Files and directories of an image that are listed in one turn: all of many images, and a few milliseconds, or some tens
+/// when the disk has to be read.
 pub const LISTING_TURN_ENTRIES: usize = 4096;
 
-/// Turns of listing that one file waits for: enough for all of an ordinary image.
-pub const LISTING_TURNS_MAX: u32 = 5;
+/// How long one file waits for more turns than one.
+pub const LISTING_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// Bytes of the lists of all layers.
 pub const LAYER_INDEXES_BYTES_MAX: usize = 8 * 1024 * 1024;

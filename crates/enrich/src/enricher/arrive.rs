@@ -383,7 +383,7 @@ impl Enricher {
                 links_seen: 0,
                 bytes: Bytes::Descriptor(file),
                 verdict: OnceCell::new(),
-                listings: 0,
+                listed_since: None,
             };
             if let Err(request) = self.judge.fast(request, &mut self.block) {
                 // Nobody waits for the answer.

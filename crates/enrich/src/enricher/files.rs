@@ -105,7 +105,7 @@ impl Enricher {
             links_seen,
             bytes,
             verdict: OnceCell::new(),
-            listings: 0,
+            listed_since: None,
         };
         let wanted = Wanted {
             draft,
