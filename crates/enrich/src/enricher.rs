@@ -28,6 +28,8 @@ use model::{
     },
 };
 
+use anew::Loaded;
+
 use crate::{
     container_state::{ContainerStates, NotCovered},
     containers::{self, Containers},
@@ -87,6 +89,7 @@ pub struct Enricher {
     slow: Slow,
     block: Block,
     files: WeightedCache<FileId, Judged>,
+    loaded: Loaded,
     ignore: Box<dyn Fn(u64, u32) + Send>,
     parked: HashMap<u64, Draft>,
     parked_shares: Shares,
@@ -134,6 +137,7 @@ impl Enricher {
             judge,
             block: Block::default(),
             files: WeightedCache::new(FILES_MAX, FILES_BYTES_MAX),
+            loaded: Loaded::default(),
             ignore,
             parked: HashMap::new(),
             parked_shares: Shares::new(EVENTS_PARKED_MAX, usize::MAX),

@@ -3,11 +3,12 @@
 use std::{collections::HashSet, io::Read, sync::Arc};
 
 use model::{
-    Timestamp,
+    Text, Timestamp,
     enriched::{EnrichedEvent, EnrichedPayload, File},
 };
 
 use super::Enricher;
+use crate::weighted::WeightedCache;
 
 /// Bytes read of `/proc/PID/maps`: those of ten thousand mappings.
 const MAPS_BYTES_MAX: u64 = 1024 * 1024;
@@ -15,10 +16,41 @@ const MAPS_BYTES_MAX: u64 = 1024 * 1024;
 /// Processes whose mappings are looked at.
 const MAPPERS_MAX: usize = 4096;
 
+/// Libraries that are remembered as loaded.
+const LOADED_MAX: usize = 8192;
+
+/// Bytes of them.
+const LOADED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// What was loaded last, by mount namespace and path.
+pub(super) struct Loaded(WeightedCache<(u32, Text), Arc<File>>);
+
+impl Default for Loaded {
+    fn default() -> Self {
+        Self(WeightedCache::new(LOADED_MAX, LOADED_BYTES_MAX))
+    }
+}
+
+impl Loaded {
+    pub(super) fn note(&mut self, event: &EnrichedEvent) {
+        if let EnrichedPayload::LibraryLoad { library } = &event.payload
+            && let Some(process) = &event.process
+        {
+            self.put(process.namespaces.mnt, Arc::clone(library));
+        }
+    }
+
+    fn put(&mut self, mnt_namespace: u32, library: Arc<File>) {
+        let path = library.path.clone();
+        let bytes = path.0.len() + library.path.0.len() + size_of::<File>();
+        self.0.put((mnt_namespace, path), library, bytes);
+    }
+}
+
 impl Enricher {
     /// Asks the scanner anew about every file, also known ones, and gives out an event of each process that runs a program or a
     /// script, or has loaded a library, that the scanner knows only now: call it after the indicators have changed. A library
-    /// whose judgement is not remembered any more, or that was unmapped, is not found.
+    /// that is one of too many to be remembered, or that was unmapped, is not found.
     pub fn match_anew(&mut self, time: Timestamp, out: &mut Vec<EnrichedEvent>) {
         let judge = Arc::clone(&self.judge);
         let anew = |file: &Arc<File>| -> Option<Arc<File>> {
@@ -61,13 +93,17 @@ impl Enricher {
                 self.emit(event, out);
             }
         }
-        let libraries: Vec<(u32, Arc<File>)> = self
-            .files
-            .iter()
-            .filter_map(|(id, judged)| Some((id.mnt_namespace, anew(&judged.file)?)))
-            .filter(|(_, file)| !file.matches.is_empty())
-            .collect();
         self.files.clear();
+        let mut libraries: Vec<(u32, Arc<File>)> = self
+            .loaded
+            .0
+            .iter()
+            .filter_map(|((mnt_namespace, _), file)| Some((*mnt_namespace, anew(file)?)))
+            .collect();
+        for (mnt_namespace, file) in &libraries {
+            self.loaded.put(*mnt_namespace, Arc::clone(file));
+        }
+        libraries.retain(|(_, file)| !file.matches.is_empty());
         if libraries.is_empty() {
             return;
         }

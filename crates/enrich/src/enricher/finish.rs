@@ -127,6 +127,7 @@ impl Enricher {
 
     /// Gives an event out, unless its container's engine is still to describe it.
     pub(super) fn emit(&mut self, event: EnrichedEvent, out: &mut Vec<EnrichedEvent>) {
+        self.loaded.note(&event);
         if let Some(container) = &event.container
             && self.containers.has_awaited()
             && self.containers.is_awaited(container)
