@@ -419,7 +419,7 @@ mod tests {
         }
         for (filter, expected) in [
             ("source_properties.Values_Not_Indexed:*", 0),
-            ("source_properties.Investigation.logTail:\"ready\"", 2500),
+            ("source_properties.Investigation:*", 2500),
             (
                 "contains(source_properties.Provenance, verdict=\"ADDED\" AND path:\"drop\")",
                 2500,
