@@ -1,6 +1,8 @@
 //! One field of up to 4,096 findings as bytes: a dictionary of its values, and which of them each finding has.
 
 use crate::Error;
+use crate::filter::Element;
+use crate::terms::IS_NUMBER;
 
 /// Findings of one chunk.
 pub(crate) const CHUNK: usize = 4096;
@@ -100,6 +102,8 @@ pub(crate) struct Ids {
     sorted: Vec<u32>,
     /// A bit of each, where they are many.
     bits: Vec<u64>,
+    /// What a number must fulfil that a column holds itself. None is meant without it.
+    numbers: Option<Element>,
 }
 
 /// Findings are looked at one by one where less than one of so many matters; that takes as much longer for each.
@@ -110,7 +114,15 @@ const SOUGHT_MAX: usize = 64;
 
 impl Ids {
     pub(crate) fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
+        self.sorted.is_empty() && self.numbers.is_none()
+    }
+
+    /// The same, and of the numbers that a column holds itself those that fulfil this.
+    pub(crate) fn and_numbers(self, numbers: Element) -> Self {
+        Self {
+            numbers: Some(numbers),
+            ..self
+        }
     }
 
     fn contains(&self, id: u32) -> bool {
@@ -132,7 +144,11 @@ impl From<Vec<u32>> for Ids {
                 }
             }
         }
-        Self { sorted, bits }
+        Self {
+            sorted,
+            bits,
+            numbers: None,
+        }
     }
 }
 
@@ -342,6 +358,16 @@ impl<'a> Terms<'a> {
         } else {
             for (wanted, id) in wanted.iter_mut().skip(1).zip(self.dictionary()) {
                 *wanted = ids.contains(id);
+                found |= *wanted;
+            }
+        }
+        if let Some(numbers) = &ids.numbers {
+            let first = self
+                .dictionary
+                .partition_point(|id| u32::from_le_bytes(*id) < IS_NUMBER);
+            let held = self.dictionary().skip(first);
+            for (wanted, id) in wanted.iter_mut().skip(first + 1).zip(held) {
+                *wanted = numbers.passes(id & !IS_NUMBER);
                 found |= *wanted;
             }
         }

@@ -52,10 +52,14 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (8, include_str!("../migrations/sqlite/0008_numbers.sql")),
     (9, include_str!("../migrations/sqlite/0009_queues.sql")),
     (10, include_str!("../migrations/sqlite/0010_all_fields.sql")),
+    (
+        11,
+        include_str!("../migrations/sqlite/0011_own_numbers.sql"),
+    ),
 ];
 
 /// The version from which on the columns hold what they hold now: to reach it they are filled anew.
-const COLUMNS_VERSION: i64 = 10;
+const COLUMNS_VERSION: i64 = 11;
 
 /// An open database. Shared between threads by reference.
 pub(crate) struct Database {
@@ -72,7 +76,7 @@ pub(crate) struct Database {
 }
 
 /// Ids of terms used lately.
-pub(crate) type TermIds = LruCache<Term, i64>;
+pub(crate) type TermIds = LruCache<Term, u32>;
 
 /// Ids of terms kept: those of a few hundred containers' findings, in some 2 MiB.
 const TERM_IDS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");

@@ -11,7 +11,7 @@ use crate::column::Entry;
 use crate::database::{Database, TermIds};
 use crate::name::FindingName;
 use crate::record::{FIRST_SEEN, NOT_INDEXED};
-use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, Term, column_number};
+use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, IS_NUMBER, Term, column_number};
 use crate::{Error, chunk, ns, timestamp};
 
 /// A finding as stored, with what is kept beside the document.
@@ -253,12 +253,13 @@ impl<'a> Index<'a> {
                 "resource_name" => Some(&mut row.resource),
                 _ => None,
             };
-            let id = self.term(term)?;
+            let id = match term.held_as() {
+                Some(number) => number,
+                None => self.term(term)?,
+            };
             if let Some(slot) = slot {
-                *slot = id;
+                *slot = id.into();
             }
-            // SQLite gives the next number after the largest; four billion values would be a petabyte.
-            let id = u32::try_from(id).map_err(|_| Error::Damaged)?;
             let elements = elements.into_iter();
             row.entry
                 .values
@@ -268,11 +269,15 @@ impl<'a> Index<'a> {
         Ok(row)
     }
 
-    fn term(&mut self, term: Term) -> Result<i64, Error> {
+    fn term(&mut self, term: Term) -> Result<u32, Error> {
         if let Some(id) = self.terms.get(&term) {
             return Ok(*id);
         }
-        let id = self.stored_term(&term)?;
+        // SQLite gives the next number after the largest; two billion values would be half a petabyte.
+        let id = u32::try_from(self.stored_term(&term)?)
+            .ok()
+            .filter(|id| *id < IS_NUMBER)
+            .ok_or(Error::Damaged)?;
         self.terms.put(term, id);
         Ok(id)
     }

@@ -12,7 +12,7 @@ use crate::name::FindingName;
 use crate::page::{self, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
-use crate::terms::is_long;
+use crate::terms::{HELD_AS_NUMBERS, is_long};
 use crate::{Error, Store, order};
 
 /// Values of a field that are compared whatever their case: some 50 ms.
@@ -267,7 +267,14 @@ impl Store {
             )?;
             let end = format!("{beginning}{}", char::MAX);
             let fields = statement.query_map(params![beginning, end, limit], |row| row.get(0))?;
-            Ok(fields.collect::<Result<_, _>>()?)
+            let mut fields = fields.collect::<Result<BTreeSet<String>, _>>()?;
+            // These may have no value that is kept by itself.
+            let held = HELD_AS_NUMBERS.iter();
+            fields.extend(
+                held.filter(|field| field.starts_with(beginning))
+                    .map(|field| (*field).to_owned()),
+            );
+            Ok(fields.into_iter().take(limit as usize).collect())
         })
     }
 }

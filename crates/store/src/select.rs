@@ -7,10 +7,12 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use crate::Error;
 use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Ids, Terms};
-use crate::filter::{self, Condition, Operator, Test};
+use crate::filter::{self, Condition, Element, Operator, Test};
 use crate::name::SourceName;
 use crate::sql::Sql;
-use crate::terms::{COUNT_SUFFIX, ELEMENTS_MAX, GROUPED, column_number, has_column};
+use crate::terms::{
+    COUNT_SUFFIX, ELEMENTS_MAX, GROUPED, HELD_AS_NUMBERS, column_number, has_column,
+};
 
 /// A filter, made ready for one snapshot of the database.
 #[derive(Clone)]
@@ -411,13 +413,20 @@ pub(crate) fn resolve(
                 test,
                 Test::Equal(_) | Test::Number { .. } | Test::Between(..)
             );
-            let ids = meant(db, values, &field, by_index, &|sql| sql.term(&field, &test))?;
+            let mut ids = meant(db, values, &field, by_index, &|sql| sql.term(&field, &test))?;
+            if HELD_AS_NUMBERS.contains(&field.as_str()) {
+                let path = Vec::new();
+                ids = ids.and_numbers(Element::Member { path, test });
+            }
             Condition::Ids { field, ids }
         }
         Condition::Elements { field, inner } => {
-            let ids = meant(db, values, &field, false, &|sql| {
+            let mut ids = meant(db, values, &field, false, &|sql| {
                 sql.elements(&field, &inner)
             })?;
+            if HELD_AS_NUMBERS.contains(&field.as_str()) {
+                ids = ids.and_numbers(inner);
+            }
             Condition::Ids { field, ids }
         }
         Condition::Name(name) => Condition::Rows(

@@ -183,7 +183,30 @@ const COLUMNS: &[&str] = &[
     "kubernetes.pods.labels#element",
     "source_properties.Container_Id",
     "source_properties.Detector",
+    "source_properties.Pid",
+    "source_properties.Parent_Pid",
+    "source_properties.Host_Pid",
+    "source_properties.Host_Parent_Pid",
+    "source_properties.Process_Creation_Timestamp.seconds",
+    "source_properties.Process_Creation_Timestamp.nanos",
 ];
+
+/// Fields whose values are mostly whole numbers that few findings share. Columns hold such a number itself in place of the
+/// id of a value: a dictionary of them would be as long as the list of findings. These have a column of their own, and
+/// findings are neither grouped nor ordered by them.
+pub(crate) const HELD_AS_NUMBERS: &[&str] = &[
+    "processes.pid",
+    "processes.parent_pid",
+    "source_properties.Pid",
+    "source_properties.Parent_Pid",
+    "source_properties.Host_Pid",
+    "source_properties.Host_Parent_Pid",
+    "source_properties.Process_Creation_Timestamp.seconds",
+    "source_properties.Process_Creation_Timestamp.nanos",
+];
+
+/// The bit that tells a number that a column holds itself from the id of a value.
+pub(crate) const IS_NUMBER: u32 = 1 << 31;
 
 /// Security marks share a column.
 const MARKS: &str = "security_marks.marks.";
@@ -276,6 +299,15 @@ impl Term {
     /// The value as a number, where it is one.
     pub(crate) fn number(&self) -> Option<f64> {
         number(&self.value)
+    }
+
+    /// What columns hold of it without an id: a whole number that is written as numbers are, of a field of such.
+    pub(crate) fn held_as(&self) -> Option<u32> {
+        if !HELD_AS_NUMBERS.contains(&self.field.as_str()) {
+            return None;
+        }
+        let number: u32 = self.value.parse().ok()?;
+        (number < IS_NUMBER && number.to_string() == self.value).then_some(IS_NUMBER | number)
     }
 }
 
@@ -697,14 +729,16 @@ impl Terms {
         let Some(Value::Object(parts)) = finding.source_properties.get(INVESTIGATION) else {
             return;
         };
-        let mut parts: Vec<_> = parts.iter().collect();
+        let path = format!("source_properties.{INVESTIGATION}");
+        let mut parts: Vec<_> = parts
+            .iter()
+            .filter(|(part, _)| !is_unfiltered(&format!("{path}.{part}")))
+            .collect();
         parts.sort_by_key(|(part, _)| *part == CHOSEN_BY_CONTAINER);
-        for (part, value) in parts {
-            let field = format!("source_properties.{INVESTIGATION}.{part}");
-            if !is_unfiltered(&field) {
-                self.add_value(&field, Some(value));
-            }
+        for (part, value) in &parts {
+            self.add_value(&format!("{path}.{part}"), Some(value));
         }
+        self.add_element(&path, &BTreeMap::from_iter(parts));
     }
 
     fn add_resource(&mut self, result: &FindingResult) {

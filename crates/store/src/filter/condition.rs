@@ -66,6 +66,19 @@ pub(crate) enum Element {
     },
 }
 
+impl Element {
+    /// Whether a number fulfils it, of which nothing is a member.
+    pub(crate) fn passes(&self, number: u32) -> bool {
+        match self {
+            Self::And(parts) => parts.iter().all(|part| part.passes(number)),
+            Self::Or(parts) => parts.iter().any(|part| part.passes(number)),
+            Self::Not(inner) => !inner.passes(number),
+            Self::Member { path, test } => path.is_empty() && test.passes(number),
+            Self::Contains { path, inner } => path.is_empty() && inner.passes(number),
+        }
+    }
+}
+
 /// Checks a tree against the fields a finding has.
 pub(crate) fn compile(expression: &Expression) -> Result<Condition, Error> {
     Ok(match expression {
@@ -487,9 +500,7 @@ fn element(path: &str, inner: &Expression) -> Result<Element, Error> {
                 test,
             };
             match test(kind, false, comparison)? {
-                Some(test) if kind == Kind::Number && test.passes_zero() => {
-                    or_left_out(&path, test)
-                }
+                Some(test) if kind == Kind::Number && test.passes(0) => or_left_out(&path, test),
                 Some(test) => member(test),
                 None => not(member(Test::Present)),
             }

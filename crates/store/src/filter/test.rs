@@ -26,18 +26,24 @@ pub(crate) enum Test {
 }
 
 impl Test {
-    /// Whether a number that is not set passes.
-    pub(super) fn passes_zero(&self) -> bool {
+    /// Whether a number passes.
+    pub(crate) fn passes(&self, number: u32) -> bool {
+        let text = || number.to_string();
+        let number = f64::from(number);
         match self {
             Self::Number { operator, value } => match operator {
-                Operator::Equal | Operator::Has => *value == 0.0,
-                Operator::NotEqual => *value != 0.0,
-                Operator::Less => 0.0 < *value,
-                Operator::LessOrEqual => 0.0 <= *value,
-                Operator::Greater => 0.0 > *value,
-                Operator::GreaterOrEqual => 0.0 >= *value,
+                Operator::Equal | Operator::Has => number == *value,
+                Operator::NotEqual => number != *value,
+                Operator::Less => number < *value,
+                Operator::LessOrEqual => number <= *value,
+                Operator::Greater => number > *value,
+                Operator::GreaterOrEqual => number >= *value,
             },
-            _ => false,
+            Self::Equal(value) | Self::Same(value) => text() == *value,
+            Self::Has(value) => text().contains(value),
+            Self::Between(first, last) => (first..=last).contains(&&text()),
+            Self::Time(..) => false,
+            Self::Present => true,
         }
     }
 }
