@@ -352,6 +352,56 @@ fn values_of_open_fields_keep_their_type() {
     check("contains(vulnerability.cve, id=0)", &[2]);
 }
 
+/// Whatever a source puts there: numbers that columns hold themselves, and others.
+#[test]
+fn process_ids_are_compared_as_numbers_and_as_text() {
+    let (_folder, store) = store();
+    let values = [
+        json!(100),
+        json!("100"),
+        json!("007"),
+        json!(-3),
+        json!(1.5),
+        json!(2_147_483_647),
+        json!(2_147_483_648_u32),
+        json!([5, 42]),
+        json!({"seconds": 7}),
+        json!(0),
+    ];
+    let with = |(number, value)| {
+        let mut result = finding(number);
+        let properties = &mut result.finding.source_properties;
+        properties.insert("Host_Pid".to_owned(), value);
+        result
+    };
+    let findings: Vec<_> = (1..).zip(values).map(with).collect();
+    store.record(&findings).unwrap();
+    let check = |filter: &str, expect: &[u64]| {
+        let filter = filter.replace("PID", "source_properties.Host_Pid");
+        check(&store, &filter, expect);
+    };
+    check("PID=100", &[1, 2]);
+    check("PID=\"100\"", &[1, 2]);
+    check("PID!=100", &[3, 4, 5, 6, 7, 8, 9, 10]);
+    check("PID=7", &[3]);
+    check("PID=\"7\"", &[]);
+    check("PID=-3", &[4]);
+    check("PID<5", &[4, 5, 10]);
+    check("PID<=5", &[4, 5, 8, 10]);
+    check("PID>2147483646", &[6, 7]);
+    check("PID>=2147483648", &[7]);
+    check("PID:\"0\"", &[1, 2, 3, 10]);
+    check("PID:*", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    check("PID=\"\"", &[]);
+    check("PID>\"2026-01-01T00:00:00Z\"", &[]);
+    check("contains(PID, elem=42)", &[8]);
+    check("contains(PID, elem>4 AND elem<50)", &[3, 8]);
+    check("contains(PID, NOT elem>=0)", &[4, 9]);
+    check("contains(PID, elem:\"14\")", &[6, 7]);
+    check("contains(PID, seconds=7)", &[9]);
+    check("PID.seconds=7", &[9]);
+}
+
 #[test]
 fn an_element_too_large_to_be_indexed_is_known_to_be_there() {
     let (_folder, store) = store();
@@ -477,6 +527,15 @@ fn source_properties_of_detected_findings() {
     check(
         "source_properties.Investigation.containerSettings.mounts.writable=true",
         &[1, 2],
+    );
+    check("source_properties.Investigation:*", &[1, 2]);
+    check(
+        "contains(source_properties.Investigation, containerSettings.privileged=false)",
+        &[1, 2],
+    );
+    check(
+        "contains(source_properties.Investigation, containerSettings.privileged=true)",
+        &[],
     );
     check(
         "source_properties.contextUris.mitreUri.url:\"T1105\"",
