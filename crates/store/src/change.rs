@@ -54,7 +54,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         let parsed = FindingName::parse(name)?;
         self.database.write(|db| {
-            let mut index = Index::new(db, &self.database);
+            let mut index = Index::new(db, &self.database)?;
             if index.load(&parsed)?.is_some() {
                 return Err(Error::Exists(name.to_owned()));
             }
@@ -84,7 +84,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         let parsed = FindingName::parse(name)?;
         self.database.write(|db| {
-            let mut index = Index::new(db, &self.database);
+            let mut index = Index::new(db, &self.database)?;
             let updated = match index.load(&parsed)? {
                 None if mask.is_empty() => insert(&mut index, &parsed, finding.clone(), change)?,
                 None => return Err(Error::NotFound(name.to_owned())),
@@ -261,7 +261,7 @@ impl Store {
     ) -> Result<FindingResult, Error> {
         let parsed = FindingName::parse(name)?;
         self.database.write(|db| {
-            let mut index = Index::new(db, &self.database);
+            let mut index = Index::new(db, &self.database)?;
             let old = index
                 .load(&parsed)?
                 .ok_or_else(|| Error::NotFound(name.to_owned()))?;
@@ -307,19 +307,18 @@ pub(crate) fn insert(
         mute::set(&mut result, mute, change.who, now);
     }
     let id = index.insert(&name.key, &mut result)?;
-    let old = Stored {
+    let mut stored = Stored {
         id,
         result,
         occurrences: 1,
         state_by_user: None,
         detected_severity: None,
     };
-    let mut new = old.next();
-    if mute::apply_rules(index.db, id, &mut new.result, true, now)? {
-        index.update(&mut new)?;
+    if mute::apply_rules(index, id, &mut stored.result, true, now)? {
+        index.update(&mut stored)?;
     }
-    notify::queue(index.db, id, &new.result, now)?;
-    Ok(new.result)
+    notify::queue(index, id, &stored.result, now)?;
+    Ok(stored.result)
 }
 
 /// Puts the next version of a finding in place, applies dynamic mute rules to it, and queues notifications where state
@@ -331,15 +330,14 @@ pub(crate) fn replace(
     now: Timestamp,
 ) -> Result<FindingResult, Error> {
     index.update(&mut new)?;
-    let mut muted = new.next();
-    if mute::apply_rules(index.db, old.id, &mut muted.result, false, now)? {
-        index.update(&mut muted)?;
+    if mute::apply_rules(index, old.id, &mut new.result, false, now)? {
+        index.update(&mut new)?;
     }
-    let (before, after) = (&old.result.finding, &muted.result.finding);
+    let (before, after) = (&old.result.finding, &new.result.finding);
     if before.state != after.state || before.severity != after.severity {
-        notify::queue(index.db, old.id, &muted.result, now)?;
+        notify::queue(index, old.id, &new.result, now)?;
     }
-    Ok(muted.result)
+    Ok(new.result)
 }
 
 fn apply_mask(

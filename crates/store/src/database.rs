@@ -1,8 +1,8 @@
 //! The SQLite file: opening, migrating, one writer, a small pool of readers.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use model::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -76,10 +77,48 @@ pub(crate) struct Database {
 }
 
 /// Ids of terms used lately.
-pub(crate) type TermIds = LruCache<Term, u32>;
+pub(crate) struct TermIds {
+    /// By two hashes, whose keys nobody knows: two terms never have both the same.
+    lately: LruCache<(u64, u64), u32>,
+    hashers: [RandomState; 2],
+}
 
-/// Ids of terms kept: those of a few hundred containers' findings, in some 2 MiB.
-const TERM_IDS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// Ids of terms kept: those of some thousand containers' findings, in some 5 MiB.
+const TERM_IDS_MAX: usize = 65_536;
+
+impl Default for TermIds {
+    fn default() -> Self {
+        Self {
+            lately: LruCache::unbounded(),
+            hashers: [RandomState::new(), RandomState::new()],
+        }
+    }
+}
+
+impl TermIds {
+    fn key(&self, term: &Term) -> (u64, u64) {
+        let [first, second] = &self.hashers;
+        (first.hash_one(term), second.hash_one(term))
+    }
+
+    /// The id of a term, from here or else as `find` finds or makes it.
+    pub(crate) fn get(
+        &mut self,
+        term: &Term,
+        find: impl FnOnce() -> Result<u32, Error>,
+    ) -> Result<u32, Error> {
+        let key = self.key(term);
+        if let Some(id) = self.lately.get(&key) {
+            return Ok(*id);
+        }
+        let id = find()?;
+        if self.lately.len() >= TERM_IDS_MAX {
+            self.lately.pop_lru();
+        }
+        self.lately.put(key, id);
+        Ok(id)
+    }
+}
 
 impl Database {
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
@@ -109,13 +148,14 @@ impl Database {
         writer.pragma_update(None, "wal_autocheckpoint", PAGES_BETWEEN_CHECKPOINTS)?;
         writer.pragma_update(None, "cache_size", -16 * 1024)?;
         writer.set_prepared_statement_cache_capacity(128);
+        keep_plans(&writer)?;
         add_functions(&writer)?;
         migrate(&mut writer)?;
         Ok(Self {
             path,
             writer: Some(Mutex::new(writer)),
             readers: Mutex::default(),
-            term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
+            term_ids: Mutex::default(),
             cache: Arc::default(),
             others: AtomicI64::new(-1),
             terms_looked_at: AtomicI64::new(i64::MAX),
@@ -135,7 +175,7 @@ impl Database {
             path,
             writer: None,
             readers: Mutex::default(),
-            term_ids: Mutex::new(LruCache::new(TERM_IDS_MAX)),
+            term_ids: Mutex::default(),
             cache: Arc::default(),
             others: AtomicI64::new(-1),
             terms_looked_at: AtomicI64::new(i64::MAX),
@@ -194,7 +234,7 @@ impl Database {
 
     /// To be called when terms were removed.
     pub(crate) fn forget_term_ids(&self) {
-        self.term_ids().clear();
+        self.term_ids().lately.clear();
     }
 
     /// Runs `body` on a reader, in one snapshot.
@@ -228,6 +268,12 @@ impl Database {
         add_functions(&connection)?;
         Ok(connection)
     }
+}
+
+/// Statements are planned once, not anew for each value that is bound: that takes longer than most of them.
+fn keep_plans(connection: &Connection) -> Result<(), Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn add_functions(connection: &Connection) -> Result<(), Error> {
@@ -282,10 +328,10 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
 
 /// Fills the columns from the documents.
 fn fill_columns(db: &Transaction<'_>) -> Result<(), Error> {
-    let term_ids = Mutex::new(LruCache::new(TERM_IDS_MAX));
+    let term_ids = Mutex::default();
     let mut after = i64::MIN;
     loop {
-        let mut index = Index::with(db, lock(&term_ids));
+        let mut index = Index::with(db, lock(&term_ids))?;
         let ids: Vec<i64> = db
             .prepare_cached("SELECT id FROM finding WHERE id > $1 ORDER BY id LIMIT $2")?
             .query_map((after, CHUNK as i64), |row| row.get(0))?

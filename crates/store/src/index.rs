@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::column::Entry;
 use crate::database::{Database, TermIds};
+use crate::mute::{self, Rule};
 use crate::name::FindingName;
+use crate::notify::{self, Sink};
 use crate::record::{FIRST_SEEN, NOT_INDEXED};
 use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, IS_NUMBER, Term, column_number};
 use crate::{Error, chunk, ns, timestamp};
@@ -42,6 +44,10 @@ impl Stored {
 pub(crate) struct Index<'a> {
     pub(crate) db: &'a Transaction<'a>,
     terms: MutexGuard<'a, TermIds>,
+    /// What mutes them.
+    pub(crate) rules: Vec<Rule>,
+    /// What is told of them.
+    pub(crate) sinks: Vec<Sink>,
 }
 
 /// What is kept of one version of a finding beside its document.
@@ -53,12 +59,20 @@ struct Row {
 }
 
 impl<'a> Index<'a> {
-    pub(crate) fn new(db: &'a Transaction<'a>, database: &'a Database) -> Self {
+    pub(crate) fn new(db: &'a Transaction<'a>, database: &'a Database) -> Result<Self, Error> {
         Self::with(db, database.term_ids())
     }
 
-    pub(crate) fn with(db: &'a Transaction<'a>, terms: MutexGuard<'a, TermIds>) -> Self {
-        Self { db, terms }
+    pub(crate) fn with(
+        db: &'a Transaction<'a>,
+        terms: MutexGuard<'a, TermIds>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            db,
+            terms,
+            rules: mute::rules(db)?,
+            sinks: notify::sinks(db)?,
+        })
     }
 
     /// The stored finding of this name.
@@ -255,12 +269,12 @@ impl<'a> Index<'a> {
             };
             let id = match term.held_as() {
                 Some(number) => number,
-                None => self.term(term)?,
+                None => self.term(&term)?,
             };
             if let Some(slot) = slot {
                 *slot = id.into();
             }
-            let elements = elements.into_iter();
+            let elements = elements.iter();
             row.entry
                 .values
                 .extend(elements.map(|element| (column, element, id)));
@@ -269,37 +283,31 @@ impl<'a> Index<'a> {
         Ok(row)
     }
 
-    fn term(&mut self, term: Term) -> Result<u32, Error> {
-        if let Some(id) = self.terms.get(&term) {
-            return Ok(*id);
-        }
-        // SQLite gives the next number after the largest; two billion values would be half a petabyte.
-        let id = u32::try_from(self.stored_term(&term)?)
-            .ok()
-            .filter(|id| *id < IS_NUMBER)
-            .ok_or(Error::Damaged)?;
-        self.terms.put(term, id);
-        Ok(id)
+    fn term(&mut self, term: &Term) -> Result<u32, Error> {
+        let Self { db, terms, .. } = self;
+        terms.get(term, || {
+            // SQLite gives the next number after the largest; two billion values would be half a petabyte.
+            u32::try_from(stored_term(db, term)?)
+                .ok()
+                .filter(|id| *id < IS_NUMBER)
+                .ok_or(Error::Damaged)
+        })
     }
+}
 
-    fn stored_term(&self, term: &Term) -> Result<i64, Error> {
-        let known = self
-            .db
-            .prepare_cached("SELECT id FROM term WHERE field = $1 AND value = $2")?
-            .query_row(params![term.field, term.value], |row| row.get(0))
-            .optional()?;
-        if let Some(id) = known {
-            return Ok(id);
-        }
-        Ok(self
-            .db
-            .prepare_cached(
-                "INSERT INTO term (field, value, number) VALUES ($1, $2, $3) RETURNING id",
-            )?
-            .query_row(params![term.field, term.value, term.number()], |row| {
-                row.get(0)
-            })?)
+fn stored_term(db: &Transaction<'_>, term: &Term) -> Result<i64, Error> {
+    let known = db
+        .prepare_cached("SELECT id FROM term WHERE field = $1 AND value = $2")?
+        .query_row(params![term.field, term.value], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(id);
     }
+    Ok(db
+        .prepare_cached("INSERT INTO term (field, value, number) VALUES ($1, $2, $3) RETURNING id")?
+        .query_row(params![term.field, term.value, term.number()], |row| {
+            row.get(0)
+        })?)
 }
 
 /// The severity with this number.

@@ -16,7 +16,7 @@ use crate::index::{Index, Stored};
 use crate::name::{FindingName, all_sources_of};
 use crate::order;
 use crate::resource::{self, MuteConfig, MuteConfigType};
-use crate::select::{self, Selection};
+use crate::select::{self, One, Selection};
 use crate::{Change, Error, Store, audit};
 
 /// Findings changed in one transaction when many are muted: short enough for the agent to get its turn.
@@ -100,26 +100,49 @@ fn put(result: &mut FindingResult, info: MuteInfo, who: &str, now: Timestamp) {
     finding.mute_info = (info != MuteInfo::default()).then(|| json!(info));
 }
 
+/// A mute config, ready to be held against findings.
+pub(crate) struct Rule {
+    config: MuteConfig,
+    filter: Condition,
+}
+
+/// All there are.
+pub(crate) fn rules(db: &Transaction<'_>) -> Result<Vec<Rule>, Error> {
+    let configs: Vec<MuteConfig> = resource::all(db)?;
+    configs
+        .into_iter()
+        .map(|config| {
+            let filter = select::compile(&all_sources_of(&config.name), &config.filter)?;
+            Ok(Rule { config, filter })
+        })
+        .collect()
+}
+
 /// Applies the rules to a finding that has just been written: static ones to a new finding only. Returns whether
 /// anything changed.
 pub(crate) fn apply_rules(
-    db: &Transaction<'_>,
+    index: &Index<'_>,
     id: i64,
     result: &mut FindingResult,
     is_new: bool,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let configs: Vec<MuteConfig> = resource::all(db)?;
     let mut info = MuteInfo::of(result);
+    if index.rules.is_empty() && info.dynamic_mute_records.is_empty() {
+        return Ok(false);
+    }
+    let Some(finding) = One::load(index.db, id)? else {
+        return Ok(false);
+    };
     let mut by = None;
     let mut records = Vec::new();
-    for config in &configs {
+    for Rule { config, filter } in &index.rules {
         let applies = match config.kind {
             MuteConfigType::Static => is_new && info.static_mute.is_none(),
             MuteConfigType::Dynamic => is_active(config, now),
             MuteConfigType::MuteConfigTypeUnspecified => false,
         };
-        if !applies || !select::matches(db, &all_sources_of(&config.name), &config.filter, id)? {
+        if !applies || !finding.matches(index.db, filter)? {
             continue;
         }
         by.get_or_insert(&config.name);
@@ -206,7 +229,7 @@ impl Store {
             select,
             |index, old| {
                 let mut new = old.next();
-                if apply_rules(index.db, old.id, &mut new.result, false, now)? {
+                if apply_rules(index, old.id, &mut new.result, false, now)? {
                     index.update(&mut new)?;
                     total += 1;
                 }
@@ -227,6 +250,7 @@ impl Store {
         change: Change<'_>,
         mut progress: impl FnMut(u64) -> bool,
     ) -> Result<u64, Error> {
+        let condition = select::compile(parent, filter)?;
         let detail = json!({"filter": filter, "mute": mute});
         self.database
             .write(|db| audit::note(db, change, "bulk mute", parent, &detail))?;
@@ -235,7 +259,7 @@ impl Store {
             |db| Selection::new(db, self.database.cache(), parent, filter),
             |index, old| {
                 // It may have changed since it was looked for.
-                if !select::matches(index.db, parent, filter, old.id)? {
+                if !select::matches(index.db, &condition, old.id)? {
                     return Ok(());
                 }
                 total.set(total.get() + 1);
@@ -272,7 +296,7 @@ impl Store {
             })?;
             for batch in places.chunks(BATCH) {
                 self.database.write(|db| {
-                    let mut index = Index::new(db, &self.database);
+                    let mut index = Index::new(db, &self.database)?;
                     for (_, id) in batch {
                         if let Some(stored) = index.find(*id)? {
                             change(&mut index, stored)?;
@@ -302,12 +326,8 @@ impl Store {
                 )?
                 .query_row(params![name.key, name.parent.to_string()], |row| row.get(0))
                 .optional()?;
-            match id {
-                Some(id) => select::matches(db, "", filter, id),
-                None => crate::filter::check(filter)
-                    .map(|()| false)
-                    .map_err(Error::from),
-            }
+            let condition = select::compile("", filter)?;
+            id.map_or(Ok(false), |id| select::matches(db, &condition, id))
         })
     }
 }

@@ -7,8 +7,10 @@ use model::finding::FindingResult;
 use rusqlite::{Transaction, params};
 
 use crate::database::{lock_file, open_error};
+use crate::filter::Condition;
+use crate::index::Index;
 use crate::name::all_sources_of;
-use crate::select;
+use crate::select::{self, One};
 use crate::{Error, Store, filter, ns, timestamp};
 
 /// Notifications that wait for one sink. When more come, the oldest are given up and counted.
@@ -279,26 +281,48 @@ fn remove(db: &Transaction<'_>, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A sink, ready to have findings held against its filter.
+pub(crate) struct Sink {
+    name: String,
+    filter: Condition,
+}
+
+/// All that are to be told.
+pub(crate) fn sinks(db: &Transaction<'_>) -> Result<Vec<Sink>, Error> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT name, filter FROM sink s WHERE {HAS_TARGET}"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut sinks = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, filter): (String, String) = (row.get(0)?, row.get(1)?);
+        // A notification config sends what is under its own parent; a sink of the configuration file sends everything.
+        let parent = match name.contains("/notificationConfigs/") {
+            true => all_sources_of(&name),
+            false => String::new(),
+        };
+        let filter = select::compile(&parent, &filter)?;
+        sinks.push(Sink { name, filter });
+    }
+    Ok(sinks)
+}
+
 /// Queues a finding, as it is now, for each sink whose filter it matches.
 pub(crate) fn queue(
-    db: &Transaction<'_>,
+    index: &Index<'_>,
     id: i64,
     result: &FindingResult,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let sinks: Vec<(String, String)> = db
-        .prepare_cached(&format!(
-            "SELECT name, filter FROM sink s WHERE {HAS_TARGET}"
-        ))?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (sink, filter) in &sinks {
-        // A notification config sends what is under its own parent; a sink of the configuration file sends everything.
-        let parent = match sink.contains("/notificationConfigs/") {
-            true => all_sources_of(sink),
-            false => String::new(),
-        };
-        if !select::matches(db, &parent, filter, id)? {
+    if index.sinks.is_empty() {
+        return Ok(());
+    }
+    let Some(finding) = One::load(index.db, id)? else {
+        return Ok(());
+    };
+    let db = index.db;
+    for Sink { name: sink, filter } in &index.sinks {
+        if !finding.matches(db, filter)? {
             continue;
         }
         db.prepare_cached(

@@ -30,7 +30,7 @@ impl Store {
         loop {
             let removed = self.database.write(|db| {
                 let places = order::oldest(db, None, &old, None, BATCH)?;
-                let mut index = Index::new(db, &self.database);
+                let mut index = Index::new(db, &self.database)?;
                 let mut removed = 0;
                 for (time, id) in places {
                     if time >= ns(before) {
@@ -150,7 +150,7 @@ mod tests {
             store
                 .database
                 .write(|db| {
-                    let mut index = Index::new(db, &store.database);
+                    let mut index = Index::new(db, &store.database)?;
                     for (_, id) in order::oldest(db, None, &Selection::all(), None, 10)? {
                         index.delete(id)?;
                     }

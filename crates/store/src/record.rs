@@ -67,7 +67,7 @@ impl Store {
     pub fn record(&self, batch: &[FindingResult]) -> Result<Vec<Recorded>, Error> {
         let now = Timestamp::from(SystemTime::now());
         self.database.write(|db| {
-            let mut index = Index::new(db, &self.database);
+            let mut index = Index::new(db, &self.database)?;
             let recorded = batch
                 .iter()
                 .map(|result| record_one(&mut index, result, now))

@@ -72,19 +72,36 @@ impl From<Condition> for Selection {
     }
 }
 
-/// Does this finding match, as it is now in the database. Looks at its own values alone, so that it is quick however many
-/// others there are.
-pub(crate) fn matches(db: &Connection, parent: &str, filter: &str, id: i64) -> Result<bool, Error> {
-    let Some(batch) = chunk::load_one(db, id)? else {
-        return Ok(false);
-    };
-    let condition = compile(parent, filter)?;
-    let ids: Vec<u32> = batch.all_terms(db)?;
-    let condition = resolve(db, condition, Values::Among(&ids))?;
-    Ok(!select(db, &batch, &condition, &batch.members)?.is_empty())
+/// One finding as it is now in the database, to be held against filters. They look at its own values alone, so that it is
+/// quick however many others there are.
+pub(crate) struct One {
+    batch: Batch,
+    values: Vec<u32>,
 }
 
-fn compile(parent: &str, filter: &str) -> Result<Condition, Error> {
+impl One {
+    /// `None` when it is not there.
+    pub(crate) fn load(db: &Connection, id: i64) -> Result<Option<Self>, Error> {
+        let Some(batch) = chunk::load_one(db, id)? else {
+            return Ok(None);
+        };
+        let values = batch.all_terms(db)?;
+        Ok(Some(Self { batch, values }))
+    }
+
+    pub(crate) fn matches(&self, db: &Connection, filter: &Condition) -> Result<bool, Error> {
+        let filter = resolve(db, filter.clone(), Values::Among(&self.values))?;
+        Ok(!select(db, &self.batch, &filter, &self.batch.members)?.is_empty())
+    }
+}
+
+/// Whether a finding is there and matches.
+pub(crate) fn matches(db: &Connection, filter: &Condition, id: i64) -> Result<bool, Error> {
+    One::load(db, id)?.map_or(Ok(false), |one| one.matches(db, filter))
+}
+
+/// Parses and checks, for [`One::matches`]. `parent` may be empty.
+pub(crate) fn compile(parent: &str, filter: &str) -> Result<Condition, Error> {
     let mut parts = vec![filter::compile(&filter::parse(filter)?)?];
     if !parent.is_empty() {
         parts.push(Condition::Parent(SourceName::parse(parent)?));

@@ -1,6 +1,6 @@
 //! Which values of a finding are indexed: one pass over the typed finding, no database.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use model::finding::{File, Finding, FindingResult};
@@ -316,10 +316,27 @@ pub(crate) fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// Elements of a list, a bit each; the first for fields that are not within one.
+#[derive(Clone, Copy)]
+pub(crate) struct Elements(u64);
+
+const _: () = assert!(ELEMENTS_MAX < 64);
+
+impl Elements {
+    fn of(element: u8) -> Self {
+        Self(1 << element)
+    }
+
+    /// Ascending.
+    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=ELEMENTS_MAX).filter(move |element| self.0 >> element & 1 == 1)
+    }
+}
+
 /// What is indexed of a finding.
 pub(crate) struct Indexed {
-    /// Each with the elements of the repeated field that have it; 0 for fields that are not within one.
-    pub(crate) terms: BTreeMap<Term, BTreeSet<u8>>,
+    /// Each with the elements of the repeated field that have it.
+    pub(crate) terms: BTreeMap<Term, Elements>,
     /// How many values are not, or not to their end.
     pub(crate) cut: usize,
 }
@@ -389,7 +406,7 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
         };
         let first = terms.found.range(&none..).next();
         if first.is_none_or(|(term, _)| term.field != *field) {
-            terms.found.insert(none, BTreeSet::from([0]));
+            terms.found.insert(none, Elements::of(0));
         }
     }
     if terms.cut > 0 {
@@ -397,7 +414,7 @@ pub(crate) fn of(result: &FindingResult) -> Indexed {
             field: format!("source_properties.{NOT_INDEXED}"),
             value: terms.cut.to_string(),
         };
-        terms.found.insert(cut, BTreeSet::from([0]));
+        terms.found.insert(cut, Elements::of(0));
     }
     Indexed {
         terms: terms.found,
@@ -438,7 +455,7 @@ fn pods(finding: &Finding) -> &[Value] {
 
 #[derive(Default)]
 struct Terms {
-    found: BTreeMap<Term, BTreeSet<u8>>,
+    found: BTreeMap<Term, Elements>,
     /// Terms of each field, once one of them can have too many.
     counts: Option<HashMap<String, usize>>,
     element: u8,
@@ -491,7 +508,7 @@ impl Terms {
         }
         let term = Term { field, value };
         if let Some(elements) = self.found.get_mut(&term) {
-            elements.insert(self.element);
+            elements.0 |= Elements::of(self.element).0;
             return true;
         }
         if self.found.len() >= FIELD_TERMS_MAX {
@@ -509,7 +526,7 @@ impl Terms {
             }
             *count += 1;
         }
-        self.found.insert(term, BTreeSet::from([self.element]));
+        self.found.insert(term, Elements::of(self.element));
         true
     }
 
