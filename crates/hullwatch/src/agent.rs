@@ -99,18 +99,24 @@ pub(crate) struct Agent {
     last_beat: Moment,
     /// When the pipeline last began a turn.
     pipeline_turn: Arc<Mutex<Instant>>,
+    /// The sensor hangs: the pipeline ends although the sensor keeps its end of the queue.
+    is_orphaned: Arc<AtomicBool>,
     /// What the sensor and the self-test are said to miss.
     stuck: Option<String>,
     blind: Option<String>,
 }
 
-/// The pipeline waits for something that does not come. Its threads cannot be joined.
+/// A thread of the agent waits for something that does not come, and cannot be joined.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "nothing was judged for a minute: the agent waits for a file that cannot be read, on a FUSE or network filesystem \
-     perhaps; mend or unmount that, and start the agent again"
+    "{0}: the agent waits for a file that cannot be read, on a FUSE or network filesystem perhaps; mend or unmount that, \
+     and start the agent again"
 )]
-pub(crate) struct Stuck;
+pub(crate) struct Stuck(&'static str);
+
+const PIPELINE_HANGS: Stuck = Stuck("nothing was judged for a minute");
+const SENSOR_HANGS: Stuck =
+    Stuck("the sensor could not be stopped, and what it saw last is not judged");
 
 impl Agent {
     /// Starts everything. When it returns the sensors are attached.
@@ -152,7 +158,9 @@ impl Agent {
         let sensor_config = config.sensor.clone();
         let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
         let pipeline_turn = Arc::new(Mutex::new(Instant::now()));
+        let is_orphaned = Arc::new(AtomicBool::new(false));
         let pipeline = spawn("pipeline", {
+            let is_orphaned = Arc::clone(&is_orphaned);
             let ignorer = Arc::clone(&ignorer);
             let turn = Arc::clone(&pipeline_turn);
             let items = items.clone();
@@ -180,7 +188,7 @@ impl Agent {
                     on_watching: Some(on_watching),
                     turn,
                 };
-                pipeline.run(&observations);
+                pipeline.run(&observations, &is_orphaned);
                 Ok(())
             }
         })?;
@@ -201,6 +209,7 @@ impl Agent {
             recorder,
             last_beat: now,
             pipeline_turn,
+            is_orphaned,
             stuck: None,
             blind: None,
         })
@@ -235,7 +244,7 @@ impl Agent {
     /// Not right after the process was stopped for a while: then all threads seem to be.
     fn look_for_stuck(&mut self) -> Result<()> {
         if is_stuck(&self.pipeline_turn) {
-            return Err(Stuck.into());
+            return Err(PIPELINE_HANGS.into());
         }
         let stuck = (self.sensors.last_look() > SENSOR_STUCK).then(|| {
             "it waits for a file that cannot be opened, on a FUSE or network filesystem of a container perhaps; \
@@ -264,7 +273,7 @@ impl Agent {
     /// Stops the sensors, lets everything that was seen run to its end, and closes the run. Returns what was counted.
     ///
     /// # Errors
-    /// When a part of the agent failed, and says why. [`Stuck`] when the pipeline does not come to its end.
+    /// When a part of the agent failed, and says why. [`Stuck`] when the sensor or the pipeline does not come to its end.
     pub(crate) fn stop(self) -> Result<sensor_ebpf::Counters> {
         let turn = Arc::clone(&self.pipeline_turn);
         let (done, stopped) = sync_channel(1);
@@ -277,17 +286,19 @@ impl Agent {
             match stopped.recv_timeout(HEARTBEAT) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) if !is_stuck(&turn) => {}
-                Err(_) => return Err(Stuck.into()),
+                Err(_) => return Err(PIPELINE_HANGS.into()),
             }
         }
     }
 
     fn finish(self) -> Result<sensor_ebpf::Counters> {
         let counters = self.sensors.stop();
+        self.is_orphaned.store(counters.is_err(), Ordering::Relaxed);
         self.voice.finish();
         drop(self.items);
         join("pipeline", self.pipeline)?;
         join("recorder", self.recorder)?;
+        let counters = counters.map_err(|_| SENSOR_HANGS)?;
         self.store
             .end_run(Timestamp::from(SystemTime::now()))
             .context("noting that the watch has ended")?;
@@ -402,7 +413,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn run(mut self, observations: &Receiver<Observation>) {
+    fn run(mut self, observations: &Receiver<Observation>, is_orphaned: &AtomicBool) {
         let mut events = Vec::new();
         loop {
             let wait = if self.enricher.has_pending() {
@@ -412,6 +423,7 @@ impl Pipeline {
             };
             let mut next = match observations.recv_timeout(wait) {
                 Ok(observation) => Some(observation),
+                Err(RecvTimeoutError::Timeout) if is_orphaned.load(Ordering::Relaxed) => break,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };

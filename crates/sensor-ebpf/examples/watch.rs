@@ -50,6 +50,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:#?}", sensors.counters());
     println!("{}", std::fs::read_to_string("/proc/self/stat")?);
     drop(receiver);
-    sensors.stop();
+    sensors.stop()?;
     Ok(())
 }

@@ -43,6 +43,12 @@ pub use probe::{Capability, probe};
 use rustix::event::EventfdFlags;
 pub use self_test::run_in_overlay;
 
+/// When the reader has not looked for as long while it is to end, it hangs. Far more than a look takes with a busy receiver.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether the reader has ended: a thread cannot be joined with a deadline.
+const STOP_LOOK: Duration = Duration::from_millis(5);
+
 /// Settings of the sensor.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -82,6 +88,11 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// The reader does not come to its end: it waits for a file that it opens, and in the kernel. It goes on to hold the sender.
+#[derive(Debug, thiserror::Error)]
+#[error("the sensor hangs")]
+pub struct Hangs;
 
 /// What the sensor has counted since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -299,24 +310,35 @@ impl Sensors {
     }
 
     /// Detaches everything, sends what the kernel still has, and returns the final counts.
-    pub fn stop(mut self) -> Counters {
-        self.join();
-        self.counters()
+    ///
+    /// # Errors
+    /// When the reader hangs. What the kernel still has is lost then.
+    pub fn stop(mut self) -> Result<Counters, Hangs> {
+        self.join()?;
+        Ok(self.counters())
     }
 
-    fn join(&mut self) {
+    fn join(&mut self) -> Result<(), Hangs> {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         signal(&self.shared.wake);
         signal(&self.shared.stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the reader has been printed by the panic hook; there is nothing to add.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        while !thread.is_finished() {
+            if self.last_look() > STOP_MAX {
+                return Err(Hangs);
+            }
+            std::thread::sleep(STOP_LOOK);
         }
+        // A panic of the reader has been printed by the panic hook; there is nothing to add.
+        let _ = thread.join();
+        Ok(())
     }
 }
 
 impl Drop for Sensors {
     fn drop(&mut self) {
-        self.join();
+        let _ = self.join();
     }
 }

@@ -17,8 +17,9 @@ use model::finding::FindingResult;
 use rustix::{
     fs::{OFlags, fcntl_setfl},
     pipe::pipe,
+    process::Signal,
 };
-use testkit::{Engine, Image, Run, command::wait_for, engines::Runc};
+use testkit::{Container, Engine, Image, Run, command::wait_for, engines::Runc};
 
 use crate::{
     stimuli,
@@ -341,20 +342,25 @@ fn a_sensor_that_the_host_refuses_is_a_finding_and_the_rest_works() {
     );
 }
 
-/// What is mounted on the directory is unmounted, and its server ended, when this is dropped.
+/// What is mounted in the directory is unmounted, and its server ended, when this is dropped.
 struct Fuse {
     directory: tempfile::TempDir,
     server: Child,
+}
+
+impl Fuse {
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
 }
 
 impl Drop for Fuse {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
-        let _ = rustix::mount::unmount(
-            self.directory.path().join("mount"),
-            rustix::mount::UnmountFlags::DETACH,
-        );
+        for name in ["root", "mount"] {
+            let _ = rustix::mount::unmount(self.at(name), rustix::mount::UnmountFlags::DETACH);
+        }
     }
 }
 
@@ -379,33 +385,100 @@ fn fuse_once() -> Fuse {
     fuse
 }
 
-#[test]
-fn a_file_that_never_opens_is_a_finding_and_no_end() {
+/// An overlay as engines mount it, over a filesystem that answers the container, but nobody else.
+fn overlay_over_fuse_once() -> Fuse {
     let fuse = fuse_once();
+    for name in ["upper", "work", "root"] {
+        fs::create_dir(fuse.at(name)).unwrap();
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        fuse.at("mount").display(),
+        fuse.at("upper").display(),
+        fuse.at("work").display()
+    );
+    rustix::mount::mount(
+        "none",
+        fuse.at("root"),
+        "overlay",
+        rustix::mount::MountFlags::empty(),
+        Some(CString::new(options).unwrap().as_c_str()),
+    )
+    .unwrap();
+    fuse
+}
+
+const BLIND: &str = "category=\"Sensor Lost\" AND source_properties.Sensor_Condition=\"LOST\"";
+
+/// Has a container run a program that the sensor cannot open, and waits until that is found.
+fn make_the_sensor_hang(
+    watcher: &Watcher,
+    fuse: &Fuse,
+    engine: &mut Runc,
+    name: &str,
+) -> Container {
     let image = Image::busybox("example.test/stuck:v1");
-    let mut engine = Runc::start();
     engine.load(&image);
-    let watcher = Watcher::start();
-    let mount = fuse.directory.path().join("mount");
-    let container = engine.run(&Run::new("hw-e2e-stuck", &image).volume(&mount, "/volume", true));
+    let container = engine.run(&Run::new(name, &image).volume(&fuse.at("root"), "/volume", true));
     let output = engine.exec(&container, &["/volume/program"]);
     assert!(output.status.success(), "{output:?}");
-    let blind = "category=\"Sensor Lost\" AND source_properties.Sensor_Condition=\"LOST\"";
     let found = wait_for("the finding that the sensor waits", || {
-        findings(watcher.state_dir(), blind).pop()
+        findings(watcher.state_dir(), BLIND).pop()
     });
     assert!(
         found.finding.description.contains("FUSE"),
         "{}",
         described(&[found])
     );
+    container
+}
+
+#[test]
+fn a_file_that_never_opens_is_a_finding_and_no_end() {
+    let mut engine = Runc::start();
+    let watcher = Watcher::start();
+    let fuse = overlay_over_fuse_once();
+    let container = make_the_sensor_hang(&watcher, &fuse, &mut engine, "hw-e2e-stuck");
     // The server is gone: whoever waits for it gets an error, and goes on.
     drop(fuse);
     let output = engine.exec(&container, &["/bin/true"]);
     assert!(output.status.success(), "{output:?}");
-    let over = format!("state=\"INACTIVE\" AND {blind}");
+    let over = format!("state=\"INACTIVE\" AND {BLIND}");
     wait_for("the finding to be over", || {
         findings(watcher.state_dir(), &over).pop()
     });
     watcher.stop();
+}
+
+#[test]
+fn a_sensor_that_hangs_does_not_keep_the_agent_from_ending() {
+    let mut engine = Runc::start();
+    let watcher = Watcher::start();
+    let fuse = overlay_over_fuse_once();
+    make_the_sensor_hang(&watcher, &fuse, &mut engine, "hw-e2e-never-stops");
+    watcher.signal(Signal::TERM);
+    watcher.wait_until_it_says("the sensor could not be stopped");
+    // The kernel keeps the thread that waits for the server, and with it what is left of the process.
+    wait_for("the agent to end but for that thread", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", watcher.pid())).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    let stored = findings(watcher.state_dir(), "");
+    for line in fs::read_to_string(watcher.announced()).unwrap().lines() {
+        let result: FindingResult = serde_json::from_str(line).unwrap();
+        let is_it = |stored: &FindingResult| stored.finding.name == result.finding.name;
+        assert!(stored.iter().any(is_it), "{line}");
+    }
+    let state_dir = watcher.state_dir().to_str().unwrap();
+    let next = hullwatch(&[
+        "run",
+        "--for",
+        "1s",
+        "--no-listen",
+        "--state-dir",
+        state_dir,
+    ]);
+    assert_eq!(next.status.code(), Some(0), "{}", stderr(&next));
+    drop(fuse);
+    assert_eq!(watcher.end().code(), Some(3));
 }

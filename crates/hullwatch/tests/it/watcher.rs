@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, channel},
@@ -153,10 +153,26 @@ impl Watcher {
         self.into_state()
     }
 
-    fn end_with(&mut self, signal: Signal) -> std::process::ExitStatus {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap();
+    fn end_with(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.wait()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
         testkit::command::wait_for("the watcher to end", || self.child.try_wait().unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, when it was told to.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        self.wait()
     }
 
     fn into_state(mut self) -> State {

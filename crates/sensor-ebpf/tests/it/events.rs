@@ -179,7 +179,7 @@ fn execs_are_events_or_counted_losses() {
     let mut container = Container::new("storm");
     let count = COUNT.to_string();
     container.run(&["/stimulus/s", "run", &count, "/stimulus/s"]);
-    let counters = watch.sensors.take().unwrap().stop();
+    let counters = watch.sensors.take().unwrap().stop().unwrap();
     assert!(counters.execs >= COUNT);
     watch.wait("all to be said", |seen| {
         let events = seen
