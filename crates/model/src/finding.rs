@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::Timestamp;
 
 /// A finding and the resource it is about: one entry of `ListFindingsResponse.listFindingsResults`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FindingResult {
     /// The finding.
     pub finding: Finding,

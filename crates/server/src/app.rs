@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use axum::http::{Extensions, HeaderMap};
 use model::Timestamp;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::{self, Caller, Limiter};
@@ -138,13 +139,14 @@ impl App {
         .await
     }
 
-    /// Calls a method, if the caller may.
-    pub(crate) async fn call(
+    /// Calls a method, if the caller may, and writes what it answers in the caller's form.
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         method: &'static Method,
         caller: Caller,
         request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
+        encode: impl FnOnce(MessageDescriptor, Value) -> Result<T, serde_json::Error> + Send + 'static,
+    ) -> Result<T, Status> {
         if caller.role < method.role {
             return Err(Status::new(
                 Code::PermissionDenied,
@@ -161,7 +163,7 @@ impl App {
             let json =
                 schema::to_json(&request).map_err(|error| Status::invalid(error.to_string()))?;
             let answer = (method.handler)(app.service(), &caller, json)?;
-            schema::build(schema::message(&method.response()), answer)
+            encode(schema::message(&method.response()), answer)
                 .map_err(|error| Status::internal(&error))
         })
         .await

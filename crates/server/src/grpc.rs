@@ -43,7 +43,8 @@ pub(crate) async fn handle(State(app): State<App>, request: Request) -> Response
         let app = app.clone();
         let caller = caller.clone();
         async move {
-            match app.call(method, caller, request.into_inner()).await {
+            let called = app.call(method, caller, request.into_inner(), schema::build);
+            match called.await {
                 Ok(answer) => Ok(tonic::Response::new(answer)),
                 Err(status) => Err(to_tonic(&status)),
             }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 pub mod app;
 pub mod auth;
 mod grpc;

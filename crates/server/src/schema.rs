@@ -59,11 +59,6 @@ pub(crate) fn build(
     DynamicMessage::deserialize_with_options(message, json, &options)
 }
 
-/// What the service gives as this message, in ProtoJSON: for those who are told without having called.
-pub(crate) fn conform(message_name: &str, json: Value) -> Result<Value, serde_json::Error> {
-    to_json(&build(message(message_name), json)?)
-}
-
 /// ProtoJSON with names of enums.
 pub(crate) fn to_json(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
     message.serialize_with_options(serde_json::value::Serializer, &options(Enums::Names))

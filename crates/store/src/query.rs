@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use model::finding::FindingResult;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
 
 use crate::aggregate::selected;
 use crate::fields::enumerations;
@@ -45,9 +46,9 @@ pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// One page of findings.
 #[derive(Clone, Debug, Default)]
-pub struct Page {
+pub struct Page<T = FindingResult> {
     /// The findings.
-    pub results: Vec<FindingResult>,
+    pub results: Vec<T>,
     /// Empty on the last page.
     pub next_page_token: String,
     /// All that match the query, on any page, when the first page was read.
@@ -55,10 +56,19 @@ pub struct Page {
 }
 
 impl Store {
-    /// One page of the findings that match. A page token stays valid while findings arrive; a finding that changes its
+    /// One page of the findings that match, see [`Store::list_json`].
+    pub fn list(&self, query: &Query) -> Result<Page, Error> {
+        self.page_of(query)
+    }
+
+    /// One page of the findings that match, as JSON of [`FindingResult`]. A page token stays valid while findings arrive; a finding that changes its
     /// place in the order between two pages can be on both or on none: by `create_time` none does. A page of more than
     /// [`PAGE_BYTES_MAX`] ends early.
-    pub fn list(&self, query: &Query) -> Result<Page, Error> {
+    pub fn list_json(&self, query: &Query) -> Result<Page<serde_json::Value>, Error> {
+        self.page_of(query)
+    }
+
+    fn page_of<T: DeserializeOwned>(&self, query: &Query) -> Result<Page<T>, Error> {
         let order = page::parse_order(&query.order_by)?;
         let identity = [query.parent.as_str(), &query.filter, &query.order_by];
         let token = Token::read(&query.page_token, &identity)?;

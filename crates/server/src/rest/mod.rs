@@ -10,9 +10,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use crate::answer;
 use crate::app::{App, Peer};
 use crate::limits::BODY_BYTES_MAX;
-use crate::schema;
 use crate::status::{Code, Status};
 
 /// Answers a call below `/v2/`.
@@ -49,8 +49,8 @@ async fn call(app: &App, request: Request) -> Result<Vec<u8>, Status> {
     let found = route::find(parts.method.as_str(), parts.uri.path())?;
     let body = read(body).await?;
     let bound = bind::request(&found, parts.uri.query().unwrap_or_default(), &body)?;
-    let answer = app.call(found.method, caller, bound.message).await?;
-    schema::to_bytes(&answer, bound.enums).map_err(|error| Status::internal(&error))
+    let encode = move |message, json| answer::to_bytes(message, &json, bound.enums);
+    app.call(found.method, caller, bound.message, encode).await
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Status> {

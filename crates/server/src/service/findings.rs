@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use store::name::{FindingName, SourceName};
 use store::{GroupQuery, Query};
 
-use super::{FieldMask, Service, answer, mask, page_size, request, sources};
+use super::{FieldMask, Service, mask, page_size, request, sources};
+use crate::answer;
 use crate::app::now;
 use crate::auth::Caller;
 use crate::schema::{self, SCC};
@@ -34,7 +35,7 @@ pub(crate) fn list(service: &Service, _: &Caller, json: Value) -> Result<Value, 
         .iter()
         .map(|path| mask::resolve(&finding, "field_mask", path))
         .collect::<Result<Vec<_>, _>>()?;
-    let page = service.store.list(&Query {
+    let page = service.store.list_json(&Query {
         parent: list.parent,
         filter: list.filter,
         order_by: list.order_by,
@@ -43,12 +44,13 @@ pub(crate) fn list(service: &Service, _: &Caller, json: Value) -> Result<Value, 
     })?;
     let results = page
         .results
-        .iter()
-        .map(|result| {
-            let finding = mask::project(shown(&result.finding, &scope)?, &paths);
-            Ok(json!({"finding": finding, "resource": answer(&result.resource)?}))
+        .into_iter()
+        .map(|mut result| {
+            let finding = seen_from(&scope, canonical(result["finding"].take()));
+            result["finding"] = mask::project(finding, &paths);
+            result
         })
-        .collect::<Result<Vec<_>, Status>>()?;
+        .collect::<Vec<_>>();
     Ok(json!({
         "listFindingsResults": results,
         "nextPageToken": page.next_page_token,
@@ -348,10 +350,8 @@ fn as_sent(mut finding: Finding) -> FindingResult {
 /// A finding and its resource as `ListFindings` answers them, under the name that is stored.
 pub(crate) fn listed(result: &FindingResult) -> Result<Value, serde_json::Error> {
     let json = json!({"finding": as_stored(&result.finding)?, "resource": result.resource});
-    schema::conform(
-        &format!("{SCC}.ListFindingsResponse.ListFindingsResult"),
-        json,
-    )
+    let message = schema::message(&format!("{SCC}.ListFindingsResponse.ListFindingsResult"));
+    answer::to_json(message, &json)
 }
 
 /// A finding and its resource as SCC notifies of them, under the name that is stored.
@@ -361,20 +361,31 @@ pub(crate) fn notified(config: &str, result: &FindingResult) -> Result<Value, se
         "finding": as_stored(&result.finding)?,
         "resource": result.resource,
     });
-    schema::conform(&format!("{SCC}.NotificationMessage"), json)
+    let message = schema::message(&format!("{SCC}.NotificationMessage"));
+    answer::to_json(message, &json)
 }
 
 fn as_stored(finding: &Finding) -> Result<Value, serde_json::Error> {
-    let mut json = serde_json::to_value(finding)?;
-    if finding.canonical_name.is_empty() {
-        json["canonicalName"] = finding.name.as_str().into();
-    }
-    Ok(json)
+    serde_json::to_value(finding).map(canonical)
 }
 
-/// A finding as JSON, its names as seen from where the caller looks: under the folder or project that was asked for.
+/// One without a name of its own has that under which it is kept.
+fn canonical(mut finding: Value) -> Value {
+    let name = finding.get("canonicalName").and_then(Value::as_str);
+    if name.is_none_or(str::is_empty) {
+        finding["canonicalName"] = finding["name"].clone();
+    }
+    finding
+}
+
+/// A finding as JSON, as seen from where the caller looks.
 fn shown(finding: &Finding, scope: &str) -> Result<Value, Status> {
-    let mut json = as_stored(finding).map_err(|error| Status::internal(&error))?;
+    let json = as_stored(finding).map_err(|error| Status::internal(&error))?;
+    Ok(seen_from(scope, json))
+}
+
+/// Puts a finding's names under the folder or project that was asked for.
+fn seen_from(scope: &str, mut json: Value) -> Value {
     let rename = |value: Option<&mut Value>| {
         if let Some(value) = value
             && let Some((_, rest)) = value.as_str().and_then(|name| name.split_once("/sources/"))
@@ -391,7 +402,7 @@ fn shown(finding: &Finding, scope: &str) -> Result<Value, Status> {
     for system in systems.into_iter().flat_map(Map::values_mut) {
         rename(system.get_mut("name"));
     }
-    Ok(json)
+    json
 }
 
 /// The field is an int32 in SCC.
