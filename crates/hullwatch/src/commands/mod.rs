@@ -15,7 +15,9 @@ use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 use anyhow::Context;
 
-use crate::cli::Command;
+use store::Store;
+
+use crate::{cli::Command, print};
 
 /// Makes the state directory where there is none. What is in it is for its owner alone: findings quote arguments.
 fn make_state_dir(path: &Path) -> anyhow::Result<()> {
@@ -24,6 +26,17 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("creating the state directory {}", path.display()))
+}
+
+/// Opens the store in a state directory, and makes both where there are none. Says so when that takes long.
+fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
+    make_state_dir(state_dir)?;
+    if let Err(store::Error::OlderSchema { .. }) = Store::open_read_only(state_dir) {
+        print::warning(
+            "the store is of an older version and is brought up to date now: that takes ten minutes for a million findings",
+        );
+    }
+    Store::open(state_dir).with_context(|| format!("opening {}", state_dir.display()))
 }
 
 /// Runs a command. The number is the exit code.

@@ -18,7 +18,7 @@ use crate::{
     EXIT_DONE,
     agent::{self, Agent},
     cli::{RunArgs, RunFormat},
-    commands::make_state_dir,
+    commands::{make_state_dir, open_store},
     config::Config,
     doctor,
     indicators::Indicators,
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     let state_dir = &args.state.state_dir;
     make_state_dir(state_dir)?;
     let _lock = watcher::Lock::take(state_dir)?;
-    let store = Arc::new(Store::open(state_dir)?);
+    let store = Arc::new(open_store(state_dir)?);
     let indicators = Indicators::load(state_dir, &args.intel)?;
     let signals = Signals::register(&[SIGINT, SIGTERM])?;
 

@@ -2,13 +2,14 @@
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use server::auth;
 use store::Store;
 
 use crate::{
     EXIT_DONE,
     cli::{ListenArgs, ServeArgs},
+    commands::open_store,
     config::Config,
     print,
     signals::{SIGINT, SIGTERM, Signals},
@@ -21,9 +22,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8> {
     print::init_logging();
     let config = Config::read(args.config.as_deref())?;
     let state_dir = &args.state.state_dir;
-    let store = Arc::new(
-        Store::open(state_dir).with_context(|| format!("opening {}", state_dir.display()))?,
-    );
+    let store = Arc::new(open_store(state_dir)?);
     let signals = Signals::register(&[SIGINT, SIGTERM])?;
     let notifier = server::notify::start(&store, &config.sinks)?;
     let handle = start(&store, &args.listen, &config)?;

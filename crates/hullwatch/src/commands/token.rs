@@ -1,15 +1,14 @@
 //! `hullwatch token create|list|revoke`: who may use the API and the review page.
 
-use std::{io::Write, path::Path};
+use std::io::Write;
 
 use anyhow::{Context, Result};
 use server::auth::{self, Role};
-use store::Store;
 
 use crate::{
     EXIT_DONE,
     cli::TokenCommand,
-    commands::make_state_dir,
+    commands::open_store,
     print::{self, Cell},
 };
 
@@ -17,11 +16,11 @@ pub(crate) fn run(command: &TokenCommand) -> Result<u8> {
     match command {
         TokenCommand::Create { role, name, state } => {
             let role: Role = role.parse().context("a role is viewer, editor or admin")?;
-            let token = auth::create_token(&open(&state.state_dir)?, name, role)?;
+            let token = auth::create_token(&open_store(&state.state_dir)?, name, role)?;
             writeln!(print::stdout(), "{}", token.secret)?;
         }
         TokenCommand::List { state } => {
-            let rows: Vec<_> = auth::list_tokens(&open(&state.state_dir)?)?
+            let rows: Vec<_> = auth::list_tokens(&open_store(&state.state_dir)?)?
                 .iter()
                 .map(|token| {
                     let revoked = token
@@ -43,14 +42,9 @@ pub(crate) fn run(command: &TokenCommand) -> Result<u8> {
             )?;
         }
         TokenCommand::Revoke { name, state } => {
-            auth::revoke_token(&open(&state.state_dir)?, name)?;
+            auth::revoke_token(&open_store(&state.state_dir)?, name)?;
             writeln!(print::stdout(), "revoked {}", print::safe(name))?;
         }
     }
     Ok(EXIT_DONE)
-}
-
-fn open(state_dir: &Path) -> Result<Store> {
-    make_state_dir(state_dir)?;
-    Ok(Store::open(state_dir)?)
 }
