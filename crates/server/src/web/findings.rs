@@ -74,7 +74,7 @@ struct Facet {
     field: &'static str,
     open: bool,
     values: Vec<FacetValue>,
-    more: usize,
+    more: bool,
 }
 
 struct FacetValue {
@@ -491,7 +491,9 @@ fn shown_facet(
         title: facet.title,
         field: facet.field,
         open: facet.open || !selected.is_empty(),
-        more: found.len().saturating_sub(FACET_VALUES_MAX as usize),
+        // One more than are shown was asked for, and none is a value too.
+        more: found.iter().filter(|(value, _)| !value.is_empty()).count()
+            > FACET_VALUES_MAX as usize,
         values: values
             .into_iter()
             .map(|(value, count)| FacetValue {
