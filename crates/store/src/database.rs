@@ -83,8 +83,8 @@ pub(crate) struct TermIds {
     hashers: [RandomState; 2],
 }
 
-/// Ids of terms kept: those of some thousand containers' findings, in some 5 MiB.
-const TERM_IDS_MAX: usize = 65_536;
+/// Ids of terms kept: those of thousands of containers' findings, in some 9 MiB.
+const TERM_IDS_MAX: usize = 128 * 1024;
 
 impl Default for TermIds {
     fn default() -> Self {
