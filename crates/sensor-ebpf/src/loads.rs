@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashMap,
-    io, iter,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use model::{Timestamp, event::FileFacts, limits, provenance::MissingReason};
+use model::{Text, Timestamp, event::FileFacts, limits, provenance::MissingReason};
 use rustix::{
     event::epoll,
     fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
@@ -164,17 +164,59 @@ fn open_buffer(cpu: u32, pages: usize, epoll: &OwnedFd) -> io::Result<(u32, Perf
     Ok((cpu, buffer))
 }
 
+/// The root directory that the processes of a mount namespace see, and what was found in it. For one round of the reader, all
+/// of whose mappings were made before it looks; and it must not keep a container's mounts.
+#[derive(Debug)]
+pub(crate) struct Root {
+    directory: OwnedFd,
+    /// Libraries by path: the mapping's device and inode number, and what is there.
+    found: HashMap<Text, (u64, u64, Statx)>,
+}
+
+impl Root {
+    /// The one of a process.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+        Some(Self {
+            directory,
+            found: HashMap::new(),
+        })
+    }
+
+    /// What an earlier mapping of the same file found, when its bytes were handed over before.
+    fn found(&self, mapping: &Mapping, delivered: &mut Delivered) -> Option<Content> {
+        let (device, inode, stat) = self.found.get(&mapping.path)?;
+        let is_same = (*device, *inode) == (mapping.device, mapping.inode);
+        (is_same && delivered.contains(&statx_key(stat))).then(|| known(stat))
+    }
+
+    fn open(&self, path: &Text) -> Option<OwnedFd> {
+        path_in(self.directory.as_fd(), path.as_bytes())
+    }
+}
+
 /// The bytes behind a mapping that was made at `time`: what the kernel has mapped there, as long as the process lives, or what
-/// is found under its path in `root`, the root directory of a process of its mount namespace.
+/// is found under its path in `root`.
 ///
 /// In this order, since what has the same name and inode number may be another file by now.
 pub(crate) fn content(
     mapping: &Mapping,
     time: Timestamp,
-    root: Option<BorrowedFd<'_>>,
+    has_ended: bool,
+    root: Option<&mut Root>,
     delivered: &mut Delivered,
 ) -> Option<Content> {
+    if has_ended
+        && let Some(root) = &root
+        && let Some(content) = root.found(mapping, delivered)
+    {
+        return Some(content);
+    }
     let mapped = || {
+        if has_ended {
+            return None;
+        }
         let link = format!(
             "/proc/{}/map_files/{:x}-{:x}",
             mapping.pid, mapping.address_start, mapping.address_end
@@ -185,19 +227,24 @@ pub(crate) fn content(
         let path = mapped()?;
         return open(&path, &regular_file(&path)?, delivered);
     }
-    let named = || path_in(root?, mapping.path.as_bytes());
     let mut others = Vec::new();
-    for path in iter::once_with(mapped)
-        .chain(iter::once_with(named))
-        .flatten()
-    {
-        let Some(stat) = regular_file(&path) else {
-            continue;
-        };
+    let mut take = |path: OwnedFd| {
+        let stat = regular_file(&path)?;
         if is_mapped_file(mapping, &stat, &path) {
-            return open(&path, &stat, delivered);
+            return Some((path, stat));
         }
         others.push((path, stat));
+        None
+    };
+    if let Some((path, stat)) = mapped().and_then(&mut take) {
+        return open(&path, &stat, delivered);
+    }
+    if let Some(root) = root
+        && let Some((path, stat)) = root.open(&mapping.path).and_then(&mut take)
+    {
+        let found = (mapping.device, mapping.inode, stat);
+        root.found.insert(mapping.path.clone(), found);
+        return open(&path, &stat, delivered);
     }
     // Before Linux 6.18 the kernel tells the inode of the layer that an overlay has the file in, and `stat` that of the image's
     // layer for one that was copied up. Then its name has to do, if nothing has happened to it since: ctime cannot be set.
@@ -207,12 +254,6 @@ pub(crate) fn content(
             && path_of(path, stat.stx_nlink) == mapping.path
     })?;
     open(path, stat, delivered)
-}
-
-/// The root directory that a process sees.
-pub(crate) fn root_of(pid: u32) -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()
 }
 
 /// Finds a path the way a process sees it. The path is the container's choice: it must not lead out.
@@ -243,16 +284,25 @@ fn is_mapped_file(mapping: &Mapping, stat: &Statx, path: &OwnedFd) -> bool {
 
 /// Opens what an `O_PATH` descriptor leads to, if its bytes are wanted.
 fn open(path: &OwnedFd, stat: &Statx, delivered: &mut Delivered) -> Option<Content> {
-    let key = statx_key(stat);
-    let mut content = if delivered.contains(&key) {
-        Content::known(key, stat.stx_nlink)
-    } else {
-        let magic = format!("/proc/self/fd/{}", path.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        delivered.content(rustix::fs::open(magic, flags, Mode::empty()).ok()?)?
-    };
-    content.mount_id = u32::try_from(stat.stx_mnt_id).unwrap_or_default();
+    if delivered.contains(&statx_key(stat)) {
+        return Some(known(stat));
+    }
+    let magic = format!("/proc/self/fd/{}", path.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut content = delivered.content(rustix::fs::open(magic, flags, Mode::empty()).ok()?)?;
+    content.mount_id = mount_id(stat);
     Some(content)
+}
+
+fn known(stat: &Statx) -> Content {
+    Content {
+        mount_id: mount_id(stat),
+        ..Content::known(statx_key(stat), stat.stx_nlink)
+    }
+}
+
+fn mount_id(stat: &Statx) -> u32 {
+    u32::try_from(stat.stx_mnt_id).unwrap_or_default()
 }
 
 fn is_overlay(path: &OwnedFd) -> bool {
@@ -280,13 +330,8 @@ pub(crate) fn facts(mapping: &Mapping, content: Option<&Content>) -> FileFacts {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        os::{fd::AsFd, unix::fs::MetadataExt},
-        time::SystemTime,
-    };
+    use std::{fs, os::unix::fs::MetadataExt, time::SystemTime};
 
-    use model::Text;
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
     use super::*;
@@ -336,8 +381,8 @@ mod tests {
         )
         .unwrap();
         fs::write(at("root/library"), "patched").unwrap();
-        let root = rustix::fs::open("/", OFlags::PATH, Mode::empty()).unwrap();
-        let read = |seen: &std::path::Path, time: SystemTime| {
+        let mut root = Root::of(std::process::id()).unwrap();
+        let mut read = |seen: &std::path::Path, time: SystemTime| {
             let seen = fs::metadata(seen).unwrap();
             let mapping = Mapping {
                 // Nobody's: only the path is left.
@@ -352,7 +397,8 @@ mod tests {
             content(
                 &mapping,
                 time.into(),
-                Some(root.as_fd()),
+                false,
+                Some(&mut root),
                 &mut Delivered::new(),
             )
             .map(|content| content.key.size)

@@ -35,7 +35,7 @@ use crate::{
     clock::{self, Clock},
     content::{Content, Delivered},
     decode::{PerfRecord, Record, fanotify_events},
-    loads::Loads,
+    loads::{Loads, Root},
     marks::{self, Marks},
     memfds::Memfds,
     opened::Opened,
@@ -121,8 +121,10 @@ pub(crate) struct Reader {
     probes: Probes,
     marks: Option<Marks>,
     loads: Option<Loads>,
-    /// Root directories of containers, by process. For one round: they must not keep a container's mounts.
-    roots: HashMap<u32, OwnedFd>,
+    /// Root directories of containers, by process. For one round.
+    roots: HashMap<u32, Root>,
+    /// When processes ended whose end is still to be reported: `/proc` need not be asked for what they have mapped.
+    ends: HashMap<u32, u64>,
     /// Processes to report before anything else.
     already_running: Vec<Running>,
     /// Taken, but newer than something that may still be in a ring.
@@ -248,6 +250,7 @@ impl Reader {
             sleep,
             clock: Clock::new(),
             opened: Opened::new(),
+            ends: HashMap::new(),
             delivered: Delivered::new(),
             processes: LruCache::new(one(limits::PROCESSES_MAX)),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),

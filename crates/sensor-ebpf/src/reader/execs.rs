@@ -36,6 +36,9 @@ impl Reader {
                 _ => marks.saw(header.mnt_namespace, pid, now),
             }
         }
+        if let Record::Exit { .. } = record {
+            self.ends.insert(pid, header.boot_ns);
+        }
         let Record::Exec(exec) = record else {
             return;
         };
@@ -68,6 +71,7 @@ impl Reader {
                     self.exec_no_format(pid, content)?;
                 }
                 self.release_loads(pid)?;
+                self.ends.remove(&pid);
                 if let Some(known) = self.processes.pop(&pid) {
                     self.ended.put(pid, known);
                 }

@@ -1,7 +1,6 @@
 //! Library loads.
 
 use std::collections::hash_map::Entry;
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use model::event::Event;
@@ -14,6 +13,7 @@ use model::event::ProcessKey;
 use crate::decode::Mapping;
 use crate::decode::PerfRecord;
 use crate::loads;
+use crate::loads::Root;
 
 use super::Closed;
 use super::Reader;
@@ -77,15 +77,19 @@ impl Reader {
             .as_ref()
             .and_then(|marks| marks.anchor(known.mnt_namespace));
         let root = anchor.and_then(|anchor| match self.roots.entry(anchor) {
-            Entry::Occupied(entry) => Some(&*entry.into_mut()),
-            Entry::Vacant(entry) => Some(&*entry.insert(loads::root_of(anchor)?)),
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => Some(entry.insert(Root::of(anchor)?)),
         });
+        let has_ended = self
+            .ends
+            .get(&pid)
+            .is_some_and(|&end| mapping.boot_ns <= end);
         let mut content = self
             .opened
             .take_inode(pid, mapping.inode, mapping.device)
             .or_else(|| {
                 let time = self.clock.wall(mapping.boot_ns);
-                loads::content(&mapping, time, root.map(AsFd::as_fd), &mut self.delivered)
+                loads::content(&mapping, time, has_ended, root, &mut self.delivered)
             });
         if let Some(content) = &content
             && is_program(content.key.device, content.key.inode)
