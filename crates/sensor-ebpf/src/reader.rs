@@ -84,6 +84,9 @@ const ENDED_MAX: usize = 4096;
 
 const TOKEN_OTHER: u64 = 0;
 
+/// Observations that wait for the end of the round at most.
+const UNSENT_MAX: usize = 128;
+
 /// Records kept for the next round at most. Above, order gives way: it takes more than one full buffer of each CPU.
 const PENDING_MAX: usize = 65_536;
 
@@ -118,6 +121,7 @@ impl Item {
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     sender: SyncSender<Observation>,
+    unsent: Vec<Observation>,
     probes: Probes,
     marks: Option<Marks>,
     loads: Option<Loads>,
@@ -236,10 +240,12 @@ impl Reader {
         Ok(Self {
             shared,
             sender,
+            unsent: Vec::new(),
             probes,
             marks,
             loads,
             roots: HashMap::new(),
+            ends: HashMap::new(),
             already_running,
             pending: Vec::new(),
             early: HashMap::new(),
@@ -250,7 +256,6 @@ impl Reader {
             sleep,
             clock: Clock::new(),
             opened: Opened::new(),
-            ends: HashMap::new(),
             delivered: Delivered::new(),
             processes: LruCache::new(one(limits::PROCESSES_MAX)),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
@@ -284,6 +289,7 @@ impl Reader {
         let _ = rustix::process::setpriority_process(None, READER_NICE);
         self.report_running()?;
         self.send_state(running(Sensor::Ebpf, "what ran before has been reported"))?;
+        self.send_all()?;
         let mut quiet = 0;
         loop {
             if self.shared.is_stopping.load(Ordering::Relaxed) {
@@ -432,6 +438,7 @@ impl Reader {
                     .store(marks.failures(), Ordering::Relaxed);
             }
         }
+        self.send_all()?;
         Ok(was_busy || is_waiting)
     }
 
@@ -457,10 +464,13 @@ impl Reader {
 
     /// Takes at most one buffer of events. Returns how many.
     fn read_fanotify(&mut self, now: Instant) -> Result<u64, Closed> {
+        if self.marks.is_none() {
+            return Ok(0);
+        }
+        self.wait_for_descriptors()?;
         let Some(marks) = &self.marks else {
             return Ok(0);
         };
-        self.wait_for_descriptors();
         let (mut count, mut overflows) = (0, 0);
         match rustix::io::read(marks.group(), &mut self.fanotify_buffer) {
             Ok(read) => {
@@ -492,7 +502,7 @@ impl Reader {
 
     /// Waits for the receiver when most of the descriptors that may be open are: the kernel keeps the files meanwhile. Not
     /// for long: they could be held by something else.
-    fn wait_for_descriptors(&self) {
+    fn wait_for_descriptors(&mut self) -> Result<(), Closed> {
         let most = limits::DESCRIPTORS_HELD_MAX * 3 / 4;
         for _ in 0..DESCRIPTOR_WAITS_MAX {
             // The kernel gives out the lowest free number.
@@ -500,10 +510,12 @@ impl Reader {
             let is_free =
                 next.is_ok_and(|fd| usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd < most));
             if is_free || self.shared.is_stopping.load(Ordering::Relaxed) {
-                return;
+                break;
             }
+            self.send_all()?;
             std::thread::sleep(NAP);
         }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::decode::Header;
 use super::Closed;
 use super::Known;
 use super::Reader;
+use super::UNSENT_MAX;
 use super::add;
 
 impl Reader {
@@ -103,16 +104,16 @@ impl Reader {
         Ok(())
     }
 
-    pub(super) fn send_loss(&self, source: LossSource, count: u64) -> Result<(), Closed> {
+    pub(super) fn send_loss(&mut self, source: LossSource, count: u64) -> Result<(), Closed> {
         self.send_own(Payload::Loss(Loss { source, count }))
     }
 
-    pub(super) fn send_state(&self, state: SensorState) -> Result<(), Closed> {
+    pub(super) fn send_state(&mut self, state: SensorState) -> Result<(), Closed> {
         self.send_own(Payload::SensorState(state))
     }
 
     /// What is about the sensor itself.
-    fn send_own(&self, payload: Payload) -> Result<(), Closed> {
+    fn send_own(&mut self, payload: Payload) -> Result<(), Closed> {
         self.send_observation(Observation {
             event: Event {
                 time: self.clock.wall(clock::boot_ns()),
@@ -126,7 +127,7 @@ impl Reader {
     }
 
     pub(super) fn send(
-        &self,
+        &mut self,
         header: &Header,
         cgroup: Option<Arc<Cgroup>>,
         payload: Payload,
@@ -143,7 +144,19 @@ impl Reader {
         })
     }
 
-    pub(super) fn send_observation(&self, observation: Observation) -> Result<(), Closed> {
-        self.sender.send(observation).map_err(|_| Closed)
+    pub(super) fn send_observation(&mut self, observation: Observation) -> Result<(), Closed> {
+        self.unsent.push(observation);
+        if self.unsent.len() < UNSENT_MAX {
+            return Ok(());
+        }
+        self.send_all()
+    }
+
+    /// Everything at once: a receiver that waits is woken once and then finds more, instead of being woken for each.
+    pub(super) fn send_all(&mut self) -> Result<(), Closed> {
+        for observation in self.unsent.drain(..) {
+            self.sender.send(observation).map_err(|_| Closed)?;
+        }
+        Ok(())
     }
 }
