@@ -63,7 +63,10 @@ const LOAD_LOOK: Duration = Duration::from_millis(40);
 /// Priority of the reader's thread, from 19 (lowest) to -20.
 const READER_NICE: i32 = -15;
 
-/// Bytes of one read: 682 events, each with a descriptor.
+/// Events of one read, each with a descriptor.
+const FANOTIFY_READ_EVENTS: u64 = 682;
+
+/// They have 24 bytes each.
 const FANOTIFY_READ_BYTES: usize = 16 * 1024;
 
 /// Reads per round of events that belong to no exec: bounds how long the rings wait.
@@ -83,6 +86,7 @@ const DESCRIPTOR_WAITS_MAX: u32 = 30;
 const ENDED_MAX: usize = 4096;
 
 const TOKEN_OTHER: u64 = 0;
+const TOKEN_WAKE: u64 = 1;
 
 /// Observations that wait for the end of the round at most.
 const UNSENT_MAX: usize = 128;
@@ -181,7 +185,8 @@ impl Reader {
             let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(epoll, &probes.exec_ring, other, edge)?;
             epoll::add(epoll, &probes.process_ring, other, edge)?;
-            epoll::add(epoll, &shared.wake, other, epoll::EventFlags::IN)?;
+            let wake = epoll::EventData::new_u64(TOKEN_WAKE);
+            epoll::add(epoll, &shared.wake, wake, epoll::EventFlags::IN)?;
         }
 
         let mut states = vec![running(Sensor::Ebpf, "execs, forks and exits are seen")];
@@ -338,6 +343,10 @@ impl Reader {
             if token == TOKEN_OTHER {
                 continue;
             }
+            if token == TOKEN_WAKE {
+                self.take_control();
+                continue;
+            }
             let number = u32::try_from(token & u64::from(u32::MAX)).unwrap_or_default();
             if let Some(marks) = &mut self.marks {
                 marks.changed(number);
@@ -352,7 +361,6 @@ impl Reader {
         self.shared.looked_ns.store(boot_ns, Ordering::Relaxed);
         let complete_until = boot_ns.saturating_sub(WRITE_NS_MAX);
         self.clock.refresh(now);
-        self.take_control();
         // At the end nothing waits for a mount table to be due: what is mounted from now on is watched by nobody.
         let mut is_waiting = self.marks.as_mut().is_some_and(|marks| marks.update(now)) && !is_last;
 
@@ -379,7 +387,8 @@ impl Reader {
         } {
             let count = self.read_fanotify(now)?;
             fanotify_count += count;
-            if count == 0 {
+            // Whatever comes later is read in the next round, or before the exec that it belongs to.
+            if count < FANOTIFY_READ_EVENTS {
                 break;
             }
         }
@@ -443,11 +452,8 @@ impl Reader {
     }
 
     fn take_control(&mut self) {
-        let mut counter = [0; 8];
-        // Empty most of the time.
-        if rustix::io::read(&self.shared.wake, &mut counter).is_err() {
-            return;
-        }
+        // Fails when there is nothing, which wakes nobody.
+        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         let ignored = std::mem::take(
             &mut *self
                 .shared
