@@ -164,12 +164,16 @@ fn open_buffer(cpu: u32, pages: usize, epoll: &OwnedFd) -> io::Result<(u32, Perf
     Ok((cpu, buffer))
 }
 
-/// The root directory that the processes of a mount namespace see, and what was found in it. For one round of the reader, all
-/// of whose mappings were made before it looks; and it must not keep a container's mounts.
+/// The root directory that a process sees, and what was found in it. It keeps a container's mounts: not to be kept itself once
+/// the process has ended, nor while nothing happens.
 #[derive(Debug)]
 pub(crate) struct Root {
+    pid: u32,
     directory: OwnedFd,
-    /// Libraries by path: the mapping's device and inode number, and what is there.
+    /// The process may see another one by now.
+    is_old: bool,
+    /// Libraries by path: the mapping's device and inode number, and what is there. For one round of the reader, all of whose
+    /// mappings were made before it looks.
     found: HashMap<Text, (u64, u64, Statx)>,
 }
 
@@ -179,9 +183,17 @@ impl Root {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let directory = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
         Some(Self {
+            pid,
             directory,
+            is_old: false,
             found: HashMap::new(),
         })
+    }
+
+    /// A round is over.
+    pub(crate) fn grow_old(&mut self) {
+        self.is_old = true;
+        self.found.clear();
     }
 
     /// What an earlier mapping of the same file found, when its bytes were handed over before.
@@ -191,8 +203,20 @@ impl Root {
         (is_same && delivered.contains(&statx_key(stat))).then(|| known(stat))
     }
 
-    fn open(&self, path: &Text) -> Option<OwnedFd> {
-        path_in(self.directory.as_fd(), path.as_bytes())
+    /// What has the mapping's name, and whether it is the mapped file.
+    fn look_for(&mut self, mapping: &Mapping) -> Option<(OwnedFd, Statx, bool)> {
+        let look = |root: &Self| {
+            let path = path_in(root.directory.as_fd(), mapping.path.as_bytes())?;
+            let stat = regular_file(&path)?;
+            let is_mapped = is_mapped_file(mapping, &stat, &path);
+            Some((path, stat, is_mapped))
+        };
+        let seen = look(self);
+        if !self.is_old || matches!(seen, Some((.., true))) {
+            return seen;
+        }
+        *self = Self::of(self.pid)?;
+        look(self)
     }
 }
 
@@ -228,23 +252,23 @@ pub(crate) fn content(
         return open(&path, &regular_file(&path)?, delivered);
     }
     let mut others = Vec::new();
-    let mut take = |path: OwnedFd| {
-        let stat = regular_file(&path)?;
+    if let Some(path) = mapped()
+        && let Some(stat) = regular_file(&path)
+    {
         if is_mapped_file(mapping, &stat, &path) {
-            return Some((path, stat));
+            return open(&path, &stat, delivered);
         }
         others.push((path, stat));
-        None
-    };
-    if let Some((path, stat)) = mapped().and_then(&mut take) {
-        return open(&path, &stat, delivered);
     }
     if let Some(root) = root
-        && let Some((path, stat)) = root.open(&mapping.path).and_then(&mut take)
+        && let Some((path, stat, is_mapped)) = root.look_for(mapping)
     {
-        let found = (mapping.device, mapping.inode, stat);
-        root.found.insert(mapping.path.clone(), found);
-        return open(&path, &stat, delivered);
+        if is_mapped {
+            let found = (mapping.device, mapping.inode, stat);
+            root.found.insert(mapping.path.clone(), found);
+            return open(&path, &stat, delivered);
+        }
+        others.push((path, stat));
     }
     // Before Linux 6.18 the kernel tells the inode of the layer that an overlay has the file in, and `stat` that of the image's
     // layer for one that was copied up. Then its name has to do, if nothing has happened to it since: ctime cannot be set.

@@ -72,6 +72,7 @@ impl Reader {
                 }
                 self.release_loads(pid)?;
                 self.ends.remove(&pid);
+                self.roots.remove(&pid);
                 if let Some(known) = self.processes.pop(&pid) {
                     self.ended.put(pid, known);
                 }
