@@ -104,8 +104,6 @@ pub struct Exec {
     pub comm: Text,
     /// The parent (`real_parent`'s group leader).
     pub parent: ProcessKey,
-    /// The parent's comm.
-    pub parent_comm: Text,
     /// Pid in the process's own pid namespace.
     pub pid_in_namespace: u32,
     /// Who it runs as.

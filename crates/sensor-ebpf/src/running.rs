@@ -86,7 +86,6 @@ pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exe
         parent: all
             .get(&told.parent.pid)
             .map_or(told.parent, |parent| parent.process),
-        parent_comm: Text(comm(told.parent.pid)),
         namespaces: Namespaces {
             mnt: running.mnt_namespace,
             pid: namespace(pid, "pid"),

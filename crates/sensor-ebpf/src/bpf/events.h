@@ -114,12 +114,11 @@ struct exec_record {
 	u32 argv_length;
 	u32 env_length;
 	char comm[16];
-	char parent_comm[16];
 	char filesystem[16];
 	struct stdio_fact stdio[3];
 };
 
-_Static_assert(sizeof(struct exec_record) == 392, "exec_record is 392 bytes");
+_Static_assert(sizeof(struct exec_record) == 376, "exec_record is 376 bytes");
 
 /* What `counters` holds per CPU. */
 struct counters {

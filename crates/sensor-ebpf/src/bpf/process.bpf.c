@@ -511,7 +511,6 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	parent = task->real_parent;
 	record->parent_tgid = parent->tgid;
 	record->parent_start_ns = parent->group_leader->start_boottime;
-	BPF_CORE_READ_INTO(&record->parent_comm, parent, group_leader, comm);
 	BPF_CORE_READ_INTO(&record->comm, task, comm);
 	fill_credentials(record, task);
 	fill_namespaces(record, task);

@@ -174,7 +174,6 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
     let argv_length = fields.length()?;
     let env_length = fields.length()?;
     let comm = Text::from(until_nul(fields.bytes(16)?));
-    let parent_comm = Text::from(until_nul(fields.bytes(16)?));
     let filesystem = Text::from(until_nul(fields.bytes(16)?));
     let stdio = [
         stdio(&mut fields)?,
@@ -219,7 +218,6 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
             },
             comm,
             parent,
-            parent_comm,
             pid_in_namespace,
             credentials,
             namespaces,
