@@ -21,6 +21,7 @@ use model::{
         ANCESTOR_ARGS_BYTES_MAX, ANCESTORS_MAX, ENV_NAME_BYTES_MAX, PROCESSES_BYTES_MAX,
         PROCESSES_MAX,
     },
+    proc_files::environment,
 };
 
 /// Bytes that a process takes at least, in all the maps.
@@ -405,15 +406,17 @@ fn fair_share(mut held: Vec<usize>, total: usize) -> usize {
 }
 
 /// Drops the values that may be secrets, and what is too long of names. True when a name was cut.
-pub(crate) fn keep_env(env: Vec<(Text, Text)>) -> (Vec<EnvVariable>, bool) {
+pub(crate) fn keep_env(env: &Text) -> (Vec<EnvVariable>, bool) {
     let mut is_cut = false;
-    let keep = |(mut name, value): (Text, Text)| {
-        let value = ENV_VALUES_KEPT.contains(&name.as_bytes()).then_some(value);
-        is_cut |= name.0.len() > ENV_NAME_BYTES_MAX;
-        name.0.truncate(ENV_NAME_BYTES_MAX);
-        EnvVariable { name, value }
+    let keep = |(name, value): (&[u8], &[u8])| {
+        let kept = name.get(..ENV_NAME_BYTES_MAX);
+        is_cut |= kept.is_some_and(|kept| kept != name);
+        EnvVariable {
+            name: kept.unwrap_or(name).into(),
+            value: ENV_VALUES_KEPT.contains(&name).then(|| value.into()),
+        }
     };
-    (env.into_iter().map(keep).collect(), is_cut)
+    (environment(env.as_bytes()).map(keep).collect(), is_cut)
 }
 
 /// The first [`ANCESTOR_ARGS_BYTES_MAX`] bytes of arguments. True when there are more.

@@ -94,8 +94,9 @@ pub struct Exec {
     pub args: Vec<Text>,
     /// Some arguments were cut at [`crate::limits::ARGV_BYTES_MAX`] or [`crate::limits::ARGV_COUNT_MAX`].
     pub args_truncated: bool,
-    /// Environment from `mm->env_start`, values included; the enricher drops the values it must not keep.
-    pub env: Vec<(Text, Text)>,
+    /// Environment from `mm->env_start`, as it lies there: [`crate::proc_files::environment`] reads it. The enricher drops the
+    /// values it must not keep.
+    pub env: Text,
     /// Some of the environment was cut at [`crate::limits::ENV_BYTES_MAX`].
     pub env_truncated: bool,
     /// Working directory, seen from the process's root.

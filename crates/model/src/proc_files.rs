@@ -41,7 +41,7 @@ pub fn exec(pid: u32, files: &ProcFiles<'_>) -> Exec {
         args: arguments(files.cmdline),
         args_truncated: files.cmdline.len() >= ARGV_BYTES_MAX
             || strings(files.cmdline).count() > ARGV_COUNT_MAX,
-        env: environment(files.environ),
+        env: Text::from(files.environ),
         env_truncated: files.environ.len() >= ENV_BYTES_MAX
             || strings(files.environ).count() > ENV_COUNT_MAX,
         comm: Text::from(files.comm.strip_suffix(b"\n").unwrap_or(files.comm)),
@@ -71,15 +71,12 @@ pub fn arguments(block: &[u8]) -> Vec<Text> {
 }
 
 /// The variables of a block of NUL-ended strings, up to [`ENV_COUNT_MAX`]. One without `=` has an empty value.
-pub fn environment(block: &[u8]) -> Vec<(Text, Text)> {
-    strings(block)
-        .take(ENV_COUNT_MAX)
-        .map(|variable| {
-            let mut parts = variable.splitn(2, |&byte| byte == b'=');
-            let mut part = || Text::from(parts.next().unwrap_or_default());
-            (part(), part())
-        })
-        .collect()
+pub fn environment(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    strings(block).take(ENV_COUNT_MAX).map(|variable| {
+        let mut parts = variable.splitn(2, |&byte| byte == b'=');
+        let mut part = || parts.next().unwrap_or_default();
+        (part(), part())
+    })
 }
 
 fn strings(block: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -102,8 +99,8 @@ mod tests {
         };
         let found = exec(90, &files);
         assert_eq!(found.args, ["sh", "-c", ""].map(Text::from));
-        assert_eq!(found.env[0], (Text::from("A"), Text::from("b=c")));
-        assert_eq!(found.env[1], (Text::from("EMPTY"), Text::default()));
+        let env: Vec<_> = environment(found.env.as_bytes()).collect();
+        assert_eq!(env, [(&b"A"[..], &b"b=c"[..]), (b"EMPTY", b"")]);
         assert!(!found.args_truncated && !found.env_truncated);
         assert_eq!((found.parent.pid, found.pid_in_namespace), (7, 4));
         let credentials = found.credentials;

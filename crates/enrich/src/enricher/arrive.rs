@@ -98,7 +98,7 @@ impl Enricher {
             Fallback::Exe,
         );
         let parent = self.processes.parent(key).unwrap_or(exec.parent);
-        let (env, is_env_cut) = keep_env(exec.env);
+        let (env, is_env_cut) = keep_env(&exec.env);
         let process = Process {
             key,
             pid_in_namespace: exec.pid_in_namespace,

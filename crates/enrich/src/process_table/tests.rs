@@ -184,10 +184,7 @@ fn who_has_little_keeps_it_and_the_others_share_the_rest() {
 
 #[test]
 fn values_of_the_environment_are_dropped_but_for_the_loaders() {
-    let (env, is_cut) = keep_env(vec![
-        (Text::from("DB_PASSWORD"), Text::from("secret")),
-        (Text::from("LD_PRELOAD"), Text::from("/tmp/x.so")),
-    ]);
+    let (env, is_cut) = keep_env(&"DB_PASSWORD=secret\0LD_PRELOAD=/tmp/x.so\0".into());
     assert!(!is_cut);
     assert_eq!(env[0].value, None);
     assert_eq!(env[1].value, Some(Text::from("/tmp/x.so")));
@@ -195,7 +192,7 @@ fn values_of_the_environment_are_dropped_but_for_the_loaders() {
 
 #[test]
 fn what_is_cut_is_said() {
-    let (env, is_cut) = keep_env(vec![("N".repeat(300).into(), Text::default())]);
+    let (env, is_cut) = keep_env(&"N".repeat(300).into());
     assert_eq!((env[0].name.0.len(), is_cut), (ENV_NAME_BYTES_MAX, true));
 
     let mut table = ProcessTable::default();

@@ -189,7 +189,6 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
     let env = fields.bytes(env_length)?;
 
     let args = arguments(argv);
-    let env_list = environment(env);
     Ok(ExecRecord {
         header,
         cgroup_path,
@@ -209,8 +208,8 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
             filename,
             args_truncated: is_cut(argv_bytes, argv.len(), argc, args.len()),
             args,
-            env_truncated: is_cut(env_bytes, env.len(), envc, env_list.len()),
-            env: env_list,
+            env_truncated: is_cut(env_bytes, env.len(), envc, environment(env).count()),
+            env: Text::from(env),
             cwd: if flags & CWD_TRUNCATED == 0 {
                 cwd
             } else {

@@ -56,11 +56,7 @@ fn an_exec_record_is_read_in_full() {
         texts(&["/bin/sh", "-e", "/tmp/script", "one", "two words", ""])
     );
     assert!(!exec.args_truncated);
-    assert_eq!(
-        exec.env,
-        [("PATH", "/bin"), ("EMPTY", ""), ("SECRET", "a=b")]
-            .map(|(name, value)| (Text::from(name), Text::from(value)))
-    );
+    assert_eq!(exec.env, Text::from("PATH=/bin\0EMPTY=\0SECRET=a=b\0"));
     assert!(!exec.env_truncated);
     assert_eq!(exec.cwd, Text::from("/"));
     assert_eq!(exec.comm, Text::from("script"));

@@ -33,11 +33,7 @@ fn an_exec_is_told_in_full() {
         exec.args,
         ["/stimulus/s", "one", "two words", ""].map(Text::from)
     );
-    assert_eq!(
-        exec.env,
-        [("PATH", "/bin"), ("EMPTY", ""), ("SECRET", "a=b")]
-            .map(|(name, value)| (Text::from(name), Text::from(value)))
-    );
+    assert_eq!(exec.env, Text::from("PATH=/bin\0EMPTY=\0SECRET=a=b\0"));
     assert_eq!(exec.cwd, Text::from("/tmp"));
     assert_eq!(exec.file.path, Text::from("/stimulus/s"));
     assert_eq!(exec.file.filesystem, Text::from("overlay"));
