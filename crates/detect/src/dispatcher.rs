@@ -81,8 +81,10 @@ impl Dispatcher {
                 failed.push(running.spec.id);
             }
         }
-        self.detectors
-            .retain(|running| !failed.contains(&running.spec.id));
+        if !failed.is_empty() {
+            self.detectors
+                .retain(|running| !failed.contains(&running.spec.id));
+        }
         failed
     }
 }
