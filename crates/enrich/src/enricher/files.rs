@@ -66,18 +66,23 @@ impl Enricher {
         fallback: Fallback,
     ) -> Slot {
         let links_seen = facts.link_count;
-        let path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
+        let mut path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
         let id = facts.key.map(|key| FileId {
             container: place.number,
             key,
             mount_id: facts.mount_id,
             mnt_namespace: place.mnt_namespace,
             is_unnamed: facts.link_count == 0,
-            path: facts.path.clone(),
-            path_used: path_used.clone(),
+            path: std::mem::take(&mut facts.path),
+            path_used: path_used.take(),
         });
-        if let Some(judged) = id.as_ref().and_then(|id| self.files.get(id)) {
-            return Slot::Ready(judged.clone());
+        if let Some(id) = &id {
+            // Nearly always: nothing is copied for it.
+            if let Some(judged) = self.files.get(id) {
+                return Slot::Ready(judged.clone());
+            }
+            facts.path.clone_from(&id.path);
+            path_used.clone_from(&id.path_used);
         }
         let known = facts.key.and_then(|key| self.judge.cache.get(&key));
         let bytes = match (known, fd) {
