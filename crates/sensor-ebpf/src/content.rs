@@ -201,17 +201,17 @@ fn kind(fd: &OwnedFd) -> Kind {
 pub(crate) fn path_of(fd: impl AsFd, link_count: u32) -> Text {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let path = rustix::fs::readlink(link, Vec::new()).unwrap_or_default();
-    without_deleted(path.as_bytes(), link_count)
+    without_deleted(Text(path.into_bytes()), link_count)
 }
 
 /// Takes off the mark that the kernel puts behind the path of a file without a name.
-pub(crate) fn without_deleted(path: &[u8], link_count: u32) -> Text {
-    let stripped = (link_count == 0)
-        .then(|| path.strip_suffix(b" (deleted)"))
-        .flatten();
-    let mut path = stripped.unwrap_or(path).to_vec();
-    path.truncate(limits::PATH_BYTES_MAX);
-    Text(path)
+pub(crate) fn without_deleted(mut path: Text, link_count: u32) -> Text {
+    let stripped = path.0.strip_suffix(b" (deleted)").map(<[u8]>::len);
+    if let Some(bytes) = stripped.filter(|_| link_count == 0) {
+        path.0.truncate(bytes);
+    }
+    path.0.truncate(limits::PATH_BYTES_MAX);
+    path
 }
 
 #[cfg(test)]

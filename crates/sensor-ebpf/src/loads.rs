@@ -334,13 +334,12 @@ fn is_overlay(path: &OwnedFd) -> bool {
     rustix::fs::fstatfs(path).is_ok_and(|stat| stat.f_type == OVERLAYFS_SUPER_MAGIC)
 }
 
-/// The facts of a mapping and what was found behind it.
-pub(crate) fn facts(mapping: &Mapping, content: Option<&Content>) -> FileFacts {
+/// The facts of a mapping, whose path this is, and of what was found behind it.
+pub(crate) fn facts(mapping: &Mapping, path: Text, content: Option<&Content>) -> FileFacts {
     let link_count = content.map_or(0, |content| content.link_count);
     FileFacts {
-        path: without_deleted(mapping.path.as_bytes(), link_count),
-        path_truncated: mapping.inode == 0
-            || mapping.path.as_bytes().len() >= limits::PATH_BYTES_MAX,
+        path_truncated: mapping.inode == 0 || path.as_bytes().len() >= limits::PATH_BYTES_MAX,
+        path: without_deleted(path, link_count),
         key: content.map(|content| content.key),
         link_count,
         mount_id: content.map_or(0, |content| content.mount_id),

@@ -260,7 +260,7 @@ fn limit(bytes: usize) -> u64 {
 
 fn link(pid: u32, name: &str) -> Text {
     rustix::fs::readlink(format!("/proc/{pid}/{name}"), Vec::new())
-        .map(|path| crate::content::without_deleted(path.as_bytes(), 0))
+        .map(|path| crate::content::without_deleted(Text(path.into_bytes()), 0))
         .unwrap_or_default()
 }
 

@@ -61,7 +61,7 @@ impl Reader {
         Ok(())
     }
 
-    pub(super) fn load(&mut self, mapping: Mapping) -> Result<(), Closed> {
+    pub(super) fn load(&mut self, mut mapping: Mapping) -> Result<(), Closed> {
         let pid = mapping.pid;
         let Some(known) = self.known(pid) else {
             return Ok(());
@@ -96,7 +96,8 @@ impl Reader {
         {
             return Ok(());
         }
-        let mut file = loads::facts(&mapping, content.as_ref());
+        let path = std::mem::take(&mut mapping.path);
+        let mut file = loads::facts(&mapping, path, content.as_ref());
         // `ld.so` comes from fanotify, which does not tell the mount. It is the program's as a rule.
         if file.mount_id == 0 && known.program_devices.contains(&mapping.device) {
             file.mount_id = known.program_mount;
