@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     io::{self, IsTerminal, Write},
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -337,13 +340,22 @@ fn inserts(folder: &Path) -> Result<Vec<Row>> {
 }
 
 fn insert(store: &Store, begin: u64, paced: bool, written: &AtomicU64) -> Result<()> {
+    // Made elsewhere: what making them takes is not the store's.
+    let (send, batches) = mpsc::sync_channel(4);
+    thread::spawn(move || {
+        for first in (0..).step_by(INSERT_BATCH as usize) {
+            let batch: Vec<_> = (first..first + INSERT_BATCH)
+                .map(|number| sample::finding(begin + number, sample::NINETY_DAYS_MS + number))
+                .collect();
+            if send.send(batch).is_err() {
+                break;
+            }
+        }
+    });
     let begun = Instant::now();
     let mut number = 0;
     while begun.elapsed() < INSERT_TIME {
-        let batch: Vec<_> = (number..number + INSERT_BATCH)
-            .map(|number| sample::finding(begin + number, sample::NINETY_DAYS_MS + number))
-            .collect();
-        store.record(&batch)?;
+        store.record(&batches.recv()?)?;
         number += INSERT_BATCH;
         written.store(number, Ordering::Relaxed);
         if paced {
