@@ -388,8 +388,13 @@ impl Reader {
         } {
             let count = self.read_fanotify(now)?;
             fanotify_count += count;
-            // Whatever comes later is read in the next round, or before the exec that it belongs to.
-            if count < FANOTIFY_READ_EVENTS {
+            // Whatever comes later is read in the next round, if there is one, or before the exec that it belongs to.
+            let is_rest = if is_last {
+                count == 0
+            } else {
+                count < FANOTIFY_READ_EVENTS
+            };
+            if is_rest {
                 break;
             }
         }
