@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use model::Timestamp;
 use model::finding::{FindingResult, Mute};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -106,16 +106,15 @@ pub(crate) struct Rule {
     filter: Condition,
 }
 
-/// All there are.
-pub(crate) fn rules(db: &Transaction<'_>) -> Result<Vec<Rule>, Error> {
+/// All that have a filter which means something. An earlier version may have taken one that this one refuses: it mutes
+/// nothing, and keeps no finding from being stored.
+pub(crate) fn rules(db: &Connection) -> Result<Vec<Rule>, Error> {
     let configs: Vec<MuteConfig> = resource::all(db)?;
-    configs
-        .into_iter()
-        .map(|config| {
-            let filter = select::compile(&all_sources_of(&config.name), &config.filter)?;
-            Ok(Rule { config, filter })
-        })
-        .collect()
+    let rule = |config: MuteConfig| {
+        let filter = select::compile(&all_sources_of(&config.name), &config.filter).ok()?;
+        Some(Rule { config, filter })
+    };
+    Ok(configs.into_iter().filter_map(rule).collect())
 }
 
 /// Applies the rules to a finding that has just been written: static ones to a new finding only. Returns whether
@@ -185,9 +184,10 @@ impl Store {
     /// minute or so because they expire. Works in short transactions; returns the number of findings changed.
     pub fn refresh_mutes(&self, now: Timestamp) -> Result<u64, Error> {
         let cache = self.database.cache();
-        let configs = self.database.read(resource::all::<MuteConfig>)?;
-        let active = configs
+        let rules = self.database.read(rules)?;
+        let active = rules
             .iter()
+            .map(|rule| &rule.config)
             .filter(|config| config.kind == MuteConfigType::Dynamic && is_active(config, now));
         let mut total = 0;
         let mut names = Vec::new();

@@ -287,7 +287,8 @@ pub(crate) struct Sink {
     filter: Condition,
 }
 
-/// All that are to be told.
+/// All that are to be told. A filter that an earlier version took and this one refuses lets everything pass: what nobody asked
+/// for can be thrown away, what was kept back cannot be read.
 pub(crate) fn sinks(db: &Transaction<'_>) -> Result<Vec<Sink>, Error> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT name, filter FROM sink s WHERE {HAS_TARGET}"
@@ -301,7 +302,7 @@ pub(crate) fn sinks(db: &Transaction<'_>) -> Result<Vec<Sink>, Error> {
             true => all_sources_of(&name),
             false => String::new(),
         };
-        let filter = select::compile(&parent, &filter)?;
+        let filter = select::compile(&parent, &filter).or_else(|_| select::compile(&parent, ""))?;
         sinks.push(Sink { name, filter });
     }
     Ok(sinks)

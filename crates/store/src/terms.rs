@@ -825,3 +825,17 @@ pub(crate) fn beginning<'a>(field: &str, value: &'a str) -> &'a str {
 pub(crate) fn is_verbatim(path: &str) -> bool {
     path.starts_with("source_properties.")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a shared column a number would be that of any field.
+    #[test]
+    fn numbers_are_held_where_no_other_field_is() {
+        for field in HELD_AS_NUMBERS {
+            assert!(has_column(field), "{field}");
+            assert!(!GROUPED.contains(field), "{field}");
+        }
+    }
+}

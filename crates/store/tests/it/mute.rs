@@ -265,6 +265,38 @@ fn a_config_may_depend_on_any_field() {
         .unwrap();
 }
 
+/// As an earlier version may have left it.
+#[test]
+fn a_filter_that_is_not_understood_any_more_keeps_no_finding_out() {
+    let (folder, store) = store();
+    for (id, filter) in [("old", "severity=\"HIGH\""), ("new", "severity=\"LOW\"")] {
+        let name = format!("organizations/1/locations/global/muteConfigs/{id}");
+        let config = MuteConfig {
+            name,
+            ..config(MuteConfigType::Dynamic, filter)
+        };
+        store.create(&config, by(1)).unwrap();
+    }
+    store.set_sink("file", "severity=\"MEDIUM\"").unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    let changed = file
+        .execute(
+            "UPDATE resource SET body = json_set(body, '$.filter', 'gone=1') WHERE name LIKE '%/old'",
+            [],
+        )
+        .unwrap();
+    assert_eq!(changed, 1);
+    file.execute("UPDATE sink SET filter = 'gone=1'", [])
+        .unwrap();
+    let mut low = finding(2);
+    low.finding.severity = Severity::Low;
+    let recorded = store.record(&[finding(1), low]).unwrap();
+    let muted: Vec<bool> = recorded.iter().map(|recorded| recorded.muted).collect();
+    assert_eq!(muted, [false, true]);
+    assert_eq!(store.refresh_mutes(at(7)).unwrap(), 0);
+    assert_eq!(store.sinks().unwrap()[0].waiting, 2);
+}
+
 #[test]
 fn rules_are_looked_through_while_another_writes() {
     let (folder, store) = store();
