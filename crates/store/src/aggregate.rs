@@ -10,10 +10,10 @@ use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Terms};
 use crate::fields::{column_of_enum, enumerations};
 use crate::filter::field_path;
+use crate::layout::{GROUPED, column_number};
 use crate::page::Token;
 use crate::query::page_size;
 use crate::select::Selection;
-use crate::terms::{GROUPED, column_number};
 use crate::{Error, Store};
 
 /// Fields in one grouping.

@@ -556,7 +556,7 @@ pub(crate) fn version(db: &Connection) -> Result<i64, Error> {
 pub(crate) fn used_terms(db: &Connection, after: Option<i64>) -> Result<BTreeSet<u32>, Error> {
     let mut used = BTreeSet::new();
     // Those before it have numbers of another kind.
-    let first = crate::terms::column_number("category");
+    let first = crate::layout::column_number("category");
     let mut statement = db.prepare_cached("SELECT id FROM chunk WHERE version > $1")?;
     let mut rows = statement.query([after.unwrap_or(i64::MIN)])?;
     while let Some(row) = rows.next()? {

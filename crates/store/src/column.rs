@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::filter::Element;
-use crate::terms::IS_NUMBER;
+use crate::layout::IS_NUMBER;
 
 /// Findings of one chunk.
 pub(crate) const CHUNK: usize = 4096;

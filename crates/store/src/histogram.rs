@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use crate::aggregate::selected;
 use crate::chunk::Batch;
 use crate::column::{Bits, Terms};
+use crate::layout::column_number;
 use crate::select::Selection;
-use crate::terms::column_number;
 use crate::{Error, Store, timestamp};
 
 /// Bars of one histogram.

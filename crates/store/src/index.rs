@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use crate::column::Entry;
 use crate::database::{Database, TermIds};
+use crate::layout::{COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, IS_NUMBER, column_number};
 use crate::mute::{self, Rule};
 use crate::name::FindingName;
 use crate::notify::{self, Sink};
 use crate::record::{FIRST_SEEN, NOT_INDEXED};
-use crate::terms::{self, COUNT_SUFFIX, ELEMENTS, ELEMENTS_MAX, IS_NUMBER, Term, column_number};
+use crate::terms::{self, Term};
 use crate::{Error, chunk, ns, timestamp};
 
 /// A finding as stored, with what is kept beside the document.

@@ -23,6 +23,7 @@ pub mod filter;
 mod histogram;
 mod index;
 mod inventory;
+mod layout;
 mod mute;
 pub mod name;
 mod notify;
@@ -51,6 +52,7 @@ pub use error::Error;
 pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};
 pub use histogram::{BUCKETS_MAX, Bucket, Histogram};
 pub use inventory::ContainerState;
+pub use layout::ELEMENTS;
 pub use mute::{DynamicMuteRecord, MuteInfo, StaticMute};
 pub use notify::{Delivery, NotifierLock, SinkState, UNCONFIGURED_DAYS_MAX};
 pub use operations::OperationLock;
@@ -64,7 +66,6 @@ pub use resource::{
     StreamingConfig,
 };
 pub use run::{Gap, GapKind};
-pub use terms::ELEMENTS;
 
 /// The store in a state directory. Share one per process; its methods take `&self` and may be called from any thread.
 pub struct Store {

@@ -11,10 +11,10 @@ use crate::by_name::{self, Way};
 use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Terms};
 use crate::filter::Condition;
+use crate::layout::column_number;
 use crate::page::{By, Key, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
-use crate::terms::column_number;
 
 /// A finding's place in time.
 pub(crate) type Position = (i64, i64);

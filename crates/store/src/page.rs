@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::fields::{self, Kind, Place};
-use crate::{Error, terms};
+use crate::{Error, layout};
 
 /// Fields of one order.
 const KEYS_MAX: usize = 8;
@@ -87,7 +87,7 @@ fn by(path: &str) -> Result<By, Error> {
             Some(key) => Ok(By::Mark(key.to_owned())),
             None => Err(unsortable()),
         },
-        (Place::Term, _) if terms::GROUPED.contains(&found.path.as_str()) => {
+        (Place::Term, _) if layout::GROUPED.contains(&found.path.as_str()) => {
             Ok(By::Term(found.path))
         }
         _ => Err(unsortable()),

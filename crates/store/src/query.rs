@@ -9,11 +9,12 @@ use serde::de::DeserializeOwned;
 
 use crate::aggregate::selected;
 use crate::fields::enumerations;
+use crate::layout::HELD_AS_NUMBERS;
 use crate::name::FindingName;
 use crate::page::{self, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
-use crate::terms::{HELD_AS_NUMBERS, is_long};
+use crate::terms::is_long;
 use crate::{Error, Store, order};
 
 /// Values of a field that are compared whatever their case: some 50 ms.

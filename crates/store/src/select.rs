@@ -8,11 +8,11 @@ use crate::Error;
 use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Ids, Terms};
 use crate::filter::{self, Condition, Element, Operator, Test};
-use crate::name::SourceName;
-use crate::sql::Sql;
-use crate::terms::{
+use crate::layout::{
     COUNT_SUFFIX, ELEMENTS_MAX, GROUPED, HELD_AS_NUMBERS, column_number, has_column,
 };
+use crate::name::SourceName;
+use crate::sql::Sql;
 
 /// A filter, made ready for one snapshot of the database.
 #[derive(Clone)]

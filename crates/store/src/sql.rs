@@ -6,7 +6,8 @@
 use rusqlite::types::Value;
 
 use crate::filter::{Element, Operator, Test};
-use crate::terms::{ELEMENT_SUFFIX, beginning};
+use crate::layout::ELEMENT_SUFFIX;
+use crate::terms::beginning;
 
 /// Case does not matter to it: SQLite's `LIKE` (for ASCII); PostgreSQL says `ILIKE`.
 const LIKE: &str = "LIKE";

@@ -7,7 +7,7 @@ use super::{Comparison, Error, Expression, Operator, Value};
 use crate::column::Ids;
 use crate::fields::{self, Found, Kind, Place};
 use crate::name::{FindingName, SourceName};
-use crate::terms;
+use crate::{layout, terms};
 
 /// What a finding must fulfil.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,10 +107,10 @@ pub(crate) fn compile(expression: &Expression) -> Result<Condition, Error> {
             network,
         } => {
             let found = find(field, *position)?;
-            if !terms::ADDRESSES.contains(&found.path.as_str()) {
+            if !layout::ADDRESSES.contains(&found.path.as_str()) {
                 return Err(Error::new(
                     *position,
-                    format!("inIpRange works on {}", terms::ADDRESSES.join(", ")),
+                    format!("inIpRange works on {}", layout::ADDRESSES.join(", ")),
                 ));
             }
             let (first, last) = range(network).ok_or_else(|| {
@@ -120,7 +120,7 @@ pub(crate) fn compile(expression: &Expression) -> Result<Condition, Error> {
                 )
             })?;
             Condition::Term {
-                field: format!("{}{}", found.path, terms::ADDRESS_SUFFIX),
+                field: format!("{}{}", found.path, layout::ADDRESS_SUFFIX),
                 test: Test::Between(first, last),
             }
         }
@@ -189,7 +189,7 @@ fn compare(found: &Found, comparison: &Comparison) -> Result<Condition, Error> {
             }
             let condition = terms_that_pass(found, comparison)?;
             // Fields to group by have a term for no value.
-            let grouped = terms::GROUPED.contains(&found.path.as_str());
+            let grouped = layout::GROUPED.contains(&found.path.as_str());
             let term = |test| Condition::Term {
                 field: found.path.clone(),
                 test,
@@ -230,7 +230,7 @@ fn terms_that_pass(found: &Found, comparison: &Comparison) -> Result<Condition, 
 }
 
 fn element_field(path: &str) -> String {
-    format!("{path}{}", terms::ELEMENT_SUFFIX)
+    format!("{path}{}", layout::ELEMENT_SUFFIX)
 }
 
 /// A name is known by its last segment and what that finding is under. Every finding has one.
@@ -335,7 +335,7 @@ fn any_of(path: &str, within: Option<&str>, inner: &Expression) -> Result<Condit
         let inner = element(path, inner)?;
         Ok(Condition::Elements { field, inner })
     };
-    if terms::ELEMENTS.contains(&path) {
+    if layout::ELEMENTS.contains(&path) {
         return Ok(Condition::Or(vec![
             Condition::Within {
                 field: path.to_owned(),
@@ -345,7 +345,7 @@ fn any_of(path: &str, within: Option<&str>, inner: &Expression) -> Result<Condit
             elements(element_field(path))?,
         ]));
     }
-    if terms::LISTS.contains(&path) {
+    if layout::LISTS.contains(&path) {
         return elements(element_field(path));
     }
     let message = fields::find_repeated(path).is_some();
@@ -381,7 +381,7 @@ fn any_of(path: &str, within: Option<&str>, inner: &Expression) -> Result<Condit
 
 /// The nearest list that a path leads through.
 fn list_above(path: &str) -> Option<&'static str> {
-    let lists = terms::ELEMENTS.iter().chain(terms::LISTS).copied();
+    let lists = layout::ELEMENTS.iter().chain(layout::LISTS).copied();
     lists
         .filter(|list| {
             path.strip_prefix(list)
