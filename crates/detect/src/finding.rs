@@ -10,6 +10,7 @@ use model::{
     Text, Timestamp,
     detection::Detection,
     finding::{Finding, FindingResult, Indicator, MitreAttack, Mute, Severity, State},
+    hex,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -114,14 +115,7 @@ fn finding_id(detection: &Detection, resource: &str) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher
-        .finalize()
-        .iter()
-        .take(16)
-        .fold(String::with_capacity(32), |mut id, byte| {
-            let _ = write!(id, "{byte:02x}");
-            id
-        })
+    hex::encode(&hasher.finalize()[..16])
 }
 
 fn next_steps(spec: &Spec) -> String {

@@ -12,6 +12,7 @@ pub mod detection;
 pub mod enriched;
 pub mod event;
 pub mod finding;
+pub mod hex;
 pub mod limits;
 pub mod mountinfo;
 pub mod proc_files;

@@ -9,6 +9,7 @@ use std::{
     process::Command,
 };
 
+use model::hex;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -183,7 +184,7 @@ impl Image {
         let layers: Vec<Vec<u8>> = self.layers.iter().map(layer_tar).collect();
         let diff_ids: Vec<String> = layers
             .iter()
-            .map(|layer| format!("sha256:{}", hex(layer)))
+            .map(|layer| format!("sha256:{}", sha256(layer)))
             .collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
@@ -194,7 +195,7 @@ impl Image {
             "history": vec![json!({ "created_by": "test" }); layers.len()],
         })
         .to_string();
-        let config_name = format!("{}.json", hex(config.as_bytes()));
+        let config_name = format!("{}.json", sha256(config.as_bytes()));
         let names: Vec<String> = (0..layers.len())
             .map(|number| format!("layer{number}.tar"))
             .collect();
@@ -322,9 +323,7 @@ fn append(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) {
         .expect("writing the archive");
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// Hex digits of the digest.
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes))
 }

@@ -5,6 +5,7 @@
 use std::{fs::File, io, path::Path};
 
 use anyhow::{Context, Result};
+use model::hex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -29,10 +30,10 @@ pub(crate) fn write(
         "architecture": architecture(),
         "os": "linux",
         "config": { "Cmd": command, "Env": ["PATH=/bin"], "Labels": { label.0: label.1 } },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(&Sha256::digest(&layer)))] },
         "history": [{ "created_by": "hullwatch simulate" }],
     }))?;
-    let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
+    let config_name = format!("{}.json", hex::encode(&Sha256::digest(&config)));
     let manifest = serde_json::to_vec(&json!([{
         "Config": config_name,
         "RepoTags": [reference],
@@ -64,8 +65,4 @@ fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

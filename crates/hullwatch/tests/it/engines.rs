@@ -3,23 +3,18 @@
 use std::fs;
 
 use model::finding::{FindingResult, Label};
-use sha2::{Digest, Sha256};
 use testkit::{Engine, Image, Run, engines, engines::Runc};
 
-use crate::watcher::{Options, Watcher, categories, described};
+use crate::{
+    stimuli::sha256,
+    watcher::{Options, Watcher, categories, described},
+};
 
 /// A busybox that nobody else has: its hash stands for a known-bad one. busybox acts by the name it is called by.
 fn marked_busybox(mark: &str) -> Vec<u8> {
     let mut program = fs::read("/bin/busybox").unwrap();
     program.extend_from_slice(mark.as_bytes());
     program
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn label<'a>(result: &'a FindingResult, name: &str) -> Option<&'a str> {

@@ -2,14 +2,12 @@
 
 use std::{fs, path::Path, process::Command};
 
+use model::hex;
 use sha2::{Digest, Sha256};
 
 /// Hex digits of a digest.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&Sha256::digest(bytes))
 }
 
 /// The program of `tests/stimuli/NAME.c`, linked statically so that it runs in any image.

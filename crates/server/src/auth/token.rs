@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use model::Timestamp;
+use model::{Timestamp, hex};
 use sha2::{Digest, Sha256};
 use store::{Change, Credential, CredentialKind, Store};
 use subtle::ConstantTimeEq;
@@ -285,7 +285,7 @@ pub(crate) fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes)
         .expect("the kernel's random source is there once the machine is up");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&bytes)
 }
 
 fn now() -> Timestamp {

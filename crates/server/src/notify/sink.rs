@@ -9,6 +9,7 @@ use std::{
 };
 
 use hmac::{Hmac, KeyInit, Mac};
+use model::hex;
 use sha2::Sha256;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -205,13 +206,8 @@ pub(super) fn signature(secret: &[u8], seconds: u64, body: &str) -> String {
     mac.update(seconds.to_string().as_bytes());
     mac.update(b".");
     mac.update(body.as_bytes());
-    let digest: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("t={seconds},v1={digest}")
+    let digest = mac.finalize().into_bytes();
+    format!("t={seconds},v1={}", hex::encode(&digest))
 }
 
 /// Error texts are shown in Coverage: scheme and host only, since paths and queries of webhooks hold keys.

@@ -7,6 +7,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use model::hex;
 use sha2::{Digest, Sha256};
 
 struct Asset {
@@ -36,11 +37,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     ]
     .into_iter()
     .map(|(name, kind, body)| {
-        let digest: String = Sha256::digest(body)
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = hex::encode(&Sha256::digest(body)[..8]);
         Asset {
             name,
             kind,

@@ -7,6 +7,7 @@ use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse, Redirect, Response},
 };
+use model::hex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use store::{
@@ -351,12 +352,7 @@ fn mark(page: &store::Page) -> String {
         ]);
         digest.update(shown::occurrences(finding).to_be_bytes());
     }
-    digest
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&digest.finalize()[..8])
 }
 
 fn query_error(query: &str, error: &filter::Error) -> QueryError {

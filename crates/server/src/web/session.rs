@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
+use model::hex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -60,8 +61,7 @@ impl Session {
 
     /// Derived from the session's secret, so nothing has to be kept for it.
     fn csrf(&self) -> String {
-        let digest = Sha256::digest(format!("csrf {}", self.secret));
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&Sha256::digest(format!("csrf {}", self.secret)))
     }
 }
 
