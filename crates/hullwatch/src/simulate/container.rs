@@ -32,6 +32,10 @@ const LABEL: &str = "hullwatch.simulation";
 /// How long a container is kept for the watcher to report it. On a busy machine it hashes and looks up for a while.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
+/// Seconds that a container lives on after the act when nothing says that its report is there: another watcher than the one
+/// asked about, or another program that watches, compares what ran with the image while both are there.
+const UNASKED_LIFE_S: u32 = 2;
+
 /// How long a watcher that was frozen may take to report that: it has much to catch up with.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
 
@@ -98,8 +102,8 @@ pub(crate) enum Report {
     NotAsked,
 }
 
-/// Performs a simulation. `watcher` is frozen meanwhile when the simulation asks for it; otherwise, when it runs, the
-/// container lives until the watcher has reported it, so that nothing it wants to look at is gone before.
+/// Performs a simulation. `watcher` is frozen meanwhile when the simulation asks for it; otherwise the container lives until
+/// the watcher has reported it, or for a moment when it does not run, so that nothing that is to be looked at is gone before.
 pub(crate) fn run(
     spec: &'static Spec,
     runtime: Runtime,
@@ -133,6 +137,8 @@ pub(crate) fn run(
     if is_kept {
         // Until standard input is closed.
         script.push_str("\nread -r _ || :");
+    } else if frozen.is_none() {
+        script.push_str(&format!("\nsleep {UNASKED_LIFE_S}"));
     }
     let job = Job {
         name: format!("hullwatch-simulation-{}-{unique}", spec.id),

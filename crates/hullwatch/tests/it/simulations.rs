@@ -80,6 +80,23 @@ fn is_beside(spec: &Spec, result: &FindingResult) -> bool {
     by.id != spec.id && (BROAD.contains(&by.id) || plain)
 }
 
+/// `simulate` without the watcher's state directory cannot ask it whether it is done, and must leave it the time.
+#[test]
+fn a_watcher_of_another_state_directory_can_compare_with_the_image() {
+    let watcher = Watcher::start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let id = "modified_malicious_binary_executed";
+    let said = simulate(elsewhere.path(), id);
+    assert!(said.contains("no watcher works on"), "{said}");
+    let found = watcher.stop().findings_of(&container_name(&said));
+    assert_eq!(
+        categories(&found),
+        [detect::find(id).unwrap().category],
+        "{}",
+        described(&found)
+    );
+}
+
 /// The same act with each engine: the container's metadata must be found in each engine's own way.
 #[test]
 fn an_engine_makes_no_difference() {
