@@ -337,8 +337,10 @@ runner.test(
   }),
 );
 runner.test(
-  "quick filters do not fill a narrow screen",
+  "neither the header nor quick filters fill a narrow screen",
   withTab({ ...admin, viewport: { width: 390, height: 844 } }, async ({ page }) => {
+    const header = await page.locator("header").boundingBox();
+    assert.ok(header.height < 90, `the header is ${header.height} pixels high`);
     assert.equal(await page.locator("details[data-facet][open]").count(), 0);
     const results = await page.locator("#results").boundingBox();
     assert.ok(results.y < 1000, `they begin ${results.y} pixels down`);
