@@ -236,7 +236,7 @@ impl Store {
                     old
                 };
                 for path in mask {
-                    copy(&mut new, &Value::Object(entry.clone()), &json_path(path));
+                    copy_path(&mut new, &Value::Object(entry.clone()), &json_path(path));
                 }
                 if let Value::Object(map) = &mut new {
                     map.insert("name".to_owned(), own_name.into());
@@ -386,7 +386,7 @@ fn apply_mask(
         paths.push(path);
     }
     for path in &paths {
-        copy(&mut target, &source, path);
+        copy_path(&mut target, &source, path);
     }
     stored.finding = serde_json::from_value(target)
         .map_err(|error| Error::invalid("finding", error.to_string()))?;
@@ -425,7 +425,7 @@ fn json_path(path: &str) -> Vec<String> {
 }
 
 /// Makes `target` at `path` what `source` has there; removes it where `source` has nothing.
-fn copy(target: &mut Value, source: &Value, path: &[String]) {
+pub fn copy_path(target: &mut Value, source: &Value, path: &[String]) {
     let Some((key, rest)) = path.split_first() else {
         return;
     };
@@ -444,7 +444,7 @@ fn copy(target: &mut Value, source: &Value, path: &[String]) {
         }
         (value, false) => {
             let inner = map.entry(key.clone()).or_insert(Value::Object(Map::new()));
-            copy(inner, value.unwrap_or(&Value::Null), rest);
+            copy_path(inner, value.unwrap_or(&Value::Null), rest);
         }
     }
 }

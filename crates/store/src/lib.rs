@@ -47,7 +47,7 @@ use model::Timestamp;
 pub use access::{Credential, CredentialKind};
 pub use aggregate::{Group, GroupQuery, Groups};
 pub use audit::AuditEntry;
-pub use change::{Change, FINDING_BYTES_MAX};
+pub use change::{Change, FINDING_BYTES_MAX, copy_path};
 pub use error::Error;
 pub use fields::{FIELDS, Field, Kind, OPEN_ROOTS};
 pub use histogram::{BUCKETS_MAX, Bucket, Histogram};

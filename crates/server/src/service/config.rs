@@ -81,10 +81,11 @@ pub(super) fn update<R: Resource>(
         what: "update_mask",
         why: error.to_string(),
     };
+    let source = Value::Object(given.clone());
     let updated = service.store.update(name, caller.change(), |old: R| {
         let mut next = serde_json::to_value(&old).map_err(invalid)?;
         for path in &paths {
-            mask::replace(&mut next, given, path);
+            store::copy_path(&mut next, &source, path);
         }
         let mut next: R = serde_json::from_value(next).map_err(invalid)?;
         stamp(&mut next);

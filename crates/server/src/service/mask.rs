@@ -1,4 +1,5 @@
-//! Field masks: paths in either spelling, resolved against the schema.
+//! Field masks as requests have them: paths in either spelling, resolved against the schema, and what of an answer they name.
+//! Changes by a mask are made in the store ([`store::copy_path`]).
 
 use prost_reflect::{Kind, MessageDescriptor};
 use serde_json::{Map, Value};
@@ -77,32 +78,6 @@ fn copy(from: &Value, to: &mut Value, path: &[String]) {
         .entry(first.clone())
         .or_insert_with(|| Value::Object(Map::new()));
     copy(value, slot, rest);
-}
-
-/// Gives `to` at `path` the value that `from` has there, or none.
-pub(super) fn replace(to: &mut Value, from: &Map<String, Value>, path: &[String]) {
-    let (Some((first, rest)), Value::Object(to)) = (path.split_first(), to) else {
-        return;
-    };
-    match from.get(first) {
-        Some(Value::Object(inner)) if !rest.is_empty() => {
-            let slot = to
-                .entry(first.clone())
-                .or_insert_with(|| Value::Object(Map::new()));
-            replace(slot, inner, rest);
-        }
-        Some(value) if rest.is_empty() => {
-            to.insert(first.clone(), value.clone());
-        }
-        _ if rest.is_empty() => {
-            to.remove(first);
-        }
-        _ => {
-            if let Some(slot) = to.get_mut(first) {
-                replace(slot, &Map::new(), rest);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
