@@ -25,7 +25,7 @@ use model::{
     Timestamp,
     enriched::EnrichedEvent,
     event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
-    finding::{FindingResult, State},
+    finding::FindingResult,
     limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
 };
 use sensor_ebpf::Sensors;
@@ -33,6 +33,7 @@ use store::{Gap, GapKind, Store};
 
 use crate::{
     config::Config,
+    earlier,
     inventory::Inventory,
     print,
     recorder::{ITEMS_QUEUED_MAX, Item, Recorder},
@@ -135,8 +136,9 @@ impl Agent {
             .map(|path| Recording::create(&path, config.detection.report_secrets_in_args))
             .transpose()?;
         let now = Moment::now();
-        let gap = store.begin_run(Timestamp::from(now.wall))?;
-        end_earlier(&store, Timestamp::from(now.wall))?;
+        let begun = Timestamp::from(now.wall);
+        let gap = store.begin_run(begun)?;
+        earlier::end_losses(&store, begun)?;
 
         let (sender, observations) = sync_channel(OBSERVATIONS_QUEUED_MAX);
         let (items, recorded) = sync_channel(ITEMS_QUEUED_MAX);
@@ -156,6 +158,7 @@ impl Agent {
         })?;
         // The sensor sends before `start` returns, so the ignorer comes late: until then nothing is ignored.
         let sensor_config = config.sensor.clone();
+        let (settings, naming) = (config.detection.clone(), config.naming.clone());
         let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
         let pipeline_turn = Arc::new(Mutex::new(Instant::now()));
         let is_orphaned = Arc::new(AtomicBool::new(false));
@@ -194,7 +197,9 @@ impl Agent {
         })?;
         let sensors = sensor_ebpf::start(sensor_config, sender).context("starting the sensors")?;
         let _ = ignorer.set(sensors.ignorer());
-        for state in sensors.states() {
+        let states = sensors.states();
+        earlier::end_lost_sensors(&store, &earlier::ids(&states, &settings, &naming), begun)?;
+        for state in states {
             if state.condition != SensorCondition::Running {
                 voice.say(state.sensor, state.condition, state.detail);
             }
@@ -304,24 +309,6 @@ impl Agent {
             .context("noting that the watch has ended")?;
         Ok(counters)
     }
-}
-
-/// What the run before missed is over with it. What still holds is reported again.
-fn end_earlier(store: &Store, now: Timestamp) -> Result<()> {
-    const FILTER: &str = "state=\"ACTIVE\" AND findingClass=\"SCC_ERROR\" AND \
-                          (category=\"Events Dropped\" OR source_properties.Sensor_Condition=\"LOST\")";
-    let ids = store.ids("", FILTER)?;
-    let mut rest = ids.as_slice();
-    while !rest.is_empty() {
-        let (mut found, taken) = store.findings(rest)?;
-        for result in &mut found {
-            result.finding.state = State::Inactive;
-            result.finding.event_time = Some(now);
-        }
-        store.record(&found)?;
-        rest = &rest[taken..];
-    }
-    Ok(())
 }
 
 fn is_stuck(pipeline_turn: &Mutex<Instant>) -> bool {

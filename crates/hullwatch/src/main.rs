@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod config;
 mod doctor;
+mod earlier;
 mod indicators;
 mod inventory;
 mod maintenance;

@@ -1,5 +1,5 @@
-//! Stores what was found, and announces what is new once it is durable. The only thread of the watch that writes to the store:
-//! when that waits or fails (a full disk, another process's lock), findings wait here, and the watch goes on.
+//! Stores what was found, and announces what is new once it is durable. The only thread that writes to the store while the agent
+//! watches: when that waits or fails (a full disk, another process's lock), findings wait here, and the watch goes on.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -11,7 +11,7 @@
 //! with the number of those that were lost. A detector that fails and is switched off is reported here as well. At start and
 //! every ten minutes the agent runs a harmless program in an overlay of its own; when it does not see that one, it says so.
 //!
-//! A sensor that sees again makes its finding INACTIVE, and so does a new start of the agent; what is lost again, or still, makes
+//! A sensor that sees again, after a new start of the agent too, makes its finding INACTIVE; what is lost again makes
 //! it ACTIVE, and is announced. A time that is over (a gap, a stop) is a finding of its own each time.
 //!
 //! ## Blind spots and false positives

@@ -15,6 +15,7 @@ mod later;
 mod openssl;
 mod provenance;
 mod recording;
+mod restart;
 mod scripts;
 mod serve;
 mod short_lived;
