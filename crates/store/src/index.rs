@@ -15,7 +15,7 @@ use crate::name::FindingName;
 use crate::notify::{self, Sink};
 use crate::record::{FIRST_SEEN, NOT_INDEXED};
 use crate::terms::{self, Term};
-use crate::{Error, chunk, ns, timestamp};
+use crate::{Error, chunk, document, ns, timestamp};
 
 /// A finding as stored, with what is kept beside the document.
 pub(crate) struct Stored {
@@ -96,23 +96,20 @@ impl<'a> Index<'a> {
 
     /// The stored finding with this row id.
     pub(crate) fn find(&self, id: i64) -> Result<Option<Stored>, Error> {
-        let found: Option<(_, i64, Option<i64>, String)> = self
-            .db
-            .prepare_cached(
-                "SELECT f.occurrences, f.state_by_user, f.detected_severity, d.body FROM finding f \
-                 JOIN document d ON d.finding_id = f.id WHERE f.id = $1",
-            )?
-            .query_row([id], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })
-            .optional()?;
-        let Some((occurrences, state_by_user, detected, body)) = found else {
+        let mut statement = self.db.prepare_cached(
+            "SELECT f.occurrences, f.state_by_user, f.detected_severity, d.body FROM finding f \
+             JOIN document d ON d.finding_id = f.id WHERE f.id = $1",
+        )?;
+        let mut rows = statement.query([id])?;
+        let Some(row) = rows.next()? else {
             return Ok(None);
         };
+        let state_by_user: i64 = row.get(1)?;
+        let detected: Option<i64> = row.get(2)?;
         Ok(Some(Stored {
             id,
-            result: serde_json::from_str(&body)?,
-            occurrences,
+            result: serde_json::from_str(&document::decode(row, 3)?)?,
+            occurrences: row.get(0)?,
             // 0 for nobody; 1 where the time was not kept yet.
             state_by_user: (state_by_user != 0).then(|| timestamp(state_by_user)),
             detected_severity: detected.and_then(severity),
@@ -147,7 +144,10 @@ impl<'a> Index<'a> {
             )?;
         self.db
             .prepare_cached("INSERT INTO document (finding_id, body) VALUES ($1, $2)")?
-            .execute(params![id, serde_json::to_string(result)?])?;
+            .execute(params![
+                id,
+                document::encode(serde_json::to_string(result)?)
+            ])?;
         self.put(id, Some(&row.entry))?;
         Ok(id)
     }
@@ -179,7 +179,10 @@ impl<'a> Index<'a> {
     fn write_document(&self, stored: &Stored) -> Result<(), Error> {
         self.db
             .prepare_cached("UPDATE document SET body = $1 WHERE finding_id = $2")?
-            .execute(params![serde_json::to_string(&stored.result)?, stored.id])?;
+            .execute(params![
+                document::encode(serde_json::to_string(&stored.result)?),
+                stored.id
+            ])?;
         Ok(())
     }
 

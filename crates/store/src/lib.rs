@@ -17,6 +17,7 @@ mod change;
 mod chunk;
 mod column;
 mod database;
+mod document;
 mod error;
 mod fields;
 pub mod filter;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::Error;
 use crate::by_name::{self, Way};
 use crate::chunk::{self, Batch, Cache};
 use crate::column::{Bits, Terms};
@@ -15,6 +14,7 @@ use crate::layout::column_number;
 use crate::page::{By, Key, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
+use crate::{Error, query};
 
 /// A finding's place in time.
 pub(crate) type Position = (i64, i64);
@@ -279,25 +279,18 @@ impl Source {
         selection: &Selection,
         batches: &[Batch],
     ) -> Result<Self, Error> {
-        let mut selection = selection.clone();
-        let mut statement = if *by == By::Name {
-            db.prepare_cached(
-                "SELECT t.value || '/findings/' || f.key FROM finding f JOIN term t ON t.id = f.parent_id \
-                 WHERE f.id = $1",
-            )?
+        let is_name = *by == By::Name;
+        let selection = if is_name {
+            selection.clone()
         } else {
-            selection = selection.and(marked(db)?);
-            db.prepare_cached(
-                "SELECT coalesce(json_extract(d.body, '$.finding.securityMarks.marks'), '') FROM document d \
-                 WHERE d.finding_id = $1",
-            )?
+            selection.clone().and(marked(db)?)
         };
         let mut found: Vec<(String, i64)> = Vec::new();
         for batch in batches {
             for offset in selection.of(db, batch)?.iter() {
                 let id = batch.id(offset);
-                let text = statement.query_row([id], |row| row.get(0)).optional()?;
-                found.push((text.unwrap_or_default(), id));
+                let text = if is_name { name(db, id) } else { marks(db, id) };
+                found.push((text?.unwrap_or_default(), id));
             }
         }
         found.sort_unstable();
@@ -361,6 +354,24 @@ impl Source {
             }
         })
     }
+}
+
+/// The name of a finding.
+fn name(db: &Connection, id: i64) -> Result<Option<String>, Error> {
+    let mut statement = db.prepare_cached(
+        "SELECT t.value || '/findings/' || f.key FROM finding f JOIN term t ON t.id = f.parent_id \
+         WHERE f.id = $1",
+    )?;
+    Ok(statement.query_row([id], |row| row.get(0)).optional()?)
+}
+
+/// The security marks of a finding, as JSON.
+fn marks(db: &Connection, id: i64) -> Result<Option<String>, Error> {
+    let result = query::document(db, id)?;
+    let marks = result.and_then(|result| result.finding.security_marks);
+    Ok(marks
+        .map(|marks| serde_json::to_string(&marks.marks))
+        .transpose()?)
 }
 
 /// Findings with any security mark.

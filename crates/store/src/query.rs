@@ -15,7 +15,7 @@ use crate::page::{self, Token};
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
 use crate::terms::is_long;
-use crate::{Error, Store, order};
+use crate::{Error, Store, document, order};
 
 /// Values of a field that are compared whatever their case: some 50 ms.
 const FOLDED_MAX: i64 = 50_000;
@@ -297,16 +297,16 @@ pub(crate) fn page_size(asked: u32) -> u32 {
     }
 }
 
-fn document(db: &Connection, id: i64) -> Result<Option<FindingResult>, Error> {
+/// The finding with this row id.
+pub(crate) fn document(db: &Connection, id: i64) -> Result<Option<FindingResult>, Error> {
     let body = body(db, id)?;
     Ok(body.map(|body| serde_json::from_str(&body)).transpose()?)
 }
 
 fn body(db: &Connection, id: i64) -> Result<Option<String>, Error> {
-    Ok(db
-        .prepare_cached("SELECT body FROM document WHERE finding_id = $1")?
-        .query_row([id], |row| row.get(0))
-        .optional()?)
+    let mut statement = db.prepare_cached("SELECT body FROM document WHERE finding_id = $1")?;
+    let mut rows = statement.query([id])?;
+    rows.next()?.map(|row| document::decode(row, 0)).transpose()
 }
 
 fn to_json(value: &Value) -> serde_json::Value {

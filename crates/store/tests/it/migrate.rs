@@ -155,6 +155,14 @@ fn columns_of_an_older_version_are_filled_anew() {
 
     // As version 5 left it: such fields were in no column, and nothing said what was not indexed.
     let file = Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    for result in &before {
+        let (_, key) = result.finding.name.split_once("/findings/").unwrap();
+        file.execute(
+            "UPDATE document SET body = ?1 WHERE finding_id = (SELECT id FROM finding WHERE key = ?2)",
+            [&serde_json::to_string(result).unwrap(), key],
+        )
+        .unwrap();
+    }
     file.execute_batch(
         "ALTER TABLE finding DROP COLUMN detected_severity; \
          DROP INDEX term_number; \

@@ -130,6 +130,26 @@ fn a_store_that_cannot_be_reached_is_not_called_missing() {
 }
 
 #[test]
+fn what_findings_have_in_common_is_not_stored_with_each() {
+    let (folder, store) = store();
+    let findings: Vec<_> = (0..100).map(finding).collect();
+    store.record(&findings).unwrap();
+    let shown = list(&store, "").results;
+    assert_eq!(shown.len(), 100);
+    let written: usize = shown
+        .iter()
+        .map(|result| serde_json::to_string(result).unwrap().len())
+        .sum();
+    let file = rusqlite::Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    let stored: i64 = file
+        .query_row("SELECT sum(length(body)) FROM document", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert!(stored < written as i64 / 2, "{stored} of {written} bytes");
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let (folder, store) = store();
     drop(store);

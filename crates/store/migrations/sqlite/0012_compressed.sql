@@ -1,0 +1,2 @@
+-- Documents are compressed: each is a number of what it was compressed with, then a frame of Zstandard. Those that are there
+-- stay text until they change, so nothing is to be done; earlier versions could not read the new ones.
