@@ -331,12 +331,12 @@ impl Batch {
         column: u8,
     ) -> Result<Arc<[u8]>, Error> {
         let Some(cache) = &self.cache else {
-            return Ok(piece(db, chunk, column)?.into());
+            return piece(db, chunk, column);
         };
         if let Some(body) = cache.get((chunk, column), version) {
             return Ok(body);
         }
-        let body: Arc<[u8]> = piece(db, chunk, column)?.into();
+        let body = piece(db, chunk, column)?;
         cache.put((chunk, column), version, &body);
         Ok(body)
     }
@@ -363,12 +363,14 @@ fn place(id: i64) -> (i64, usize) {
     (id.div_euclid(length), offset)
 }
 
-fn piece(db: &Connection, chunk: i64, column: u8) -> Result<Vec<u8>, Error> {
-    let body = db
-        .prepare_cached("SELECT body FROM piece WHERE id = $1")?
-        .query_row([piece_id(chunk, column)], |row| row.get(0))
-        .optional()?;
-    Ok(body.unwrap_or_default())
+fn piece(db: &Connection, chunk: i64, column: u8) -> Result<Arc<[u8]>, Error> {
+    let mut statement = db.prepare_cached("SELECT body FROM piece WHERE id = $1")?;
+    let mut rows = statement.query([piece_id(chunk, column)])?;
+    let Some(row) = rows.next()? else {
+        return Ok(Arc::default());
+    };
+    let body = row.get_ref(0)?.as_blob().map_err(|_| Error::Damaged)?;
+    Ok(body.into())
 }
 
 fn piece_id(chunk: i64, column: u8) -> i64 {
