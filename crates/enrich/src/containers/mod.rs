@@ -195,8 +195,10 @@ impl Containers {
         }
     }
 
-    /// The host's own mount namespace, 0 when it cannot be read. A process in it and in no container's control group is the
-    /// host's for good; [`Resolution::Host`] for any other namespace may change, since its number is used again.
+    /// The host's own mount namespace, 0 when it cannot be read.
+    ///
+    /// [`Resolution::Host`] for a control group in it may change: runc runs itself in that of a container before there is one to
+    /// know. So it may for any other namespace, since its number is used again.
     pub fn host_mnt_namespace(&self) -> u32 {
         self.proc.host_mnt_namespace
     }
@@ -427,7 +429,7 @@ impl Containers {
                 self.cgroups.put(key, answer.clone());
                 return answer;
             }
-            self.cgroups.put(key, Answer::Host);
+            // Not remembered: an engine's own process enters the control group of a container that is known only later.
             return Answer::Host;
         }
         let lineage = self.lineage(pid);

@@ -324,3 +324,27 @@ fn an_ended_process_is_in_the_container_of_its_control_group() {
         Resolution::Host => panic!("passes for the host's"),
     }
 }
+
+/// runc runs itself there before the container's first program.
+#[test]
+fn who_was_in_a_control_group_before_its_container_was_known_does_not_make_it_the_hosts() {
+    let image = Image::busybox("example.test/app:v1");
+    let mut runc = engines::Runc::start();
+    let running = runc.run(&Run::new("entered", &image));
+    let mut containers = Containers::new(Config::default());
+    let (id, path) = proc::cgroup(running.pid);
+    let cgroup = Cgroup {
+        id,
+        path: path.into(),
+    };
+    let own = std::process::id();
+    let of_the_hosts_mounts = |containers: &mut Containers| {
+        containers.resolve(&cgroup, own, proc::namespace(own, "mnt"), Instant::now())
+    };
+    assert_eq!(of_the_hosts_mounts(&mut containers), Resolution::Host);
+    let found = container(&mut containers, running.pid);
+    assert_eq!(
+        of_the_hosts_mounts(&mut containers),
+        Resolution::Container(found)
+    );
+}
