@@ -7,6 +7,7 @@ use std::{
 };
 
 use model::{
+    Timestamp,
     enriched::Container,
     event::FileFacts,
     limits::{CONTAINERS_MAX, LINEAGE_MAX, MOUNT_TABLES_BYTES_MAX},
@@ -57,6 +58,15 @@ struct Table {
     since: Instant,
 }
 
+/// What was seen of a container.
+pub(crate) struct Seen<'a> {
+    pub(crate) time: Timestamp,
+    /// A file that one of its processes had open.
+    pub(crate) file: &'a FileFacts,
+    /// It is still open here.
+    pub(crate) is_open: bool,
+}
+
 /// Something that a person should know about a container, once.
 pub(crate) struct NotCovered(pub(crate) String);
 
@@ -90,14 +100,14 @@ impl ContainerStates {
         }
     }
 
-    /// The number and root of a container, found with the help of `pid`, one of its processes; when that is gone, of a file
-    /// that it had open, and whether that is still open here.
+    /// The number and root of a container, found with the help of `pid`, one of its processes, or of what was seen of it
+    /// when that is gone.
     pub(crate) fn get(
         &mut self,
         container: &Container,
         pid: u32,
         host_mnt_namespace: u32,
-        seen: (&FileFacts, bool),
+        seen: &Seen<'_>,
     ) -> (u64, Arc<RootFs>, Option<NotCovered>) {
         if let Some(state) = self.states.get(&container.id)
             && state.mount.is_some()
@@ -114,7 +124,7 @@ impl ContainerStates {
             .filter(is_inside)
             .or_else(|| read_mounts(pid).filter(is_inside));
         let root = match mounts.as_ref().and_then(MountTable::root) {
-            Some(root) => RootFs::new(root, &self.host_root),
+            Some(root) => RootFs::new(root, &self.host_root, seen.time),
             None => {
                 if let Some(state) = self.states.get(&container.id)
                     && !matches!(state.root.image, Image::None(_))
@@ -122,7 +132,7 @@ impl ContainerStates {
                     return (state.number, Arc::clone(&state.root), None);
                 }
                 match self.overlay_of(seen) {
-                    Some(overlay) => RootFs::new(&overlay, &self.host_root),
+                    Some(overlay) => RootFs::new(&overlay, &self.host_root, seen.time),
                     None => RootFs::unknown(UnknownReason::ContainerGone),
                 }
             }
@@ -149,14 +159,15 @@ impl ContainerStates {
     ///
     /// The number is used again once the overlay is unmounted everywhere. An open file keeps that from happening; without one
     /// the overlay must show that very file at its path.
-    fn overlay_of(&self, (facts, is_open): (&FileFacts, bool)) -> Option<Mount> {
+    fn overlay_of(&self, seen: &Seen<'_>) -> Option<Mount> {
+        let facts = seen.file;
         let key = facts.key?;
         let is_hosts = self.host_mount.as_ref().map(|mount| mount.device) == Some(key.device);
         if is_hosts || facts.is_memfd {
             return None;
         }
         let mount = overlay_on_host(key.device)?;
-        if is_open {
+        if seen.is_open {
             return Some(mount);
         }
         let on_host = on_host(mount.mountpoint.as_bytes(), &self.host_root);

@@ -21,7 +21,7 @@ use lru::LruCache;
 use model::{
     Text, Timestamp,
     enriched::{Container, EnrichedEvent, EnrichedPayload},
-    event::{Event, FileFacts, FileKey, LossSource, Observation, Payload, ProcessKey},
+    event::{Event, FileKey, LossSource, Observation, Payload, ProcessKey},
     limits::{
         EVENTS_PARKED_MAX, EVENTS_UNDESCRIBED_MAX, FILES_BYTES_MAX, FILES_MAX, HASH_BYTES_MAX,
         HOST_CGROUPS_MAX, HOST_PROCESSES_MAX, OBSERVATIONS_PARKED_MAX,
@@ -31,7 +31,7 @@ use model::{
 use anew::Loaded;
 
 use crate::{
-    container_state::{ContainerStates, NotCovered},
+    container_state::{ContainerStates, NotCovered, Seen},
     containers::{self, Containers},
     draft::{Draft, FileId, Place, Wanted},
     hash::Block,
@@ -297,7 +297,7 @@ impl Enricher {
         container: Arc<Container>,
         pid: u32,
         mnt_namespace: u32,
-        seen: (&FileFacts, bool),
+        seen: &Seen<'_>,
     ) -> (Place, Option<NotCovered>) {
         let host = self.containers.host_mnt_namespace();
         let (number, root, not_covered) = self.states.get(&container, pid, host, seen);

@@ -10,6 +10,7 @@ use model::{
 
 use super::Enricher;
 use crate::{
+    container_state::Seen,
     containers::Resolution,
     draft::{Draft, Kind, Part, Slot, unfinished},
     file_facts::Fallback,
@@ -78,8 +79,12 @@ impl Enricher {
             let host = self.containers.host_mnt_namespace();
             self.states.check(&container, key.pid, mnt_namespace, host);
         }
-        let seen = (&exec.file, file.is_some());
-        let (place, not_covered) = self.place(container, key.pid, mnt_namespace, seen);
+        let seen = Seen {
+            time,
+            file: &exec.file,
+            is_open: file.is_some(),
+        };
+        let (place, not_covered) = self.place(container, key.pid, mnt_namespace, &seen);
         if let Some(not_covered) = not_covered
             && !self.is_own(&exec.args, cgroup.as_deref())
         {
@@ -237,11 +242,15 @@ impl Enricher {
             Payload::ExecNoFormat { file } => file,
             _ => return,
         };
-        let seen = (facts, observation.file.is_some());
+        let seen = Seen {
+            time,
+            file: facts,
+            is_open: observation.file.is_some(),
+        };
         let mnt_namespace = process.namespaces.mnt;
         // By now its pid may be another's.
         let pid = program.as_ref().map_or(NOBODY, |_| key.pid);
-        let (place, not_covered) = self.place(container, pid, mnt_namespace, seen);
+        let (place, not_covered) = self.place(container, pid, mnt_namespace, &seen);
         if let Some(not_covered) = not_covered {
             self.tell_not_covered(not_covered, &place.container, time, out);
         }

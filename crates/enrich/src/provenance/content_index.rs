@@ -197,7 +197,7 @@ mod tests {
             fs::write(layer.join("data").join(number.to_string()), "1").unwrap();
             fs::write(layer.join("var").join(number.to_string()), "12").unwrap();
         }
-        let layers = Layers::open(&[layer], &[], false).unwrap();
+        let layers = Layers::open(&[layer], &[], false, model::Timestamp(u64::MAX)).unwrap();
         let index = ContentIndex::default();
         let first = index.look(&layers, 7);
         assert_eq!(

@@ -12,6 +12,7 @@ use std::{
 };
 
 use model::{
+    Timestamp,
     limits::{MANIFEST_BYTES_MAX, METADATA_BYTES_MAX},
     mountinfo::{Mount, mountinfo},
     provenance::UnknownReason,
@@ -24,10 +25,10 @@ use super::{image::Layers, manifest::Manifest, mount_table::strip_prefix, root_f
 pub(super) struct ImageCopy;
 
 impl ImageCopy {
-    /// The image of a container whose root is `mount`, a bind of a host directory.
-    pub(super) fn find(mount: &Mount, host_root: &Path) -> Image {
+    /// The image of a container whose root is `mount`, a bind of a host directory. `since` is when the container was seen.
+    pub(super) fn find(mount: &Mount, host_root: &Path, since: Timestamp) -> Image {
         host_directory(mount, host_root)
-            .and_then(|directory| parent_layer(&directory).or_else(|| manifest(&directory)))
+            .and_then(|directory| parent_layer(&directory, since).or_else(|| manifest(&directory)))
             .unwrap_or(Image::None(UnknownReason::NoImage))
     }
 }
@@ -55,7 +56,7 @@ struct StorageLayer {
 }
 
 /// The tree that the container's was copied from, for `STORAGE/vfs/dir/ID`.
-fn parent_layer(directory: &Path) -> Option<Image> {
+fn parent_layer(directory: &Path, since: Timestamp) -> Option<Image> {
     let id = directory.file_name()?.to_str()?;
     let all = directory.parent()?;
     let driver = all.parent()?;
@@ -70,7 +71,9 @@ fn parent_layer(directory: &Path) -> Option<Image> {
         let list = driver.parent()?.join("vfs-layers/layers.json");
         all.join(parse_parent_layer(&read(&list, METADATA_BYTES_MAX)?, id)?)
     };
-    Layers::open(&[parent], &[], false).ok().map(Image::Layers)
+    Layers::open(&[parent], &[], false, since)
+        .ok()
+        .map(Image::Layers)
 }
 
 /// The layer that `id` was made from, by containers/storage's `layers.json`: one name of a directory. Pure.

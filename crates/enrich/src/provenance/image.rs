@@ -8,14 +8,20 @@ use std::{
     collections::VecDeque,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-use model::limits::{LAYERS_MAX, PATH_BYTES_MAX};
+use model::{
+    Timestamp,
+    limits::{LAYERS_MAX, PATH_BYTES_MAX},
+};
 use rustix::{
     fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, openat, readlinkat},
     io::Errno,
-    time::{ClockId, Timespec, clock_gettime},
 };
+
+/// How long before its image is looked at a container can have been seen.
+const SEEN_BEFORE_MAX_NS: u64 = 10_000_000_000;
 
 /// Symlinks followed for one path, as many as the kernel follows.
 const SYMLINKS_MAX: usize = 40;
@@ -29,8 +35,8 @@ pub struct Layers {
     data_only: Vec<Layer>,
     /// `trusted.overlay.` or `user.overlay.`.
     attribute_prefix: &'static str,
-    /// When they were opened.
-    opened: Timespec,
+    /// From when on they were in use.
+    since: Timestamp,
 }
 
 #[derive(Debug)]
@@ -86,7 +92,8 @@ enum Found<'a> {
 }
 
 impl Layers {
-    /// Opens layer directories given by their paths on the host, the topmost first.
+    /// Opens layer directories given by their paths on the host, the topmost first. `since` is when a container was seen
+    /// to use them: what is taken out of them later makes that what they lack is not known.
     ///
     /// # Errors
     /// When there are none, too many, or one cannot be opened: an image with a layer missing would give wrong verdicts.
@@ -94,12 +101,13 @@ impl Layers {
         lower: &[PathBuf],
         data_only: &[PathBuf],
         is_userxattr: bool,
+        since: Timestamp,
     ) -> Result<Self, Unreadable> {
         if lower.is_empty() || lower.len() + data_only.len() > LAYERS_MAX {
             return Err(Unreadable(Errno::INVAL));
         }
         Ok(Self {
-            opened: clock_gettime(ClockId::Realtime),
+            since: in_use_since(since),
             lower: open_layers(lower)?,
             data_only: open_layers(data_only)?,
             attribute_prefix: if is_userxattr {
@@ -335,11 +343,9 @@ impl Layers {
     /// it may have had.
     fn check_unchanged(&self, directory: &Opened<'_>) -> Result<(), Unreadable> {
         let stat = fstat(directory)?;
-        let changed = (
-            stat.st_ctime,
-            i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
-        );
-        if changed > (self.opened.tv_sec, self.opened.tv_nsec) {
+        let seconds = u64::try_from(stat.st_ctime).unwrap_or_default();
+        let changed = Timestamp(seconds * 1_000_000_000).plus_ns(stat.st_ctime_nsec);
+        if changed > self.since {
             return Err(Unreadable(Errno::STALE));
         }
         Ok(())
@@ -392,6 +398,13 @@ fn apply_redirect(redirect: Option<Vec<u8>>, name: &mut Vec<u8>, from_root: &mut
             None => *name = redirect,
         }
     }
+}
+
+/// When a container was seen, or somewhat later where clocks disagree: the times of events and of files follow one that is
+/// set in different ways.
+fn in_use_since(seen: Timestamp) -> Timestamp {
+    let now = Timestamp::from(SystemTime::now());
+    seen.clamp(Timestamp(now.0.saturating_sub(SEEN_BEFORE_MAX_NS)), now)
 }
 
 fn open_layers(paths: &[PathBuf]) -> Result<Vec<Layer>, Unreadable> {
@@ -455,6 +468,8 @@ fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use std::fs;
 
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
     use super::*;
 
     #[test]
@@ -464,7 +479,9 @@ mod tests {
         fs::create_dir_all(layer.join("opt/deep")).unwrap();
         fs::write(layer.join("opt/deep/tool"), "tool").unwrap();
         fs::write(layer.join("opt/other"), "other").unwrap();
-        let layers = Layers::open(std::slice::from_ref(&layer), &[], false).unwrap();
+        let open = |since| Layers::open(std::slice::from_ref(&layer), &[], false, since).unwrap();
+        let seen = Timestamp::from(SystemTime::now());
+        let layers = open(seen);
         assert!(layers.find(b"/opt/deep/tool").unwrap().is_some());
         assert!(layers.find(b"/opt/deep/new").unwrap().is_none());
         // Filesystems stamp changes with a clock that stands still for a few milliseconds.
@@ -476,6 +493,9 @@ mod tests {
         while !ticked(now) {
             std::thread::yield_now();
         }
+        fs::remove_file(layer.join("opt/deep/tool")).unwrap();
+        // Looked at for the first time while the image is already being deleted.
+        assert!(open(seen).find(b"/opt/deep/tool").is_err());
         fs::remove_dir_all(layer.join("opt/deep")).unwrap();
         assert!(layers.find(b"/opt/deep/tool").is_err());
         assert!(layers.find(b"/opt/other").unwrap().is_some());

@@ -12,7 +12,7 @@ use std::{
 };
 
 use model::{
-    Text,
+    Text, Timestamp,
     limits::MOUNTINFO_BYTES_MAX,
     mountinfo::{Mount, mountinfo},
     provenance::UnknownReason,
@@ -74,12 +74,12 @@ pub fn read_mounts(pid: u32) -> Option<MountTable> {
 
 impl RootFs {
     /// Finds the image below `root`, the root mount of a container's first process. Paths of layers are looked up below
-    /// `host_root`, `/` when the agent runs in the host's mount namespace.
-    pub fn new(root: &Mount, host_root: &Path) -> Self {
+    /// `host_root`, `/` when the agent runs in the host's mount namespace. `since` is when the container was seen.
+    pub fn new(root: &Mount, host_root: &Path, since: Timestamp) -> Self {
         let image = if root.filesystem.as_bytes() == b"overlay" {
-            overlay_layers(root.super_options.as_bytes(), host_root)
+            overlay_layers(root.super_options.as_bytes(), host_root, since)
         } else {
-            ImageCopy::find(root, host_root)
+            ImageCopy::find(root, host_root, since)
         };
         Self {
             device: root.device,
@@ -121,7 +121,7 @@ impl Image {
     }
 }
 
-fn overlay_layers(options: &[u8], host_root: &Path) -> Image {
+fn overlay_layers(options: &[u8], host_root: &Path, since: Timestamp) -> Image {
     let options = OverlayOptions::parse(options);
     let base = layer_base(&options);
     let on_host = |directory: &Vec<u8>| {
@@ -130,7 +130,7 @@ fn overlay_layers(options: &[u8], host_root: &Path) -> Image {
     };
     let lower: Vec<PathBuf> = options.lower.iter().map(on_host).collect();
     let data_only: Vec<PathBuf> = options.data_only.iter().map(on_host).collect();
-    match Layers::open(&lower, &data_only, options.is_userxattr) {
+    match Layers::open(&lower, &data_only, options.is_userxattr, since) {
         Ok(layers) => Image::Layers(layers),
         Err(_) => Image::None(UnknownReason::NoImage),
     }

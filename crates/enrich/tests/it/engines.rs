@@ -28,7 +28,7 @@ fn exec(pipeline: &mut Pipeline, pid: u32, path: &str) -> Arc<File> {
         ..Exec::default()
     };
     let event = Event {
-        time: model::Timestamp(1),
+        time: std::time::SystemTime::now().into(),
         process: ProcessKey { pid, start_ns: 1 },
         cgroup: Some(Arc::new(Cgroup {
             id,
