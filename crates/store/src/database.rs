@@ -186,7 +186,11 @@ impl Database {
             return Err(Error::NewerSchema { found, known });
         }
         if found < known {
-            return Err(Error::OlderSchema { found, known });
+            return Err(Error::OlderSchema {
+                found,
+                known,
+                takes_long: found < COLUMNS_VERSION,
+            });
         }
         Ok(database)
     }

@@ -42,6 +42,8 @@ pub enum Error {
         found: i64,
         /// Version needed.
         known: i64,
+        /// To upgrade it every finding is read: ten minutes for a million.
+        takes_long: bool,
     },
     /// The database refused.
     #[error("the database failed")]

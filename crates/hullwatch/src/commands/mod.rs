@@ -31,7 +31,10 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
 /// Opens the store in a state directory, and makes both where there are none. Says so when that takes long.
 fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
     make_state_dir(state_dir)?;
-    if let Err(store::Error::OlderSchema { .. }) = Store::open_read_only(state_dir) {
+    if let Err(store::Error::OlderSchema {
+        takes_long: true, ..
+    }) = Store::open_read_only(state_dir)
+    {
         print::warning(
             "the store is of an older version and is brought up to date now: that takes ten minutes for a million findings",
         );

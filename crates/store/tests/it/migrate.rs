@@ -142,6 +142,22 @@ fn an_older_store_keeps_everything() {
 }
 
 #[test]
+fn an_upgrade_says_beforehand_whether_it_takes_long() {
+    let (folder, store) = crate::support::store();
+    drop(store);
+    let file = Connection::open(folder.path().join("hullwatch.db")).unwrap();
+    for (version, expected) in [(5, true), (11, false)] {
+        file.pragma_update(None, "user_version", version).unwrap();
+        let Err(store::Error::OlderSchema { takes_long, .. }) =
+            Store::open_read_only(folder.path())
+        else {
+            panic!("opened an older schema");
+        };
+        assert_eq!(takes_long, expected, "{version}");
+    }
+}
+
+#[test]
 fn columns_of_an_older_version_are_filled_anew() {
     let (folder, store) = crate::support::store();
     let mut many = finding(1);
