@@ -20,6 +20,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::proc::key_of;
+
 /// How long before its image is looked at a container can have been seen.
 const SEEN_BEFORE_MAX_NS: u64 = 10_000_000_000;
 
@@ -342,10 +344,8 @@ impl Layers {
     /// Layers never change while a container uses them. One that did is being deleted with its image, and what it lacks now
     /// it may have had.
     fn check_unchanged(&self, directory: &Opened<'_>) -> Result<(), Unreadable> {
-        let stat = fstat(directory)?;
-        let seconds = u64::try_from(stat.st_ctime).unwrap_or_default();
-        let changed = Timestamp(seconds * 1_000_000_000).plus_ns(stat.st_ctime_nsec);
-        if changed > self.since {
+        let changed = key_of(&fstat(directory)?).ctime_ns;
+        if u64::try_from(changed).is_ok_and(|changed| changed > self.since.0) {
             return Err(Unreadable(Errno::STALE));
         }
         Ok(())
