@@ -86,6 +86,7 @@ fn decompress(compressed: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use rusqlite::Connection;
+    use sha2::{Digest, Sha256};
 
     use super::*;
 
@@ -94,6 +95,15 @@ mod tests {
         let mut statement = db.prepare("SELECT $1").unwrap();
         let mut rows = statement.query([stored]).unwrap();
         decode(rows.next().unwrap().unwrap(), 0)
+    }
+
+    #[test]
+    fn the_dictionary_is_what_it_always_was() {
+        let digest = model::hex::encode(&Sha256::digest(DICTIONARY));
+        assert_eq!(
+            digest,
+            "062be0e89a769c604b763078da89751cb5673e4389c6642d4d062585a668b335"
+        );
     }
 
     #[test]
