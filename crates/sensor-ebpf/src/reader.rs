@@ -140,8 +140,9 @@ pub(crate) struct Reader {
     pending: Vec<Item>,
     /// Programs that fanotify did not tell of, opened as soon as their exec was read. By process and time.
     early: HashMap<(u32, u64), Content>,
-    /// Processes that ended a moment ago: what they opened or mapped may be read after their end.
-    ended: LruCache<u32, Known>,
+    /// Processes that ended a moment ago, and when: what they opened or mapped may be read after their end. What happens to their
+    /// pid later is another's, which may be of the host and never be announced.
+    ended: LruCache<u32, (Known, u64)>,
     memfds: Memfds,
     /// More was in the rings than one round takes.
     is_backlog: bool,

@@ -74,7 +74,7 @@ impl Reader {
                 self.ends.remove(&pid);
                 self.roots.remove(&pid);
                 if let Some(known) = self.processes.pop(&pid) {
-                    self.ended.put(pid, known);
+                    self.ended.put(pid, (known, header.boot_ns));
                 }
                 if let Some(marks) = &mut self.marks {
                     marks.exited(pid, header.mnt_namespace);
@@ -228,7 +228,8 @@ impl Reader {
     }
 
     pub(super) fn exec_no_format(&mut self, pid: u32, mut content: Content) -> Result<(), Closed> {
-        let Some(known) = self.known(pid) else {
+        // When it was opened is not known. Where the sensor watches, nothing is opened by who is never announced.
+        let Some(known) = self.known(pid, 0) else {
             return Ok(());
         };
         let cgroup = self.cgroups.get(&known.cgroup_id).cloned();

@@ -37,7 +37,7 @@ impl Reader {
                 Ok(false)
             }
             PerfRecord::Mapping(mapping) => {
-                if self.known(mapping.pid).is_none() {
+                if self.known(mapping.pid, mapping.boot_ns).is_none() {
                     return Ok(false);
                 }
                 let ready = match &mut self.loads {
@@ -63,7 +63,7 @@ impl Reader {
 
     pub(super) fn load(&mut self, mut mapping: Mapping) -> Result<(), Closed> {
         let pid = mapping.pid;
-        let Some(known) = self.known(pid) else {
+        let Some(known) = self.known(pid, mapping.boot_ns) else {
             return Ok(());
         };
         // The exec has reported its program. On an overlay `stat` may give another device than the kernel's records have.

@@ -25,9 +25,13 @@ use super::UNSENT_MAX;
 use super::add;
 
 impl Reader {
-    pub(super) fn known(&mut self, pid: u32) -> Option<Known> {
-        let known = self.processes.get(&pid).or_else(|| self.ended.get(&pid));
-        known.copied()
+    /// The process that had the pid at that time.
+    pub(super) fn known(&mut self, pid: u32, boot_ns: u64) -> Option<Known> {
+        if let Some(known) = self.processes.get(&pid) {
+            return Some(*known);
+        }
+        let (known, end_ns) = self.ended.get(&pid)?;
+        (boot_ns <= *end_ns).then_some(*known)
     }
 
     pub(super) fn cgroup(&mut self, id: u64, path: &Text) -> Arc<Cgroup> {

@@ -1,5 +1,7 @@
 //! What is said about a process, and that nothing goes missing uncounted.
 
+use std::{fs, process::Command};
+
 use model::{
     Text,
     event::{LossSource, Payload, Stdio},
@@ -9,7 +11,7 @@ use sensor_ebpf::Config;
 use crate::{
     container::Container,
     watch,
-    watch::{Watch, exec, is_in, load},
+    watch::{Seen, Watch, exec, is_in, load},
 };
 
 #[test]
@@ -159,6 +161,46 @@ fn what_is_declared_the_host_is_silent() {
             exec(seen).is_none_or(|exec| exec.args.get(1) != Some(&Text::from("ignored")))
         });
         assert!(is_silent);
+        Some(())
+    });
+}
+
+#[test]
+fn who_gets_the_pid_of_an_ended_process_is_not_taken_for_it() {
+    let watch = Watch::start(Config::default());
+    let mut container = Container::new("ended");
+    container.run(&["/stimulus/s"]);
+    let seen = watch.wait_end(&container.cgroup());
+    let ended = seen.iter().find(|seen| exec(seen).is_some()).unwrap();
+    let ended = ended.event.process;
+    // Of the host, as this test is, nothing else is said from now on.
+    let host = |argument: &str| {
+        let mut child = Command::new("/bin/true").arg(argument).spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    };
+    let pid = host("first");
+    let (id, mnt) = watch.wait("the host's program", |seen| {
+        let of_pid = |seen: &&Seen| seen.event.process.pid == pid;
+        let (seen, exec) = seen
+            .iter()
+            .filter(of_pid)
+            .find_map(|seen| Some((seen, exec(seen)?)))?;
+        Some((seen.event.cgroup.as_ref()?.id, exec.namespaces.mnt))
+    });
+    watch.sensors.as_ref().unwrap().ignorer().ignore(id, mnt);
+    let has_pid_again = (0..1000).any(|_| {
+        fs::write("/proc/sys/kernel/ns_last_pid", (ended.pid - 1).to_string()).unwrap();
+        host("again") == ended.pid
+    });
+    assert!(has_pid_again, "others take each pid");
+    let mut later = Container::new("later");
+    later.run(&["/stimulus/s"]);
+    watch.wait_end(&later.cgroup());
+    watch.wait("the end", |seen| {
+        let of_ended = seen.iter().filter(|seen| seen.event.process == ended);
+        let loads: Vec<_> = of_ended.filter_map(load).collect();
+        assert!(loads.is_empty(), "{loads:?}");
         Some(())
     });
 }
