@@ -100,6 +100,8 @@ pub struct Enricher {
     displaced: Vec<(Ticket, Judged)>,
     /// Who else waits for contents that are being read: a sensor hands the same bytes over once.
     reading: HashMap<FileKey, Vec<(Wanted, Box<Request>)>>,
+    /// Those that hold a descriptor of their own.
+    reading_descriptors: usize,
     follower_shares: Shares,
     next_draft: u64,
     waiting: WaitingRoom,
@@ -149,6 +151,7 @@ impl Enricher {
             displaced: Vec::new(),
             tickets: HashMap::new(),
             reading: HashMap::new(),
+            reading_descriptors: 0,
             follower_shares: Shares::new(OBSERVATIONS_PARKED_MAX, usize::MAX),
             next_draft: 0,
             waiting: WaitingRoom::default(),

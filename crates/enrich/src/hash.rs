@@ -106,7 +106,7 @@ impl Reading {
         self.key
     }
 
-    /// Whether a later change of the file is sure to change its key.
+    /// Whether a change of the file since the current pass began is sure to change its key.
     pub fn is_settled(&self) -> bool {
         self.is_settled
     }
@@ -129,6 +129,11 @@ impl Reading {
     pub fn advance(&mut self, budget: u64, block: &mut Block) -> Progress {
         let mut left = budget;
         loop {
+            if self.offset == 0 {
+                // What has not changed for a while when its first byte is read is no longer changed unseen, however fresh it was
+                // when it was queued.
+                self.is_settled = is_settled(&self.key, &self.fd);
+            }
             let count = match pread(&self.fd, &mut block.0, self.offset) {
                 Ok(count) => count,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -199,7 +204,6 @@ impl Reading {
             return Some(Err(MissingReason::ChangedWhileReading));
         }
         self.key = key;
-        self.is_settled = is_settled(&key, &self.fd);
         self.previous = Some(digest);
         self.offset = 0;
         self.sniffer = None;

@@ -136,7 +136,10 @@ pub const HASH_JOBS_PER_CONTAINER_MAX: usize = 64;
 
 /// Events that wait for their own files to be hashed, of all containers. One container gets half of the places at most. Each may
 /// hold the descriptor of a script.
-pub const EVENTS_PARKED_MAX: usize = 2048;
+pub const EVENTS_PARKED_MAX: usize = 1920;
+
+/// Files that wait with a descriptor of their own for another one of the same identity to be hashed, of all containers.
+pub const HASH_REPEATS_MAX: usize = 128;
 
 /// Observations that wait for such an event of their process, of all containers. Each may hold a descriptor.
 pub const OBSERVATIONS_PARKED_MAX: usize = 512;
@@ -149,7 +152,11 @@ pub const LOADS_WAITING_MAX: usize = 1024;
 
 // What waits here must leave the sensor descriptors for what comes.
 const _: () = assert!(
-    HASH_JOBS_MAX + EVENTS_PARKED_MAX + OBSERVATIONS_PARKED_MAX + LOADS_WAITING_MAX
+    HASH_JOBS_MAX
+        + HASH_REPEATS_MAX
+        + EVENTS_PARKED_MAX
+        + OBSERVATIONS_PARKED_MAX
+        + LOADS_WAITING_MAX
         <= DESCRIPTORS_HELD_MAX
 );
 

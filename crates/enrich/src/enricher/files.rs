@@ -6,6 +6,7 @@ use model::{
     Text,
     enriched::{Container, EnrichedEvent},
     event::{FileFacts, LossSource},
+    limits::HASH_REPEATS_MAX,
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
@@ -30,13 +31,18 @@ impl Enricher {
             self.remember(wanted.id.as_ref(), &judged);
             self.fill(&wanted, judged, out);
             for (wanted, mut request) in others.into_iter().flatten() {
-                // What has none of its own was read with the first, or cannot be.
-                if !matches!(request.bytes, Bytes::Known(_)) {
-                    request.bytes = match &content {
-                        Some(Ok(content)) => Bytes::Known(Arc::clone(content)),
-                        Some(Err(reason)) => Bytes::Missing(*reason),
-                        None => Bytes::Missing(MissingReason::ReadFailed),
-                    };
+                match request.bytes {
+                    // Found in the cache now if nothing can have changed unseen, read by itself otherwise.
+                    Bytes::Reading(_) => self.reading_descriptors -= 1,
+                    Bytes::Known(_) | Bytes::Descriptor(_) => {}
+                    // What has none of its own was read with the first, or cannot be.
+                    Bytes::Missing(_) => {
+                        request.bytes = match &content {
+                            Some(Ok(content)) => Bytes::Known(Arc::clone(content)),
+                            Some(Err(reason)) => Bytes::Missing(*reason),
+                            None => Bytes::Missing(MissingReason::ReadFailed),
+                        };
+                    }
                 }
                 if let Slot::Ready(judged) = self.judge_or_queue(wanted.clone(), *request) {
                     self.fill(&wanted, judged, out);
@@ -139,15 +145,18 @@ impl Enricher {
         };
         let is_room = self.parked_shares.has_room(&wanted.container.id);
         // The same bytes are being read, or compared with the image's: a program that is run many times asks once. What may
-        // be other bytes in spite of the same key is read itself.
+        // be other bytes in spite of the same key keeps its descriptor.
+        let keeps = matches!(&request.bytes, Bytes::Reading(reading) if !reading.is_settled());
         if is_room
-            && !matches!(&request.bytes, Bytes::Reading(reading) if !reading.is_settled())
+            && (!keeps || self.reading_descriptors < HASH_REPEATS_MAX)
             && let Some(id) = &wanted.id
             && let Some(others) = self.reading.get_mut(&id.key)
         {
             let mut request = request;
-            // One descriptor for them all.
-            if matches!(request.bytes, Bytes::Reading(_)) {
+            if keeps {
+                self.reading_descriptors += 1;
+            } else if matches!(request.bytes, Bytes::Reading(_)) {
+                // One descriptor for them all.
                 request.bytes = Bytes::Missing(MissingReason::Overload);
             }
             others.push((wanted, request));

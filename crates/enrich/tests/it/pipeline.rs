@@ -132,6 +132,30 @@ fn events_of_a_process_stay_in_order_and_equal_bytes_are_read_once() {
     );
 }
 
+#[test]
+fn a_large_program_that_was_just_written_is_not_read_for_each_of_its_runs() {
+    const RUNS: u64 = 100;
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    // Reading this one is not over before all of them wait.
+    let fd = large_file(&mut container, "/opt/first", 64);
+    pipeline.observe(exec(&container, facts(&fd, "/opt/first"), Some(fd)));
+    large_file(&mut container, "/opt/large", 5);
+    for start_ns in 0..RUNS {
+        let fd = container.open("/opt/large");
+        let mut observation = exec(&container, facts(&fd, "/opt/large"), Some(fd));
+        observation.event.process.start_ns = start_ns + 10;
+        pipeline.observe(observation);
+    }
+    wait_for(&mut pipeline, |events| {
+        (events.len() as u64 == RUNS + 1).then_some(())
+    });
+    for event in &pipeline.events {
+        let binary = event.process.as_ref().unwrap().binary.as_ref().unwrap();
+        assert!(binary.sha256().is_some(), "{binary:?}");
+    }
+}
+
 /// Runs so many large files in a container, each read for minutes.
 fn flood(pipeline: &mut Pipeline, container: &mut Container, times: u64) {
     large_file(container, "/opt/huge", 100_000);
