@@ -24,7 +24,7 @@ use model::{
     event::{Event, FileKey, LossSource, Observation, Payload, ProcessKey},
     limits::{
         EVENTS_PARKED_MAX, EVENTS_UNDESCRIBED_MAX, FILES_BYTES_MAX, FILES_MAX, HASH_BYTES_MAX,
-        HOST_CGROUPS_MAX, HOST_PROCESSES_MAX, OBSERVATIONS_PARKED_MAX,
+        HOST_PROCESSES_MAX, OBSERVATIONS_PARKED_MAX,
     },
 };
 
@@ -91,8 +91,6 @@ pub struct Enricher {
     files: WeightedCache<FileId, Judged>,
     loaded: Loaded,
     ignore: Box<dyn Fn(u64, u32) + Send>,
-    /// Control groups of the host, by id, and how many of its programs were seen in each.
-    host_cgroups: LruCache<u64, u32>,
     parked: HashMap<u64, Draft>,
     parked_shares: Shares,
     tickets: HashMap<Ticket, Wanted>,
@@ -143,9 +141,6 @@ impl Enricher {
             files: WeightedCache::new(FILES_MAX, FILES_BYTES_MAX),
             loaded: Loaded::default(),
             ignore,
-            host_cgroups: LruCache::new(
-                NonZeroUsize::new(HOST_CGROUPS_MAX).unwrap_or(NonZeroUsize::MIN),
-            ),
             parked: HashMap::new(),
             parked_shares: Shares::new(EVENTS_PARKED_MAX, usize::MAX),
             displaced: Vec::new(),

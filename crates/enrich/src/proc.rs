@@ -60,6 +60,15 @@ pub(crate) fn open_link(pid: u32, link: &str) -> Option<OwnedFd> {
     reopen_regular(&found)
 }
 
+/// Whether a process runs in that control group, of any hierarchy.
+pub(crate) fn is_in(pid: u32, cgroup: &Text) -> bool {
+    let cgroups = read_small(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    cgroups.split(|&byte| byte == b'\n').any(|line| {
+        let path = line.splitn(3, |&byte| byte == b':').nth(2);
+        path == Some(cgroup.as_bytes())
+    })
+}
+
 /// The path of an open file from the root of its mount namespace. A name that is gone ends in ` (deleted)`.
 pub(crate) fn path_of(fd: &impl AsFd) -> Option<Text> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());

@@ -45,9 +45,6 @@ pub const SCRIPT_FILES_MAX: usize = 4;
 /// Processes of the host remembered, of those that the sensor reports at all: engines, and services with mounts of their own.
 pub const HOST_PROCESSES_MAX: usize = 4096;
 
-/// Control groups of the host remembered until enough of its programs were seen in them to ignore them.
-pub const HOST_CGROUPS_MAX: usize = 4096;
-
 /// File contents remembered by identity (device, inode, size, mtime, ctime).
 pub const HASH_CACHE_ENTRIES_MAX: usize = 65_536;
 

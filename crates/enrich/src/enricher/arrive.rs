@@ -21,11 +21,6 @@ use crate::{
     script::{open_early, open_script},
 };
 
-/// Programs of the host from which on a control group is taken for the host's. runc runs itself once or twice in that of a
-/// container, in the host's mounts, before the container's first program makes it known: what is ignored by then would hide
-/// whoever leaves the container for those mounts.
-const HOST_EXECS_MIN: u32 = 8;
-
 /// The pid of no process, for looking at files of one that is gone.
 const NOBODY: u32 = 0;
 
@@ -50,12 +45,12 @@ impl Enricher {
                 {
                     Resolution::Container(container) => container,
                     Resolution::Host => {
-                        if mnt_namespace == self.containers.host_mnt_namespace() {
-                            let execs = self.host_cgroups.get_or_insert_mut(cgroup.id, || 0);
-                            *execs += 1;
-                            if *execs >= HOST_EXECS_MIN {
-                                (self.ignore)(cgroup.id, mnt_namespace);
-                            }
+                        // runc runs itself in the control group of a container before that is known, in the host's mounts. Were
+                        // they ignored for it, nobody would see who leaves the container for them. But it came from outside.
+                        if mnt_namespace == self.containers.host_mnt_namespace()
+                            && proc::is_in(exec.parent.pid, &cgroup.path)
+                        {
+                            (self.ignore)(cgroup.id, mnt_namespace);
                         }
                         self.processes.forget(key);
                         self.host_processes.put(key, ());

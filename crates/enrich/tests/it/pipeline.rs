@@ -494,21 +494,26 @@ fn children_have_their_lineage_and_their_parents_program() {
 }
 
 #[test]
-fn a_process_of_the_host_is_no_event_and_its_pair_is_ignored_in_time() {
+fn a_process_of_the_host_is_no_event_and_its_pair_is_ignored_unless_it_came_from_outside() {
     let ignored: Arc<Mutex<Vec<(u64, u32)>>> = Arc::default();
     let mut enricher = Enricher::new(Config::default(), Box::new(Known::default()), {
         let ignored = Arc::clone(&ignored);
         Box::new(move |cgroup, namespace| ignored.lock().unwrap().push((cgroup, namespace)))
     });
     let mnt = u32::try_from(rustix::fs::stat("/proc/self/ns/mnt").unwrap().st_ino).unwrap();
+    let own = std::process::id();
     let exec = Exec {
+        parent: ProcessKey {
+            pid: own,
+            start_ns: 1,
+        },
         namespaces: Namespaces {
             mnt,
             ..Namespaces::default()
         },
         ..Exec::default()
     };
-    let observation = || Observation {
+    let observation = |id: u64, path: &str| Observation {
         event: Event {
             time: model::Timestamp(1),
             process: ProcessKey {
@@ -516,8 +521,8 @@ fn a_process_of_the_host_is_no_event_and_its_pair_is_ignored_in_time() {
                 start_ns: 1,
             },
             cgroup: Some(Arc::new(Cgroup {
-                id: 7,
-                path: Text::from("/"),
+                id,
+                path: Text::from(path),
             })),
             payload: Payload::Exec(Box::new(exec.clone())),
         },
@@ -525,15 +530,13 @@ fn a_process_of_the_host_is_no_event_and_its_pair_is_ignored_in_time() {
         scripts: Vec::new(),
     };
     let mut events = Vec::new();
-    // An engine's programs may come first in the control group of a container.
-    for _ in 0..2 {
-        enricher.observe(observation(), &mut events);
-        assert_eq!(*ignored.lock().unwrap(), []);
+    // As an engine's program is in the control group of a container, however many come.
+    for _ in 0..20 {
+        enricher.observe(observation(7, "/elsewhere"), &mut events);
     }
-    for _ in 0..6 {
-        enricher.observe(observation(), &mut events);
-    }
-    assert_eq!(*ignored.lock().unwrap(), [(7, mnt)]);
+    assert_eq!(*ignored.lock().unwrap(), []);
+    enricher.observe(observation(8, &testkit::proc::cgroup(own).1), &mut events);
+    assert_eq!(*ignored.lock().unwrap(), [(8, mnt)]);
     assert!(events.is_empty());
 }
 
