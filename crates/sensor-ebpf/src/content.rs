@@ -58,25 +58,41 @@ impl Content {
     }
 }
 
+/// Descriptors from which on the reader waits for the enricher to close some.
+const DESCRIPTORS_MANY: usize = limits::DESCRIPTORS_HELD_MAX / 4 * 3;
+
 /// Contents whose bytes went to the enricher.
 #[derive(Debug)]
-pub(crate) struct Delivered(LruCache<FileKey, Kind>);
+pub(crate) struct Delivered {
+    keys: LruCache<FileKey, Kind>,
+    /// One that was looked at since the last question was [`is_one_of_many`].
+    has_many_descriptors: bool,
+}
 
 impl Delivered {
     pub(crate) fn new() -> Self {
-        Self(LruCache::new(DELIVERED_MAX))
+        Self {
+            keys: LruCache::new(DELIVERED_MAX),
+            has_many_descriptors: false,
+        }
     }
 
     pub(crate) fn contains(&mut self, key: &FileKey) -> bool {
-        self.0.get(key).is_some()
+        self.keys.get(key).is_some()
+    }
+
+    /// Whether most of the descriptors that may be open were, since the last time that it was asked.
+    pub(crate) fn takes_many_descriptors(&mut self) -> bool {
+        std::mem::take(&mut self.has_many_descriptors)
     }
 
     /// Takes a descriptor in: closes it at once when its bytes are known.
     pub(crate) fn content(&mut self, fd: OwnedFd) -> Option<Content> {
+        self.has_many_descriptors |= is_one_of_many(&fd);
         let stat = rustix::fs::fstat(&fd).ok()?;
         let key = file_key(&stat);
         let link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
-        let known = self.0.get(&key).copied();
+        let known = self.keys.get(&key).copied();
         let kind = known.unwrap_or_else(|| kind(&fd));
         let (path, mount_id) = match kind {
             Kind::Elf => (Text::default(), 0),
@@ -113,11 +129,16 @@ impl Delivered {
     /// The descriptor to send with an observation: none when an earlier observation took the same bytes along.
     pub(crate) fn deliver(&mut self, content: &mut Content) -> Option<OwnedFd> {
         let fd = content.fd.take()?;
-        if content.is_settled && self.0.put(content.key, content.kind).is_some() {
+        if content.is_settled && self.keys.put(content.key, content.kind).is_some() {
             return None;
         }
         Some(fd)
     }
+}
+
+/// The kernel gives out the lowest free number: one as high says that most of those that may be open are.
+pub(crate) fn is_one_of_many(fd: &OwnedFd) -> bool {
+    usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd >= DESCRIPTORS_MANY)
 }
 
 /// The clock that stamps files may be behind by as much: a tick, at the lowest rate that kernels are built with.

@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     io,
     num::NonZeroUsize,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -33,7 +33,7 @@ use crate::{
     Config, Shared,
     bpf::{KernelCounters, Probes},
     clock::{self, Clock},
-    content::{Content, Delivered},
+    content::{self, Content, Delivered},
     decode::{PerfRecord, Record, fanotify_events},
     loads::{Loads, Root},
     marks::{self, Marks},
@@ -49,6 +49,13 @@ const BATCH_RECORDS_MAX: usize = 256;
 
 /// While things happen the reader looks this often instead of being woken for each of them.
 const NAP: Duration = Duration::from_millis(3);
+
+/// The same when they do not stop happening: a round costs as much as two execs, whatever it finds. Files that were opened for
+/// execution wait in the kernel meanwhile; a library that is gone by then is told as such.
+const LONG_NAP: Duration = Duration::from_millis(8);
+
+/// Rounds in a row that found something, after which naps are long: some fifty milliseconds.
+const BUSY_ROUNDS_MIN: u32 = 16;
 
 /// After as long without anything new the reader sleeps until it is woken.
 const NAPS_BEFORE_SLEEP: u32 = 7;
@@ -297,7 +304,7 @@ impl Reader {
         self.report_running()?;
         self.send_state(running(Sensor::Ebpf, "what ran before has been reported"))?;
         self.send_all()?;
-        let mut quiet = 0;
+        let (mut quiet, mut busy) = (0, 0_u32);
         loop {
             if self.shared.is_stopping.load(Ordering::Relaxed) {
                 self.probes.detach();
@@ -305,9 +312,17 @@ impl Reader {
                 return Ok(());
             }
             let was_busy = self.round(false)?;
-            quiet = if was_busy { 0 } else { quiet + 1 };
+            (quiet, busy) = if was_busy {
+                (0, busy.saturating_add(1))
+            } else {
+                (quiet + 1, 0)
+            };
             if quiet < NAPS_BEFORE_SLEEP {
-                let nap = if self.is_backlog { Duration::ZERO } else { NAP };
+                let nap = match self.is_backlog {
+                    true => Duration::ZERO,
+                    false if busy < BUSY_ROUNDS_MIN => NAP,
+                    false => LONG_NAP,
+                };
                 self.wait(nap, false);
                 continue;
             }
@@ -521,12 +536,13 @@ impl Reader {
     /// Waits for the receiver when most of the descriptors that may be open are: the kernel keeps the files meanwhile. Not
     /// for long: they could be held by something else.
     fn wait_for_descriptors(&mut self) -> Result<(), Closed> {
-        let most = limits::DESCRIPTORS_HELD_MAX * 3 / 4;
+        if !self.delivered.takes_many_descriptors() {
+            return Ok(());
+        }
         for _ in 0..DESCRIPTOR_WAITS_MAX {
             // The kernel gives out the lowest free number.
             let next = rustix::io::fcntl_dupfd_cloexec(&self.shared.wake, 0);
-            let is_free =
-                next.is_ok_and(|fd| usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd < most));
+            let is_free = next.is_ok_and(|fd| !content::is_one_of_many(&fd));
             if is_free || self.shared.is_stopping.load(Ordering::Relaxed) {
                 break;
             }
