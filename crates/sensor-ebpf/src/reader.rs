@@ -92,6 +92,9 @@ const DESCRIPTOR_WAITS_MAX: u32 = 30;
 /// Processes remembered that have ended: as many as can end while one round's records wait.
 const ENDED_MAX: usize = 4096;
 
+/// After ends of processes were lost, it is looked no more often than this which have ended.
+const ENDS_LOST_WAIT: Duration = Duration::from_secs(2);
+
 const TOKEN_OTHER: u64 = 0;
 const TOKEN_WAKE: u64 = 1;
 
@@ -150,6 +153,8 @@ pub(crate) struct Reader {
     /// Processes that ended a moment ago, and when: what they opened or mapped may be read after their end. What happens to their
     /// pid later is another's, which may be of the host and never be announced.
     ended: LruCache<u32, (Known, u64)>,
+    /// Ends were lost: when to look which processes have ended.
+    ends_lost: Option<Instant>,
     memfds: Memfds,
     /// More was in the rings than one round takes.
     is_backlog: bool,
@@ -264,6 +269,7 @@ impl Reader {
             pending: Vec::new(),
             early: HashMap::new(),
             ended: LruCache::new(one(ENDED_MAX)),
+            ends_lost: None,
             memfds,
             is_backlog: false,
             nap,
@@ -460,6 +466,10 @@ impl Reader {
             self.counted = now;
             let undecodable = std::mem::take(&mut self.undecodable);
             self.report_losses(undecodable)?;
+        }
+        if self.ends_lost.is_some_and(|due| due <= now) {
+            self.ends_lost = None;
+            self.end_gone();
         }
         if now.duration_since(self.expired) > marks::EXPIRE_INTERVAL {
             self.expired = now;

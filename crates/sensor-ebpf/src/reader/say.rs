@@ -1,7 +1,9 @@
 //! What is known of a process, and how it is said.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use model::Text;
 use model::event::Cgroup;
@@ -17,12 +19,18 @@ use model::provenance::MissingReason;
 use crate::clock;
 use crate::content::Content;
 use crate::decode::Header;
+use crate::running;
+use crate::running::Running;
 
 use super::Closed;
+use super::ENDS_LOST_WAIT;
 use super::Known;
 use super::Reader;
 use super::UNSENT_MAX;
 use super::add;
+
+/// Start times of processes in `/proc` are told in these (USER_HZ).
+const START_TICK_NS: u64 = 10_000_000;
 
 impl Reader {
     /// The process that had the pid at that time.
@@ -32,6 +40,33 @@ impl Reader {
         }
         let (known, end_ns) = self.ended.get(&pid)?;
         (boot_ns <= *end_ns).then_some(*known)
+    }
+
+    /// Ends processes that do not run any more though nothing said so. Their pids are others' soon, of the host too.
+    pub(super) fn end_gone(&mut self) {
+        // One source of start times rounds to it.
+        let tick = |start_ns| start_ns / START_TICK_NS;
+        let running: HashSet<_> = running::list()
+            .into_iter()
+            .map(|Running { process, .. }| (process.pid, tick(process.start_ns)))
+            .collect();
+        let is_gone = |pid: u32, known: &Known| !running.contains(&(pid, tick(known.start_ns)));
+        let gone: Vec<_> = self
+            .processes
+            .iter()
+            .filter(|(pid, known)| is_gone(**pid, known))
+            .map(|(&pid, &known)| (pid, known))
+            .collect();
+        let now_ns = clock::boot_ns();
+        for (pid, known) in gone {
+            self.processes.pop(&pid);
+            // What it did before may still be in a ring.
+            self.ended.put(pid, (known, now_ns));
+            self.roots.remove(&pid);
+            if let Some(marks) = &mut self.marks {
+                marks.exited(pid, known.mnt_namespace);
+            }
+        }
     }
 
     pub(super) fn cgroup(&mut self, id: u64, path: &Text) -> Arc<Cgroup> {
@@ -96,6 +131,10 @@ impl Reader {
             .process_losses
             .store(counters.process_losses, Ordering::Relaxed);
         add(&shared.undecodable, undecodable);
+        if process > 0 {
+            let due = Instant::now() + ENDS_LOST_WAIT;
+            self.ends_lost.get_or_insert(due);
+        }
         for (source, count) in [
             (LossSource::ExecRing, exec),
             (LossSource::ProcessRing, process),
