@@ -175,9 +175,11 @@ pub const LAYERS_MAX: usize = 500;
 /// Bytes of paths in the list of one layer's files. Four megabytes are about 60,000 files.
 pub const LAYER_INDEX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Files and directories of an image that are listed in one turn: all of many images, and a few milliseconds, or some tens
-/// when the disk has to be read.
+/// Files and directories of an image that are listed in one turn: all of many images, in a few milliseconds.
 pub const LISTING_TURN_ENTRIES: usize = 4096;
+
+/// The longest such turn: when the disk has to be read, one entry can take as long as a hundred others.
+pub const LISTING_TURN_TIME: Duration = Duration::from_millis(10);
 
 /// How long one file waits for more turns than one.
 pub const LISTING_TIME_MAX: Duration = Duration::from_millis(20);
