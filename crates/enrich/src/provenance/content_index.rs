@@ -31,6 +31,9 @@ const DEPTH_MAX: usize = PATH_BYTES_MAX / 2;
 /// Directories of one layer that wait to be walked. Others are left out.
 const DIRECTORIES_MAX: usize = 16_384;
 
+/// Bytes that the C library keeps for an open directory.
+const OPEN_DIRECTORY_BYTES: usize = 32 * 1024;
+
 /// Names of the directories that lead to programs and libraries, from the root on.
 const LIKELY: [&str; 9] = [
     "usr", "local", "bin", "sbin", "lib", "lib64", "libexec", "opt", "app",
@@ -182,7 +185,8 @@ impl LayerIndex {
         let waiting: usize = waiting
             .map(|(path, _)| path.as_os_str().len() + size_of::<(PathBuf, usize)>())
             .sum();
-        waiting + self.paths.capacity() + self.files.capacity() * size_of::<(u64, u32)>()
+        let open = self.current.as_ref().map_or(0, |_| OPEN_DIRECTORY_BYTES);
+        waiting + open + self.paths.capacity() + self.files.capacity() * size_of::<(u64, u32)>()
     }
 
     fn add(&mut self, path: &Path, size: u64) {
