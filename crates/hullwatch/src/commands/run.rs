@@ -164,7 +164,8 @@ fn report_counters(counters: &sensor_ebpf::Counters) {
 fn report_unwatched(mounts: u64) {
     if mounts > 0 {
         print::warning(&format!(
-            "{mounts} mounts of containers could not be watched: programs that ended at once on them were not read"
+            "{mounts} mount{} of containers could not be watched: programs that ended at once there were not read",
+            if mounts == 1 { "" } else { "s" }
         ));
     }
 }
