@@ -366,7 +366,7 @@ impl Marks {
         }
         let started = clock::thread_time();
         namespace.is_changed = false;
-        let mut current = HashMap::new();
+        let (mut current, mut failed) = (HashMap::new(), HashSet::new());
         for mount in read_table(namespace.pid) {
             if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
                 continue;
@@ -384,16 +384,19 @@ impl Marks {
                     }
                     Ok(since) => since,
                     Err(_) => {
-                        // Short containers end meanwhile, and engines take their own mounts away.
-                        let is_there = read_table(namespace.pid)
-                            .iter()
-                            .any(|now| (now.id, now.device) == (mount.id, mount.device));
-                        self.failures += u64::from(is_there);
+                        failed.insert((mount.id, mount.device));
                         None
                     }
                 },
             };
             current.insert(mount.id, Known::new(&mount, since));
+        }
+        // Short containers end meanwhile, and engines take their own mounts away.
+        if !failed.is_empty() {
+            let still_there = read_table(namespace.pid)
+                .into_iter()
+                .filter(|mount| failed.contains(&(mount.id, mount.device)));
+            self.failures += still_there.count() as u64;
         }
         namespace.mounts = current;
         namespace.spent(now, clock::thread_time().saturating_sub(started));
