@@ -63,10 +63,14 @@ pub(crate) fn open_link(pid: u32, link: &str) -> Option<OwnedFd> {
 /// Whether a process runs in that control group, of any hierarchy.
 pub(crate) fn is_in(pid: u32, cgroup: &Text) -> bool {
     let cgroups = read_small(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    cgroups.split(|&byte| byte == b'\n').any(|line| {
-        let path = line.splitn(3, |&byte| byte == b':').nth(2);
-        path == Some(cgroup.as_bytes())
-    })
+    cgroup_paths(&cgroups).any(|path| path == cgroup.as_bytes())
+}
+
+/// Paths of a `/proc/PID/cgroup`, whose lines are `NUMBER:CONTROLLERS:PATH`.
+pub(crate) fn cgroup_paths(cgroups: &[u8]) -> impl Iterator<Item = &[u8]> {
+    cgroups
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| line.splitn(3, |&byte| byte == b':').nth(2))
 }
 
 /// The path of an open file from the root of its mount namespace. A name that is gone ends in ` (deleted)`.

@@ -13,6 +13,7 @@ use super::{
     argv::{self, EngineProcess},
     cgroup,
 };
+use crate::proc::cgroup_paths;
 
 /// Processes of engines listened to about one container, above it or anywhere.
 const ENGINE_PROCESSES_MAX: usize = 4;
@@ -180,11 +181,7 @@ impl Proc {
         let Some(bytes) = self.read(pid, "cgroup", PROC_FILE_BYTES_MAX) else {
             return Vec::new();
         };
-        bytes
-            .split(|&byte| byte == b'\n')
-            .filter_map(|line| line.splitn(3, |&byte| byte == b':').nth(2))
-            .map(<[u8]>::to_vec)
-            .collect()
+        cgroup_paths(&bytes).map(<[u8]>::to_vec).collect()
     }
 
     fn root_of(&self, pid: &str) -> Option<(u64, u64)> {

@@ -13,6 +13,7 @@ use super::Enricher;
 use crate::{
     draft::{Draft, Kind, Part, Place, Slot, ready, the_script},
     file_facts::Fallback,
+    proc,
     script::{Script, open_early, open_script, open_scripts},
     script_arguments::{STANDARD_INPUT, of_loaded_program},
 };
@@ -118,11 +119,8 @@ impl Enricher {
         let (Some(own), Some(cgroup)) = (&self.own_argument, cgroup) else {
             return false;
         };
-        let mut lines = self.own_cgroups.split(|&byte| byte == b'\n');
-        // NUMBER:CONTROLLERS:PATH
-        let path =
-            |line: &[u8]| line.splitn(3, |&byte| byte == b':').nth(2) == Some(&cgroup.path.0);
-        args.get(1) == Some(own) && lines.any(path)
+        args.get(1) == Some(own)
+            && proc::cgroup_paths(&self.own_cgroups).any(|path| path == cgroup.path.as_bytes())
     }
 
     /// Gives an event out, unless its container's engine is still to describe it.
