@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use model::{Text, event::FileKey};
+use model::{Text, event::FileKey, proc_files};
 use rustix::fs::{Mode, OFlags, Stat};
 
 /// Bytes of a small file of `/proc` (stat, fdinfo, cgroup).
@@ -107,20 +107,10 @@ pub(crate) fn read_small(path: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Parent and start time (nanoseconds since boot, in steps of a clock tick) from `/proc/PID/stat`.
+/// Parent and start time (nanoseconds since boot, in steps of [`proc_files::TICK_NS`]) of a process.
 pub(crate) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
-    let stat = read_small(&format!("/proc/{pid}/stat"))?;
-    // comm is in parentheses and may hold anything, parentheses too: the last one ends it.
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    let mut fields = fields.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let ticks: u64 = fields.nth(17)?.parse().ok()?;
-    Some((parent, ticks.saturating_mul(TICK_NS)))
+    proc_files::parent_and_start(&read_small(&format!("/proc/{pid}/stat"))?)
 }
-
-/// `USER_HZ` is 100 on every architecture that Linux still supports but Alpha.
-pub(crate) const TICK_NS: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use model::{
     Text,
     event::{Exec, Namespaces, ProcessKey},
     limits::{ARGV_BYTES_MAX, ENV_BYTES_MAX},
-    proc_files::{self, ProcFiles},
+    proc_files::{self, ProcFiles, TICK_NS},
 };
 
 use crate::{proc, script::facts_of};
@@ -15,7 +15,7 @@ use crate::{proc, script::facts_of};
 pub(crate) fn is(key: ProcessKey) -> bool {
     // Both sources round down to a clock tick.
     proc::parent_and_start(key.pid)
-        .is_some_and(|(_, start_ns)| start_ns / proc::TICK_NS == key.start_ns / proc::TICK_NS)
+        .is_some_and(|(_, start_ns)| start_ns / TICK_NS == key.start_ns / TICK_NS)
 }
 
 /// A process and its program, as if it had been running when the watch began. `None` when it is gone.
@@ -63,7 +63,7 @@ mod tests {
         // The kernel's other sources have more digits.
         let start_ns = start_ns + 1_234_567;
         assert!(is(ProcessKey { pid, start_ns }));
-        let start_ns = start_ns + proc::TICK_NS;
+        let start_ns = start_ns + TICK_NS;
         assert!(!is(ProcessKey { pid, start_ns }));
     }
 }

@@ -9,11 +9,38 @@ pub fn encode(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The bytes of two digits each, in either case. `None` when there is anything else.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks() else {
+        return None;
+    };
+    pairs
+        .iter()
+        .map(|[high, low]| Some(value(*high)? << 4 | value(*low)?))
+        .collect()
+}
+
+fn value(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn every_byte_has_two_digits() {
-        assert_eq!(super::encode(&[0x00, 0x0a, 0xa0, 0xff]), "000aa0ff");
-        assert_eq!(super::encode(&[]), "");
+        assert_eq!(encode(&[0x00, 0x0a, 0xa0, 0xff]), "000aa0ff");
+        assert_eq!(encode(&[]), "");
+    }
+
+    #[test]
+    fn digits_are_read_in_pairs() {
+        assert_eq!(decode("000aA0Ff"), Some(vec![0x00, 0x0a, 0xa0, 0xff]));
+        assert_eq!(decode(""), Some(Vec::new()));
+        for bad in ["0", "000", "0g", "+1", "\u{e9}"] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
     }
 }

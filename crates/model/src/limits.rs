@@ -163,7 +163,7 @@ pub const MOUNTS_PER_NAMESPACE_MAX: usize = 4096;
 /// Mounts watched in all namespaces of containers, beyond a few for each: some 10 MiB of memory.
 pub const MOUNTS_WATCHED_MAX: usize = 131_072;
 
-/// Bytes of one `mountinfo` file.
+/// Bytes of one `mountinfo` file. `fs.mount-max` allows 100,000 mounts in a namespace; this is about half.
 pub const MOUNTINFO_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Bytes of all mount tables remembered.

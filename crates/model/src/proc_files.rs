@@ -62,6 +62,21 @@ pub fn exec(pid: u32, files: &ProcFiles<'_>) -> Exec {
     }
 }
 
+/// Times in `/proc` are told in steps of so many nanoseconds: `USER_HZ` is 100 on every architecture that Linux still supports
+/// but Alpha.
+pub const TICK_NS: u64 = 10_000_000;
+
+/// Parent and start time (nanoseconds since boot, in steps of [`TICK_NS`]) from a proc_pid_stat(5).
+pub fn parent_and_start(stat: &[u8]) -> Option<(u32, u64)> {
+    // comm is in parentheses and may hold anything, parentheses too: the last one ends it.
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let ticks: u64 = fields.nth(17)?.parse().ok()?;
+    Some((parent, ticks.saturating_mul(TICK_NS)))
+}
+
 /// The strings of a block of NUL-ended strings, up to [`ARGV_COUNT_MAX`].
 pub fn arguments(block: &[u8]) -> Vec<Text> {
     strings(block)
@@ -108,6 +123,14 @@ mod tests {
         assert_eq!((credentials.gid, credentials.egid), (5, 6));
         assert_eq!(credentials.cap_effective, 0xa804_25fb);
         assert_eq!(found.comm, Text::from("sh"));
+    }
+
+    #[test]
+    fn a_name_with_parentheses_hides_no_field() {
+        let stat = b"7 (a) S 1 (b\xff) R 42 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 1234 9 9\n";
+        assert_eq!(parent_and_start(stat), Some((42, 12_340_000_000)));
+        assert_eq!(parent_and_start(b"7 (a) R 42 7"), None);
+        assert_eq!(parent_and_start(b""), None);
     }
 
     #[test]

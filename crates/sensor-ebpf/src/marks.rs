@@ -25,9 +25,6 @@ use crate::{
     sys::{self, Scope},
 };
 
-/// Bytes of one mount table that are read. `fs.mount-max` allows 100,000 mounts in a namespace; this is about half.
-const MOUNTINFO_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
 /// Reading mount tables of one namespace takes at most one in so many parts of the reader's time, so that whoever mounts
 /// in a loop does not keep it busy ...
 const SCAN_SHARE: u32 = 10;
@@ -471,8 +468,11 @@ fn watch_table(epolls: &[OwnedFd], table: &File, number: u32) -> io::Result<()> 
 /// runtimes change that after they have made the mounts.
 fn read_table(pid: u32) -> Vec<Mount> {
     let mut bytes = Vec::new();
-    let read = File::open(format!("/proc/{pid}/mountinfo"))
-        .and_then(|table| table.take(MOUNTINFO_BYTES_MAX).read_to_end(&mut bytes));
+    let read = File::open(format!("/proc/{pid}/mountinfo")).and_then(|table| {
+        table
+            .take(limits::MOUNTINFO_BYTES_MAX)
+            .read_to_end(&mut bytes)
+    });
     match read {
         Ok(_) => mountinfo(&bytes).collect(),
         Err(_) => Vec::new(),

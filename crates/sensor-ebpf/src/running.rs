@@ -41,21 +41,14 @@ pub(crate) fn list() -> Vec<Running> {
 
 /// Without the iterator: start times are rounded to the clock tick.
 fn list_proc() -> Vec<Running> {
-    let ticks = rustix::param::clock_ticks_per_second().max(1);
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(|pid: u32| {
             let stat = read(pid, "stat", STATUS_BYTES_MAX).ok()?;
-            // The name in parentheses may hold anything; fields are counted behind it. The start is field 22.
-            let end = stat.iter().rposition(|&byte| byte == b')')?;
-            let rest = String::from_utf8_lossy(stat.get(end + 1..)?).into_owned();
-            let start: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+            let (_, start_ns) = proc_files::parent_and_start(&stat)?;
             Some(Running {
-                process: ProcessKey {
-                    pid,
-                    start_ns: start.saturating_mul(1_000_000_000 / ticks),
-                },
+                process: ProcessKey { pid, start_ns },
                 mnt_namespace: mnt_namespace(pid).ok()?,
             })
         })

@@ -1,5 +1,6 @@
 //! Orders and page tokens: where the next page begins.
 
+use model::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -8,6 +9,9 @@ use crate::{Error, layout};
 
 /// Fields of one order.
 const KEYS_MAX: usize = 8;
+
+/// Digits of a token: it holds at most the order's values, terms of bounded length.
+const TOKEN_BYTES_MAX: usize = 64 * 1024;
 
 /// One field of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +135,9 @@ impl Token {
         if text.is_empty() {
             return Ok(None);
         }
-        let token = from_hex(text)
+        let token = (text.len() <= TOKEN_BYTES_MAX)
+            .then(|| hex::decode(text))
+            .flatten()
             .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
             .ok_or_else(|| Error::invalid("page_token", "not a token of this server"))?;
         if token.query != digest(query) {
@@ -148,7 +154,7 @@ impl Token {
 impl std::fmt::Display for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = serde_json::to_vec(self).map_err(|_| std::fmt::Error)?;
-        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&bytes))
     }
 }
 
@@ -158,21 +164,5 @@ fn digest(query: &[&str]) -> String {
         digest.update(part.len().to_be_bytes());
         digest.update(part);
     }
-    digest
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    // A token holds at most the order's values: terms of bounded length.
-    if text.len() > 64 * 1024 || !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect()
+    hex::encode(&digest.finalize()[..8])
 }

@@ -14,6 +14,7 @@ use model::event::LossSource;
 use model::event::Observation;
 use model::event::Payload;
 use model::event::SensorState;
+use model::proc_files::TICK_NS;
 use model::provenance::MissingReason;
 
 use crate::clock;
@@ -29,9 +30,6 @@ use super::Reader;
 use super::UNSENT_MAX;
 use super::add;
 
-/// Start times of processes in `/proc` are told in these (USER_HZ).
-const START_TICK_NS: u64 = 10_000_000;
-
 impl Reader {
     /// The process that had the pid at that time.
     pub(super) fn known(&mut self, pid: u32, boot_ns: u64) -> Option<Known> {
@@ -45,7 +43,7 @@ impl Reader {
     /// Ends processes that do not run any more though nothing said so. Their pids are others' soon, of the host too.
     pub(super) fn end_gone(&mut self) {
         // One source of start times rounds to it.
-        let tick = |start_ns| start_ns / START_TICK_NS;
+        let tick = |start_ns| start_ns / TICK_NS;
         let running: HashSet<_> = running::list()
             .into_iter()
             .map(|Running { process, .. }| (process.pid, tick(process.start_ns)))
