@@ -7,11 +7,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::chunk::{self, Batch, Cache};
-use crate::column::{Bits, Terms};
+use crate::column::Bits;
 use crate::fields::{column_of_enum, enumerations};
 use crate::filter::field_path;
 use crate::layout::{GROUPED, column_number};
 use crate::page::Token;
+use crate::piece::Terms;
 use crate::query::page_size;
 use crate::select::Selection;
 use crate::{Error, Store};

@@ -8,7 +8,8 @@ use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Error;
-use crate::column::{Bits, CHUNK, Entry, NUMBERS, Rows, Terms, decode_numbers, encode_numbers};
+use crate::column::{Bits, CHUNK, Entry, NUMBERS, decode_numbers, encode_numbers};
+use crate::piece::{Rows, Terms};
 
 /// Findings beside the columns. More make every query slower, fewer make writing the columns more frequent.
 const FRESH_MAX: i64 = 1024;

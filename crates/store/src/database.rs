@@ -58,6 +58,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
         include_str!("../migrations/sqlite/0011_own_numbers.sql"),
     ),
     (12, include_str!("../migrations/sqlite/0012_compressed.sql")),
+    (13, include_str!("../migrations/sqlite/0013_lists.sql")),
 ];
 
 /// The version from which on the columns hold what they hold now: to reach it they are filled anew.

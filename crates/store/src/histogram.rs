@@ -7,8 +7,9 @@ use rusqlite::Connection;
 
 use crate::aggregate::selected;
 use crate::chunk::Batch;
-use crate::column::{Bits, Terms};
+use crate::column::Bits;
 use crate::layout::column_number;
+use crate::piece::Terms;
 use crate::select::Selection;
 use crate::{Error, Store, timestamp};
 

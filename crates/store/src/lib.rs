@@ -31,6 +31,7 @@ mod notify;
 mod operations;
 mod order;
 mod page;
+mod piece;
 mod prune;
 mod query;
 mod record;

@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::by_name::{self, Way};
 use crate::chunk::{self, Batch, Cache};
-use crate::column::{Bits, Terms};
+use crate::column::Bits;
 use crate::filter::Condition;
 use crate::layout::column_number;
 use crate::page::{By, Key, Token};
+use crate::piece::Terms;
 use crate::select::{Selection, collect};
 use crate::sql::Sql;
 use crate::{Error, query};

@@ -6,12 +6,13 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use crate::Error;
 use crate::chunk::{self, Batch, Cache};
-use crate::column::{Bits, Ids, Terms};
+use crate::column::{Bits, Ids};
 use crate::filter::{self, Condition, Element, Operator, Test};
 use crate::layout::{
     COUNT_SUFFIX, ELEMENTS_MAX, GROUPED, HELD_AS_NUMBERS, column_number, has_column,
 };
 use crate::name::SourceName;
+use crate::piece::Terms;
 use crate::sql::Sql;
 
 /// A filter, made ready for one snapshot of the database.

@@ -1,0 +1,2 @@
+-- Columns of several values hold each list of values once, and which of them each finding has. Those that are there stay as
+-- they are until a finding of their chunk changes, so nothing is to be done; earlier versions could not read the new ones.
