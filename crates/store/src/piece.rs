@@ -608,26 +608,34 @@ impl<'a> Lists<'a> {
         }
     }
 
+    /// `element` is told position and place in the list of each value.
     fn masks_by(&self, wanted: &[bool], element: impl Fn(usize, usize) -> u8) -> Vec<u64> {
         // Without a branch: this is what most of the time is spent in.
         let table = padded(wanted.iter().copied().map(u64::from));
+        let is_wanted = |code: usize| u64::from(wanted.get(code) == Some(&true));
+        match self.codes.width {
+            1 => self.masks_of(|[code]| table[usize::from(code)], element),
+            2 => self.masks_of(|code| is_wanted(u16::from_le_bytes(code).into()), element),
+            _ => self.masks_of(|code| is_wanted(u32::from_le_bytes(code) as usize), element),
+        }
+    }
+
+    fn masks_of<const WIDTH: usize>(
+        &self,
+        is_wanted: impl Fn([u8; WIDTH]) -> u64,
+        element: impl Fn(usize, usize) -> u8,
+    ) -> Vec<u64> {
+        let (codes, _) = self.codes.bytes.as_chunks();
         let mut masks = Vec::with_capacity(self.ends.len());
         let mut start = 0;
         for end in &self.ends {
             let end = *end as usize;
-            let mut mask = 0;
-            if self.codes.width == 1 {
-                let codes = self.codes.bytes.get(start..end).unwrap_or_default();
-                for (place, code) in codes.iter().enumerate() {
-                    mask |= table[usize::from(*code)] << element(start + place, place).min(63);
-                }
-            } else {
-                for (place, position) in (start..end).enumerate() {
-                    let is_wanted = wanted.get(self.codes.get(position)) == Some(&true);
-                    mask |= u64::from(is_wanted) << element(position, place).min(63);
-                }
-            }
-            masks.push(mask);
+            let codes = codes.get(start..end).unwrap_or_default();
+            let values = codes
+                .iter()
+                .enumerate()
+                .map(|(place, code)| is_wanted(*code) << element(start + place, place).min(63));
+            masks.push(values.fold(0, |mask, value| mask | value));
             start = end;
         }
         masks
