@@ -103,34 +103,42 @@ fn state_dir() -> Result<TempDir> {
     tempfile::tempdir().context("making a state directory")
 }
 
+/// Runs of a workload after the first, of which the median counts: on a shared machine a single one of a second or two is
+/// often off by a tenth.
+const RUNS_AGAIN: usize = 5;
+
 /// Medians of the pairs' ratios.
 struct Ratios {
     /// Of the first run after the agent was started.
     first: f64,
-    /// Of the second, when caches are warm for both sides.
+    /// Of those after it, when caches are warm for both sides.
     again: f64,
 }
 
-/// Runs the workload twice without and twice with the agent, in turn.
+/// Runs the workload without and with the agent, in turn.
 fn ratios(settings: &Settings, workload: impl Fn() -> Result<f64>) -> Result<Ratios> {
     let state = state_dir()?;
     workload()?;
-    let twice = || -> Result<[f64; 2]> { Ok([workload()?, workload()?]) };
+    let runs = || -> Result<[f64; 2]> {
+        let first = workload()?;
+        let again: Result<Vec<f64>> = (0..RUNS_AGAIN).map(|_| workload()).collect();
+        Ok([first, median(again?)])
+    };
     let mut ratios = [Vec::new(), Vec::new()];
     for pair in 0..settings.pairs {
         let with = || -> Result<[f64; 2]> {
             let agent = Agent::start(state.path(), &[])?;
             agent.settle()?;
-            let times = twice()?;
+            let times = runs()?;
             agent.stop()?;
             Ok(times)
         };
         // The order changes from pair to pair, so that a machine that slows down or speeds up favors neither.
         let (with, without) = if pair % 2 == 0 {
             let with = with()?;
-            (with, twice()?)
+            (with, runs()?)
         } else {
-            let without = twice()?;
+            let without = runs()?;
             (with()?, without)
         };
         for ((ratios, with), without) in ratios.iter_mut().zip(with).zip(without) {
@@ -151,7 +159,7 @@ fn build(settings: &Settings) -> Result<Vec<Row>> {
         work(&container, &["build", "/tmp/zlib"])
     })?;
     let workload = format!(
-        "configure and make of zlib in runc, {} pairs",
+        "configure and make of zlib in runc, {} pairs of {RUNS_AGAIN}",
         settings.pairs
     );
     Ok(vec![
@@ -227,7 +235,7 @@ fn storms(settings: &Settings) -> Result<Vec<Row>> {
             program
         };
         let workload = format!(
-            "{count} times, one after the other, in a container that runs for a second, {} pairs",
+            "{count} times, one after the other, in a container that runs for a second, {} pairs of {RUNS_AGAIN}",
             settings.pairs
         );
         rows.push(row(
