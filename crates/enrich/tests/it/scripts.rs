@@ -211,15 +211,15 @@ fn a_known_script_is_found_behind_any_option() {
 #[test]
 fn a_script_whose_name_is_gone_is_read_from_the_shell_that_holds_it() {
     let mut container = Container::start("", &[]);
-    container.sh("printf 'sleep 100\\n' > /opt/script; ln -s busybox /bin/ash");
-    // A shell in the container, which is the process of the event.
+    container.sh("printf 'read line\\n' > /opt/script; ln -s busybox /bin/ash");
+    // A shell in the container, which is the process of the event. It waits by itself: a program would outlive it.
     let mut shell_process = Command::new("nsenter")
         .args([
             &format!("--mount=/proc/{}/ns/mnt", container.pid()),
             "/bin/ash",
             "/opt/script",
         ])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let pid = shell_process.id();
@@ -237,7 +237,7 @@ fn a_script_whose_name_is_gone_is_read_from_the_shell_that_holds_it() {
     shell_process.kill().unwrap();
     shell_process.wait().unwrap();
     let script = events[0].process.as_ref().unwrap().script.clone().unwrap();
-    assert_eq!(script.sha256(), Some(digest(b"sleep 100\n")));
+    assert_eq!(script.sha256(), Some(digest(b"read line\n")));
     assert_eq!(
         (script.path.to_string().as_str(), script.provenance),
         ("/opt/script", Provenance::Added)
