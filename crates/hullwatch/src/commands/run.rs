@@ -1,6 +1,7 @@
 //! `hullwatch run`: watch every container on this machine until stopped.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     sync::Arc,
     time::{Duration, Instant},
@@ -134,10 +135,12 @@ pub(crate) fn print_finding(format: RunFormat, result: &FindingResult) -> Result
 }
 
 fn report_watching(containers: &[Arc<Container>], indicators: u64) {
-    let names: Vec<&str> = containers
+    // Processes of one container in several mount namespaces are told of by each.
+    let containers: BTreeSet<_> = containers
         .iter()
-        .map(|container| container.name.as_str())
+        .map(|container| (container.name.as_str(), container.id.as_str()))
         .collect();
+    let names: Vec<&str> = containers.iter().map(|(name, _)| *name).collect();
     let running = match names.len() {
         0 => "no container runs yet".to_owned(),
         1..=5 => format!("running now: {}", print::safe(&names.join(", "))),
