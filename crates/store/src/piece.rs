@@ -134,30 +134,29 @@ impl Rows {
         };
         let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
         let length_width = width(longest);
-        let mut which_width = match lists.len() {
+        let which_width = match lists.len() {
             1 => 0,
             lists => width(lists - 1),
         };
         let size = |lists: usize, values: usize| {
             lists * length_width + values * (dictionary.width + usize::from(elements == TOLD))
         };
+        let own_size = size(self.ends.len(), self.values.len());
         let shared = lists.iter().map(|list| list.len()).sum();
-        if size(self.ends.len(), self.values.len())
-            <= self.ends.len() * which_width + size(lists.len(), shared)
-        {
+        let shared_size = self.ends.len() * which_width + size(lists.len(), shared);
+        let is_shared = shared_size < own_size;
+        if !is_shared {
             lists = self.iter().collect();
-            which.clear();
-            which_width = usize::from(OWN);
         }
-        let mut bytes = dictionary.begin(LISTS, [elements, which_width as u8], self.ends.len());
+        let which_byte = if is_shared { which_width as u8 } else { OWN };
+        let mut bytes = dictionary.begin(LISTS, [elements, which_byte], self.ends.len());
         bytes.extend((lists.len() as u32).to_le_bytes());
         bytes.push(length_width as u8);
-        push_all(&mut bytes, which.into_iter(), which_width);
-        push_all(
-            &mut bytes,
-            lists.iter().map(|list| list.len()),
-            length_width,
-        );
+        if is_shared {
+            push_all(&mut bytes, which.into_iter(), which_width);
+        }
+        let lengths = lists.iter().map(|list| list.len());
+        push_all(&mut bytes, lengths, length_width);
         let values = || lists.iter().copied().flatten();
         let codes = values().map(|(_, id)| dictionary.code(*id));
         push_all(&mut bytes, codes, dictionary.width);
