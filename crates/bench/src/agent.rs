@@ -19,6 +19,14 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Time the agent gets to begin watching.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// A command for a program that is stopped when this one is killed: it would be in the way of everything that is measured
+/// afterwards.
+pub(crate) fn ends_with_this(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]).arg(program);
+    command
+}
+
 pub(crate) struct Agent {
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -29,7 +37,7 @@ impl Agent {
     /// Starts the agent and waits until it watches.
     pub(crate) fn start(state_dir: &Path, options: &[&str]) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("hullwatch");
-        let mut child = Command::new(&program)
+        let mut child = ends_with_this(&program)
             .args(["run", "--format", "json", "--state-dir"])
             .arg(state_dir)
             .args(options)

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
+    agent::ends_with_this,
     measure::{Row, percentile, row},
     store::FILTERS,
 };
@@ -45,7 +46,7 @@ struct Server {
 impl Server {
     fn start(folder: &Path) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("hullwatch");
-        let mut child = Command::new(&program)
+        let mut child = ends_with_this(&program)
             .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
             .arg(folder)
             .stdin(Stdio::null())
