@@ -36,7 +36,7 @@ use crate::{
     earlier,
     inventory::Inventory,
     print,
-    recorder::{ITEMS_QUEUED_MAX, Item, Recorder},
+    recorder::{ITEMS_QUEUED_MAX, Item, Recorder, Tested},
     recording::Recording,
     reporter::Reporter,
     self_test,
@@ -105,6 +105,12 @@ pub(crate) struct Agent {
     /// What the sensor and the self-test are said to miss.
     stuck: Option<String>,
     blind: Option<String>,
+    /// The recorder knows of the first result of a self-test.
+    is_tested: bool,
+    /// When this run began.
+    begun: Timestamp,
+    settings: detect::Settings,
+    naming: detect::finding::Naming,
 }
 
 /// A thread of the agent waits for something that does not come, and cannot be joined.
@@ -217,6 +223,10 @@ impl Agent {
             is_orphaned,
             stuck: None,
             blind: None,
+            is_tested: false,
+            begun,
+            settings,
+            naming,
         })
     }
 
@@ -267,6 +277,19 @@ impl Agent {
                 "no self-test has passed since the agent started, or for ten minutes ({reason})"
             )
         });
+        if !self.is_tested {
+            let lost = blind.clone().map(|detail| SensorState {
+                sensor: Sensor::Agent,
+                condition: SensorCondition::Lost,
+                detail,
+            });
+            let tested = Item::Tested(Tested {
+                failed: earlier::ids(lost.as_slice(), &self.settings, &self.naming),
+                begun: self.begun,
+            });
+            // When the recorder is busy, the next result will do.
+            self.is_tested = self.items.try_send(tested).is_ok();
+        }
         self.voice.say_news(Sensor::Agent, &mut self.blind, blind);
     }
 

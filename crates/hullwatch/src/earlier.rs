@@ -1,5 +1,5 @@
-//! What the run before missed is over with it, and what still holds is found again. A sensor that is still lost, for the same
-//! reason, was never back: its finding stays as it is, and nobody is told twice.
+//! What the run before missed is over with it, and what still holds is found again. A sensor that is still lost, or a self-test
+//! that still fails, for the same reason, was never well: its finding stays as it is, and nobody is told twice.
 
 use detect::{Dispatcher, Settings, finding::Naming};
 use model::{
@@ -12,9 +12,7 @@ use store::Store;
 
 /// Ends what is not known to hold before something is lost again. Before the sensors start.
 pub(crate) fn end_losses(store: &Store, now: Timestamp) -> Result<(), store::Error> {
-    const FILTER: &str = "category=\"Events Dropped\" OR \
-                          (source_properties.Sensor_Condition=\"LOST\" AND source_properties.Sensor=\"agent\")";
-    end(store, FILTER, &[], now)
+    end(store, "category=\"Events Dropped\"", &[], now)
 }
 
 /// Ends what was said of sensors, but for the findings with these ids. `now` is before the sensors started: what was said since
@@ -27,6 +25,17 @@ pub(crate) fn end_lost_sensors(
     const FILTER: &str =
         "source_properties.Sensor_Condition=\"LOST\" AND -source_properties.Sensor=\"agent\"";
     end(store, FILTER, lost, now)
+}
+
+/// Ends what was said of self-tests, but for the findings with these ids. When the first result of this run is there.
+pub(crate) fn end_failed_tests(
+    store: &Store,
+    failed: &[String],
+    now: Timestamp,
+) -> Result<(), store::Error> {
+    const FILTER: &str =
+        "source_properties.Sensor_Condition=\"LOST\" AND source_properties.Sensor=\"agent\"";
+    end(store, FILTER, failed, now)
 }
 
 /// Ids of the findings that the states of sensors give.

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use model::{Timestamp, finding::FindingResult, limits::CONTAINERS_MAX};
 use store::{ContainerState, Outcome, Recorded, Store};
 
-use crate::{agent::Announce, print};
+use crate::{agent::Announce, earlier, print};
 
 /// The most that one transaction takes, and that waits for the recorder's turn.
 pub(crate) const ITEMS_QUEUED_MAX: usize = 256;
@@ -35,6 +35,16 @@ pub(crate) enum Item {
     Containers(Vec<ContainerState>),
     /// The agent lived at that time.
     Alive(Timestamp),
+    /// A self-test has its first result in this run.
+    Tested(Tested),
+}
+
+/// What the first result of a self-test ends.
+pub(crate) struct Tested {
+    /// Ids of the findings that still hold.
+    pub(crate) failed: Vec<String>,
+    /// When this run began.
+    pub(crate) begun: Timestamp,
 }
 
 /// See the module.
@@ -45,6 +55,7 @@ pub(crate) struct Recorder {
     /// By id.
     containers: HashMap<String, ContainerState>,
     alive: Option<Timestamp>,
+    tested: Option<Tested>,
     outage: Option<Outage>,
     /// Told of outages that are over.
     outages: SyncSender<String>,
@@ -67,6 +78,7 @@ impl Recorder {
             findings: VecDeque::new(),
             containers: HashMap::new(),
             alive: None,
+            tested: None,
             outage: None,
             outages,
         }
@@ -129,6 +141,7 @@ impl Recorder {
                 }
             }
             Item::Alive(time) => self.alive = Some(time),
+            Item::Tested(tested) => self.tested = Some(tested),
         }
     }
 
@@ -165,6 +178,10 @@ impl Recorder {
     }
 
     fn write_all(&mut self) -> Result<(), store::Error> {
+        if let Some(tested) = &self.tested {
+            earlier::end_failed_tests(&self.store, &tested.failed, tested.begun)?;
+            self.tested = None;
+        }
         while !self.findings.is_empty() {
             let waiting = self.findings.make_contiguous();
             let batch = &waiting[..waiting.len().min(ITEMS_QUEUED_MAX)];

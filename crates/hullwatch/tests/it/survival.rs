@@ -268,7 +268,19 @@ fn a_watcher_proves_that_it_sees_and_says_when_it_cannot() {
     let directory = state.path().join("self-test");
     fs::remove_dir(&directory).unwrap();
     fs::write(&directory, "").unwrap();
-    let watcher = Watcher::start_on(state, &Options::default());
+    let sink = state.path().join("test-sink");
+    let config = format!("[sinks.all]\ntype = \"file\"\npath = {sink:?}\nfilter = {blind:?}\n");
+    let told = Options {
+        config: &config,
+        ..Options::default()
+    };
+    let messages = || {
+        fs::read_to_string(&sink)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    let watcher = Watcher::start_on(state, &told);
     let found = wait_for("the finding that no self-test passed", || {
         findings(watcher.state_dir(), blind).pop()
     });
@@ -277,20 +289,33 @@ fn a_watcher_proves_that_it_sees_and_says_when_it_cannot() {
         "{}",
         described(&[found])
     );
+    // Nor does the next one see, for the same reason: that was never over.
+    wait_for("the first message", || (messages() > 0).then_some(()));
+    let watcher = Watcher::start_on(watcher.stop(), &told);
+    let found = wait_for("the failure to be found again", || {
+        let mut found = findings(watcher.state_dir(), blind);
+        found.retain(|result| result.finding.source_properties[store::OCCURRENCES] == 2);
+        found.pop()
+    });
+    assert_eq!(found.finding.state, model::finding::State::Active);
     let state = watcher.stop();
+    assert_eq!(messages(), 1);
     // The next one sees: what the one before missed is over. That nobody watched in between is a finding each time.
     fs::remove_file(&directory).unwrap();
-    let watcher = Watcher::start_on(state, &Options::default());
-    let found = findings(watcher.state_dir(), blind);
-    assert_eq!(found.len(), 1, "{}", described(&found));
-    assert_eq!(found[0].finding.state, model::finding::State::Inactive);
-    wait_for("the second stop", || {
+    let watcher = Watcher::start_on(state, &told);
+    wait_for("the failure to be over", || {
+        let found = findings(watcher.state_dir(), blind);
+        assert_eq!(found.len(), 1, "{}", described(&found));
+        (found[0].finding.state == model::finding::State::Inactive).then_some(())
+    });
+    wait_for("the third stop", || {
         let found = findings(
             watcher.state_dir(),
             "source_properties.Sensor_Condition=\"STOPPED\"",
         );
-        (found.len() == 2).then_some(())
+        (found.len() == 3).then_some(())
     });
+    wait_for("the second message", || (messages() == 2).then_some(()));
     // Nobody is told of the program that it runs for itself.
     let state = watcher.stop();
     let mut own = state.findings("findingClass=\"THREAT\"");
