@@ -1,4 +1,4 @@
-//! Sets of findings and of values, and the numbers of up to 4,096 findings as bytes. Other fields are in `piece.rs`.
+//! Sets of findings and of values, and the numbers of up to 4,096 findings as bytes. Other fields are in `piece`.
 
 use crate::Error;
 use crate::filter::Element;

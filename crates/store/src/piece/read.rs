@@ -1,217 +1,12 @@
-//! One field of up to 4,096 findings as bytes: a dictionary of its values, and which of them each finding has.
-//!
-//! Numbers are little-endian. First come the kind, the width of a code, and two bytes that only lists use; then the length of
-//! the dictionary, the number of findings, and the dictionary: ids of values, ascending. What follows depends on the kind.
-//! The code of a value is one more than its place in the dictionary, 0 stands for no value.
+//! From bytes to the findings that have a value, and to the values of a finding.
 
-use std::collections::HashMap;
-
+use super::{ALL, COUNTED, FIRST, LISTS, MANY, ONE, OWN, Rows, SETS, TOLD, Value};
 use crate::Error;
 use crate::column::{Bits, CHUNK, Ids};
 use crate::layout::IS_NUMBER;
 
-/// Every finding has the one value. Nothing follows.
-const ALL: u8 = 0;
-
-/// Each finding has one value or none: its code.
-const ONE: u8 = 1;
-
-/// Findings have any number of values: where each one's end (four bytes), the codes, and the element of each. So it was written
-/// until schema 12.
-const MANY: u8 = 2;
-
-/// Each finding has one value or none, of few different ones: the set of findings of each.
-const SETS: u8 = 3;
-
-/// Findings have any number of values, many of them the same list of values: the number of lists (four bytes), the width of
-/// their lengths, which list each finding has, the length of each, the codes, and the element of each. The third byte says
-/// how elements are told, the fourth has the width of a list's number, 0 when there is only one, or [`OWN`].
-const LISTS: u8 = 4;
-
-/// Each finding has a list of its own, in order, so that no number of it is there.
-const OWN: u8 = 0xff;
-
-/// An element of each value is there.
-const TOLD: u8 = 0;
-/// All values are of the first element.
-const FIRST: u8 = 1;
-/// The first value of each list is of the first element, the second of the second.
-const COUNTED: u8 = 2;
-
-/// Values of which sets are kept: as large as codes of a byte.
-const SETS_MAX: usize = 8;
-
 /// Findings are looked at one by one where less than one of so many matters; that takes as much longer for each.
 const FEW: usize = 4;
-
-/// What a field of one finding holds: element of the repeated field that it is in, and id of the value.
-pub(crate) type Value = (u8, u32);
-
-/// A field of consecutive findings, to be encoded.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    /// Where each finding's values end.
-    ends: Vec<u32>,
-    values: Vec<Value>,
-}
-
-impl Rows {
-    /// Adds the next finding.
-    pub(crate) fn push(&mut self, values: impl IntoIterator<Item = Value>) {
-        self.values.extend(values);
-        self.ends
-            .push(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[Value]> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        starts.zip(&self.ends).map(|(start, end)| {
-            let range = *start as usize..*end as usize;
-            self.values.get(range).unwrap_or_default()
-        })
-    }
-
-    /// Empty when no finding has a value.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        if self.values.is_empty() {
-            return Vec::new();
-        }
-        let is_single = |values: &[Value]| matches!(values, [] | [(0, _)]);
-        if self.iter().all(is_single) {
-            self.encode_single()
-        } else {
-            self.encode_lists()
-        }
-    }
-
-    fn encode_single(&self) -> Vec<u8> {
-        let dictionary = Dictionary::of(self.values.iter());
-        let codes = self
-            .iter()
-            .map(|values| values.first().map_or(0, |(_, id)| dictionary.code(*id)));
-        let rows = self.ends.len();
-        match dictionary.ids.len() {
-            1 if self.values.len() == rows => dictionary.begin(ALL, [0, 0], rows),
-            ..=SETS_MAX => {
-                let mut bytes = dictionary.begin(SETS, [0, 0], rows);
-                let mut sets = vec![Bits::EMPTY; dictionary.ids.len()];
-                for (offset, code) in codes.enumerate() {
-                    if let Some(set) = code.checked_sub(1).and_then(|at| sets.get_mut(at)) {
-                        set.insert(offset);
-                    }
-                }
-                bytes.extend(sets.into_iter().flat_map(Bits::to_bytes));
-                bytes
-            }
-            _ => {
-                let mut bytes = dictionary.begin(ONE, [0, 0], rows);
-                push_all(&mut bytes, codes, dictionary.width);
-                bytes
-            }
-        }
-    }
-
-    fn encode_lists(&self) -> Vec<u8> {
-        let mut known: HashMap<&[Value], usize> = HashMap::new();
-        let mut lists: Vec<&[Value]> = Vec::new();
-        let mut which = Vec::with_capacity(self.ends.len());
-        for values in self.iter() {
-            which.push(*known.entry(values).or_insert_with(|| {
-                lists.push(values);
-                lists.len() - 1
-            }));
-        }
-        let dictionary = Dictionary::of(lists.iter().copied().flatten());
-        let is_first = |list: &&[Value]| list.iter().all(|(element, _)| *element == 0);
-        let is_counted = |list: &&[Value]| {
-            let mut elements = (0..).zip(list.iter());
-            elements.all(|(place, (element, _))| usize::from(*element) == place)
-        };
-        let elements = match () {
-            () if lists.iter().all(is_first) => FIRST,
-            () if lists.iter().all(is_counted) => COUNTED,
-            () => TOLD,
-        };
-        let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
-        let length_width = width(longest);
-        let which_width = match lists.len() {
-            1 => 0,
-            lists => width(lists - 1),
-        };
-        let size = |lists: usize, values: usize| {
-            lists * length_width + values * (dictionary.width + usize::from(elements == TOLD))
-        };
-        let own_size = size(self.ends.len(), self.values.len());
-        let shared = lists.iter().map(|list| list.len()).sum();
-        let shared_size = self.ends.len() * which_width + size(lists.len(), shared);
-        let is_shared = shared_size < own_size;
-        if !is_shared {
-            lists = self.iter().collect();
-        }
-        let which_byte = if is_shared { which_width as u8 } else { OWN };
-        let mut bytes = dictionary.begin(LISTS, [elements, which_byte], self.ends.len());
-        bytes.extend((lists.len() as u32).to_le_bytes());
-        bytes.push(length_width as u8);
-        if is_shared {
-            push_all(&mut bytes, which.into_iter(), which_width);
-        }
-        let lengths = lists.iter().map(|list| list.len());
-        push_all(&mut bytes, lengths, length_width);
-        let values = || lists.iter().copied().flatten();
-        let codes = values().map(|(_, id)| dictionary.code(*id));
-        push_all(&mut bytes, codes, dictionary.width);
-        if elements == TOLD {
-            bytes.extend(values().map(|(element, _)| *element));
-        }
-        bytes
-    }
-}
-
-/// Ids of values, ascending.
-struct Dictionary {
-    ids: Vec<u32>,
-    /// Bytes of a code.
-    width: usize,
-}
-
-impl Dictionary {
-    fn of<'a>(values: impl Iterator<Item = &'a Value>) -> Self {
-        let mut ids: Vec<u32> = values.map(|(_, id)| *id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let width = width(ids.len());
-        Self { ids, width }
-    }
-
-    fn code(&self, id: u32) -> usize {
-        self.ids.binary_search(&id).map_or(0, |place| place + 1)
-    }
-
-    /// All that comes before what depends on the kind.
-    fn begin(&self, kind: u8, of_lists: [u8; 2], rows: usize) -> Vec<u8> {
-        let [elements, which_width] = of_lists;
-        let mut bytes = vec![kind, self.width as u8, elements, which_width];
-        bytes.extend((self.ids.len() as u32).to_le_bytes());
-        bytes.extend((rows as u32).to_le_bytes());
-        bytes.extend(self.ids.iter().flat_map(|id| id.to_le_bytes()));
-        bytes
-    }
-}
-
-/// Bytes that a number takes: 1, 2 or 4.
-fn width(most: usize) -> usize {
-    match most {
-        ..=0xff => 1,
-        0x100..=0xffff => 2,
-        _ => 4,
-    }
-}
-
-fn push_all(bytes: &mut Vec<u8>, numbers: impl Iterator<Item = usize>, width: usize) {
-    for number in numbers {
-        bytes.extend(number.to_le_bytes().iter().take(width));
-    }
-}
 
 /// Numbers of the same width, one after the other.
 #[derive(Clone, Copy)]
@@ -402,10 +197,7 @@ impl<'a> Terms<'a> {
                 let wanted = sets.iter().zip(1..).filter(|(_, code)| is_wanted(*code));
                 wanted.fold(Bits::EMPTY, |found, (set, _)| found.or(set))
             }
-            Held::Codes(codes) => {
-                let wanted: Vec<u64> = wanted.iter().copied().map(u64::from).collect();
-                bits_of(codes, &wanted)
-            }
+            Held::Codes(codes) => bits_of(codes, wanted),
             Held::Lists(lists) => {
                 let masks = lists.masks(wanted);
                 match &lists.which {
@@ -415,8 +207,7 @@ impl<'a> Terms<'a> {
                         Some(_) => Bits::first(self.rows),
                     },
                     Some(which) => {
-                        let wanted: Vec<u64> =
-                            masks.iter().map(|mask| u64::from(*mask != 0)).collect();
+                        let wanted: Vec<bool> = masks.iter().map(|mask| *mask != 0).collect();
                         bits_of(which, &wanted)
                     }
                 }
@@ -610,7 +401,7 @@ impl<'a> Lists<'a> {
     /// `element` is told position and place in the list of each value.
     fn masks_by(&self, wanted: &[bool], element: impl Fn(usize, usize) -> u8) -> Vec<u64> {
         // Without a branch: this is what most of the time is spent in.
-        let table = padded(wanted.iter().copied().map(u64::from));
+        let table = padded(wanted);
         let is_wanted = |code: usize| u64::from(wanted.get(code) == Some(&true));
         match self.codes.width {
             1 => self.masks_of(|[code]| table[usize::from(code)], element),
@@ -648,22 +439,21 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
     Some(u32::from_le_bytes(*bytes) as usize)
 }
 
-/// What each byte stands for.
-fn padded(values: impl Iterator<Item = u64>) -> [u64; 256] {
+/// 1 for each byte that is wanted.
+fn padded(wanted: &[bool]) -> [u64; 256] {
     let mut table = [0; 256];
-    table
-        .iter_mut()
-        .zip(values)
-        .for_each(|(slot, value)| *slot = value);
+    for (slot, wanted) in table.iter_mut().zip(wanted) {
+        *slot = u64::from(*wanted);
+    }
     table
 }
 
-/// The findings whose number stands for 1.
-fn bits_of(numbers: &Numbers<'_>, wanted: &[u64]) -> Bits {
+/// The findings whose number is wanted.
+fn bits_of(numbers: &Numbers<'_>, wanted: &[bool]) -> Bits {
     let mut bits = Bits::EMPTY;
     if numbers.width == 1 {
         // Without a branch: this is what most of the time is spent in.
-        let table = padded(wanted.iter().copied());
+        let table = padded(wanted);
         for (word, numbers) in bits.words_mut().zip(numbers.bytes.chunks(64)) {
             for (bit, number) in numbers.iter().enumerate() {
                 *word |= table[usize::from(*number)] << bit;
@@ -671,183 +461,10 @@ fn bits_of(numbers: &Numbers<'_>, wanted: &[u64]) -> Bits {
         }
     } else {
         numbers.each(|offset, number| {
-            if wanted.get(number) == Some(&1) {
+            if wanted.get(number) == Some(&true) {
                 bits.insert(offset);
             }
         });
     }
     bits
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(all: &[Vec<Value>]) -> Rows {
-        let mut rows = Rows::default();
-        all.iter().for_each(|values| rows.push(values.clone()));
-        rows
-    }
-
-    /// Columns of each kind and width, by name.
-    fn columns() -> Vec<(&'static str, Vec<Vec<Value>>)> {
-        let all = 0..CHUNK as u32;
-        let each = |values: &dyn Fn(u32) -> Vec<Value>| all.clone().map(values).collect();
-        vec![
-            ("none", each(&|_| vec![])),
-            ("one value", each(&|_| vec![(0, 9)])),
-            ("few values", each(&|row| vec![(0, row % 5)])),
-            (
-                "one or none",
-                each(&|row| {
-                    if row % 3 == 0 {
-                        vec![]
-                    } else {
-                        vec![(0, row % 90)]
-                    }
-                }),
-            ),
-            ("all different", each(&|row| vec![(0, IS_NUMBER + row * 7)])),
-            ("the same list", each(&|_| vec![(0, 3), (1, 1), (2, 3)])),
-            (
-                "few lists",
-                each(&|row| (0..row % 7).map(|n| (n as u8, n * row % 11)).collect()),
-            ),
-            (
-                "many lists",
-                each(&|row| vec![(0, row % 19), (0, 20 + row % 29), (0, 50 + row % 2)]),
-            ),
-            (
-                "own lists",
-                each(&|row| vec![(0, row), (0, row + 5000), (2, 10_000)]),
-            ),
-            (
-                "second element",
-                each(&|row| if row == 9 { vec![(1, 4)] } else { vec![] }),
-            ),
-            (
-                "more than are told apart",
-                each(&|row| (0..row % 80).map(|n| (n.min(63) as u8, n)).collect()),
-            ),
-            (
-                "long lists",
-                each(&|row| (0..row % 2 * 300).map(|n| (0, n)).collect()),
-            ),
-            (
-                "wide codes",
-                each(&|row| (0..row % 3).map(|n| (n as u8, row * 3 + n)).collect()),
-            ),
-        ]
-    }
-
-    #[test]
-    fn what_was_put_in_comes_out() {
-        for (name, all) in columns() {
-            let bytes = rows(&all).encode();
-            let terms = Terms::read(&bytes).unwrap();
-            for (offset, values) in all.iter().enumerate() {
-                assert_eq!(&terms.values(offset), values, "{name}, {offset}");
-            }
-            assert!(terms.values(CHUNK).is_empty(), "{name}");
-        }
-    }
-
-    /// Against a look at each finding.
-    #[test]
-    fn findings_are_selected_by_their_values() {
-        for (name, all) in columns() {
-            let bytes = rows(&all).encode();
-            let terms = Terms::read(&bytes).unwrap();
-            for sought in [
-                vec![3],
-                vec![3, 9, 51, 5009],
-                (0..100).chain([IS_NUMBER + 21]).collect(),
-            ] {
-                let expected: Vec<u64> = all
-                    .iter()
-                    .map(|values| {
-                        let found = values.iter().filter(|(_, id)| sought.contains(id));
-                        found.fold(0, |mask, (element, _)| mask | 1 << element)
-                    })
-                    .collect();
-                let Some(wanted) = terms.codes_of(&sought.clone().into()) else {
-                    assert!(expected.iter().all(|mask| *mask == 0), "{name}, {sought:?}");
-                    continue;
-                };
-                let found = terms.select(&wanted);
-                assert!(found == Bits::of_masks(&expected), "{name}, {sought:?}");
-                // Among all, and among few.
-                for among in [
-                    vec![u64::MAX; CHUNK],
-                    (0..CHUNK as u64)
-                        .map(|row| u64::from(row % 9 == 0))
-                        .collect(),
-                ] {
-                    let mut masks = vec![0; CHUNK];
-                    terms.mask(&wanted, &among, &mut masks);
-                    for offset in (0..CHUNK).filter(|offset| among[*offset] != 0) {
-                        assert_eq!(masks[offset], expected[offset], "{name}, {offset}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn lists_that_findings_share_are_there_once() {
-        let size = |name: &str| {
-            let (_, all) = columns().into_iter().find(|(own, _)| *own == name).unwrap();
-            rows(&all).encode().len()
-        };
-        assert!(size("the same list") < 64);
-        assert!(size("few lists") < CHUNK + 1024);
-        // A length of each, three codes of two bytes, an element of each, and what is in the dictionary.
-        let own = CHUNK * (1 + 3 * 3 + 2 * 4);
-        assert!(
-            (own..own + 64).contains(&size("own lists")),
-            "{}",
-            size("own lists")
-        );
-    }
-
-    /// Three findings with one value, none and two, as schema 12 had them.
-    #[test]
-    fn what_was_written_before_is_read() {
-        let bytes = [
-            &[2, 1, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 9, 0, 0, 0][..],
-            &[1, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 2, 1, 2, 0, 0, 1],
-        ]
-        .concat();
-        let terms = Terms::read(&bytes).unwrap();
-        let all = [vec![(0, 9)], vec![], vec![(0, 7), (1, 9)]];
-        for (offset, values) in all.iter().enumerate() {
-            assert_eq!(&terms.values(offset), values);
-        }
-        let wanted = terms.codes_of(&vec![7].into()).unwrap();
-        assert_eq!(terms.select(&wanted).iter().collect::<Vec<_>>(), [2]);
-        let again = terms.patched(3, |_| None).encode();
-        assert_eq!(Terms::read(&again).unwrap().values(2), all[2]);
-    }
-
-    #[test]
-    fn damaged_pieces_are_errors_or_have_other_values() {
-        for (_, all) in columns() {
-            let bytes = rows(&all[..24]).encode();
-            for length in 1..bytes.len() {
-                if let Ok(terms) = Terms::read(&bytes[..length]) {
-                    terms.select(&[true; 300]);
-                }
-            }
-            for at in 0..bytes.len() {
-                let mut bytes = bytes.clone();
-                bytes[at] ^= 0xff;
-                if let Ok(terms) = Terms::read(&bytes) {
-                    terms.select(&[true; 300]);
-                    let mut masks = [0; 24];
-                    terms.mask(&[true; 300], &[u64::MAX; 24], &mut masks);
-                    (0..24).for_each(|offset| drop(terms.values(offset)));
-                }
-            }
-        }
-    }
 }
