@@ -14,10 +14,12 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks() else {
         return None;
     };
-    pairs
-        .iter()
-        .map(|[high, low]| Some(value(*high)? << 4 | value(*low)?))
-        .collect()
+    pairs.iter().copied().map(byte).collect()
+}
+
+/// The byte of two digits.
+pub(crate) fn byte([high, low]: [u8; 2]) -> Option<u8> {
+    Some(value(high)? << 4 | value(low)?)
 }
 
 fn value(digit: u8) -> Option<u8> {

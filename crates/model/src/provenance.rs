@@ -122,10 +122,12 @@ pub struct Sha256(pub [u8; 32]);
 impl Sha256 {
     /// Reads 64 hex digits, in either case.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != 64 {
-            return None;
+        let pairs: &[u8; 64] = text.as_bytes().try_into().ok()?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(pairs.as_chunks().0) {
+            *byte = hex::byte(*pair)?;
         }
-        hex::decode(text)?.try_into().ok().map(Self)
+        Some(Self(bytes))
     }
 }
 
