@@ -122,6 +122,8 @@ pub(crate) struct ProcessTable {
     by_pid: HashMap<u32, Vec<u64>>,
     exited: VecDeque<(Timestamp, ProcessKey)>,
     bytes: usize,
+    /// The same by the container's id.
+    held: HashMap<String, usize>,
 }
 
 impl Default for ProcessTable {
@@ -131,6 +133,7 @@ impl Default for ProcessTable {
             by_pid: HashMap::new(),
             exited: VecDeque::new(),
             bytes: 0,
+            held: HashMap::new(),
         }
     }
 }
@@ -331,9 +334,9 @@ impl ProcessTable {
     }
 
     fn insert(&mut self, key: ProcessKey, entry: Entry) {
-        self.bytes = self.bytes.saturating_add(entry.bytes);
+        self.hold(&entry);
         match self.entries.push(key, entry) {
-            Some((_, old)) => self.bytes = self.bytes.saturating_sub(old.bytes),
+            Some((_, old)) => self.let_go(&old),
             None => self.by_pid.entry(key.pid).or_default().push(key.start_ns),
         }
         if self.bytes > PROCESSES_BYTES_MAX {
@@ -341,46 +344,66 @@ impl ProcessTable {
         }
     }
 
-    /// Forgets processes of the containers that have most.
+    /// Forgets processes of the containers that have most, and looks at little more than these: in a storm of execs this is
+    /// often.
     fn make_room(&mut self) {
-        let mut held: HashMap<&str, usize> = HashMap::new();
-        for (_, entry) in &self.entries {
-            *held.entry(&entry.container.id).or_default() += entry.bytes;
-        }
-        let share = fair_share(held.values().copied().collect(), BYTES_KEPT);
-        let mut is_too_much = |entry: &Entry| {
-            let Some(held) = held.get_mut(entry.container.id.as_str()) else {
-                return false;
-            };
-            let is_too_much = *held > share;
-            if is_too_much {
-                *held -= entry.bytes;
-            }
-            is_too_much
+        let share = fair_share(self.held.values().copied().collect(), BYTES_KEPT);
+        let has_too_much = |table: &Self, key: &ProcessKey| {
+            let held = |entry: &Entry| table.held.get(&entry.container.id);
+            let held = table.entries.peek(key).and_then(held);
+            held.is_some_and(|held| *held > share)
         };
-        let mut victims = Vec::new();
-        for (_, key) in &self.exited {
-            if self.entries.peek(key).is_some_and(&mut is_too_much) {
-                victims.push(*key);
+        let mut kept = Vec::new();
+        while self.bytes > BYTES_KEPT
+            && let Some((time, key)) = self.exited.pop_front()
+        {
+            if has_too_much(self, &key) {
+                self.remove(key);
+            } else if self.entries.contains(&key) {
+                kept.push((time, key));
             }
         }
-        for (key, entry) in self.entries.iter().rev() {
-            if !entry.has_exited && is_too_much(entry) {
-                victims.push(*key);
+        for ended in kept.into_iter().rev() {
+            self.exited.push_front(ended);
+        }
+        if self.bytes <= BYTES_KEPT {
+            return;
+        }
+        let oldest_first = self.entries.iter().rev();
+        let running = oldest_first.filter(|(_, entry)| !entry.has_exited);
+        let running: Vec<_> = running.map(|(&key, _)| key).collect();
+        for key in running {
+            if has_too_much(self, &key) {
+                self.remove(key);
             }
         }
-        for victim in victims {
-            self.remove(victim);
+    }
+
+    fn hold(&mut self, entry: &Entry) {
+        self.bytes += entry.bytes;
+        match self.held.get_mut(&entry.container.id) {
+            Some(held) => *held += entry.bytes,
+            None => {
+                self.held.insert(entry.container.id.clone(), entry.bytes);
+            }
         }
-        let entries = &self.entries;
-        self.exited.retain(|(_, key)| entries.contains(key));
+    }
+
+    fn let_go(&mut self, entry: &Entry) {
+        self.bytes -= entry.bytes;
+        if let Some(held) = self.held.get_mut(&entry.container.id) {
+            *held -= entry.bytes;
+            if *held == 0 {
+                self.held.remove(&entry.container.id);
+            }
+        }
     }
 
     fn remove(&mut self, key: ProcessKey) {
         let Some(entry) = self.entries.pop(&key) else {
             return;
         };
-        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        self.let_go(&entry);
         if let Some(starts) = self.by_pid.get_mut(&key.pid) {
             starts.retain(|&start_ns| start_ns != key.start_ns);
             if starts.is_empty() {

@@ -172,6 +172,21 @@ fn a_flood_of_one_container_leaves_the_processes_of_others() {
     }
     assert!(table.bytes <= PROCESSES_BYTES_MAX);
     assert!(!table.contains(key(100)) && table.contains(key(3999)));
+
+    // Those of the flood end, and more come.
+    for pid in 100..4000 {
+        table.exit(key(pid), Timestamp(4000));
+    }
+    for pid in 4000..8000 {
+        exec(&mut table, &hostile, pid, 1, &[&large], u64::from(pid));
+    }
+    assert!(table.contains(key(20)) && !table.contains(key(3999)));
+    table.expire(Timestamp(20).plus_ns(EXITED_KEPT_NS));
+    assert!(!table.contains(key(20)) && table.contains(key(19)));
+    for pid in 1..8000 {
+        table.forget(key(pid));
+    }
+    assert_eq!((table.bytes, table.held.len()), (0, 0));
 }
 
 #[test]
