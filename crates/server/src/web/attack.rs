@@ -2,8 +2,6 @@
 //!
 //! Names: `google.cloud.securitycenter.v2.MitreAttack`. Which technique serves which tactic: ATT&CK for Enterprise, version 17.
 
-use super::shown::enum_word;
-
 const RECONNAISSANCE: &str = "RECONNAISSANCE";
 const RESOURCE_DEVELOPMENT: &str = "RESOURCE_DEVELOPMENT";
 const INITIAL_ACCESS: &str = "INITIAL_ACCESS";
@@ -446,20 +444,26 @@ impl Technique {
         )
     }
 
-    /// Its name for people: the enum's words, with what is an abbreviation in capitals.
-    pub(crate) fn words(self) -> String {
-        let words = enum_word(self.name);
-        let shown = words
-            .split(' ')
-            .map(|word| match word.to_ascii_lowercase().as_str() {
-                abbreviation @ ("api" | "dns" | "ip" | "os" | "ssh") => {
-                    abbreviation.to_ascii_uppercase()
-                }
-                "linux" => "Linux".to_owned(),
-                _ => word.to_owned(),
-            });
-        shown.collect::<Vec<_>>().join(" ")
+    /// Its name as ATT&CK writes it.
+    pub(crate) fn title(self) -> String {
+        title(self.name)
     }
+}
+
+/// A tactic's or technique's name of SCC's as ATT&CK writes it.
+pub(crate) fn title(name: &str) -> String {
+    let words = name.split('_').map(|word| {
+        let lower = word.to_ascii_lowercase();
+        match lower.as_str() {
+            "and" | "for" | "from" | "in" | "of" | "or" | "to" => lower,
+            "api" | "dns" | "ip" | "os" | "ssh" => word.to_owned(),
+            _ => {
+                let (first, rest) = lower.split_at_checked(1).unwrap_or(("", &lower));
+                first.to_ascii_uppercase() + rest
+            }
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The technique with this name of SCC's.
@@ -471,6 +475,21 @@ pub(crate) fn technique(name: &str) -> Option<Technique> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_written_as_attack_writes_them() {
+        for (name, expected) in [
+            (COMMAND_AND_CONTROL, "Command and Control"),
+            ("INGRESS_TOOL_TRANSFER", "Ingress Tool Transfer"),
+            ("NATIVE_API", "Native API"),
+            (
+                "EXPLOITATION_FOR_PRIVILEGE_ESCALATION",
+                "Exploitation for Privilege Escalation",
+            ),
+        ] {
+            assert_eq!(title(name), expected);
+        }
+    }
 
     #[test]
     fn every_detector_s_techniques_and_tactics_are_in_the_matrix() {

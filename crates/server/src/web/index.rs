@@ -13,13 +13,13 @@ use store::Query;
 
 use super::{
     Failure, Web,
-    attack::{TACTICS, TECHNIQUES, Technique},
+    attack::{TACTICS, TECHNIQUES, Technique, title},
     clauses::equal_text,
     frame::{Frame, Section},
     html,
     login::Fields,
     session::Session,
-    shown::{self, ShownSeverity, When, enum_word},
+    shown::{self, ShownSeverity, When},
     text as filters,
     view::View,
 };
@@ -214,7 +214,7 @@ fn matrix(settings: &detect::Settings) -> Vec<Tactic> {
                         .collect();
                     Cell {
                         id,
-                        name: Technique { id, name }.words(),
+                        name: Technique { id, name }.title(),
                         class: match (
                             detectors.is_empty(),
                             detectors.iter().any(|spec| settings.is_enabled(spec)),
@@ -230,7 +230,7 @@ fn matrix(settings: &detect::Settings) -> Vec<Tactic> {
             cells.sort_by_key(|cell| (cell.detectors.is_empty(), cell.id));
             Tactic {
                 id,
-                name: enum_word(tactic),
+                name: title(tactic),
                 covered: cells
                     .iter()
                     .filter(|cell| !cell.detectors.is_empty())

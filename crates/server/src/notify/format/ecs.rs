@@ -4,7 +4,7 @@ use model::finding::{File, Finding, FindingClass, Process, State};
 use serde_json::{Value, json};
 
 use super::{Notification, bare_digest, property, score, sentence, without_empty};
-use crate::web::{attack, shown::enum_word};
+use crate::web::attack;
 
 pub(super) fn write(notification: &Notification<'_>) -> Value {
     let finding = &notification.result.finding;
@@ -93,10 +93,10 @@ fn threat(finding: &Finding) -> Value {
         .collect();
     json!({
         "framework": "MITRE ATT&CK",
-        "tactic": tactic.map(|(name, id)| json!({ "id": [id], "name": [enum_word(name)] })),
+        "tactic": tactic.map(|(name, id)| json!({ "id": [id], "name": [attack::title(name)] })),
         "technique": {
             "id": techniques.iter().map(|technique| technique.id).collect::<Vec<_>>(),
-            "name": techniques.iter().map(|technique| technique.words()).collect::<Vec<_>>(),
+            "name": techniques.iter().map(|technique| technique.title()).collect::<Vec<_>>(),
             "reference": techniques.iter().map(|technique| technique.uri()).collect::<Vec<_>>(),
         },
     })

@@ -115,8 +115,8 @@ fn attacks(finding: &Finding) -> Vec<Value> {
         .map(|technique| {
             json!({
                 "version": mitre.version,
-                "tactic": tactic.map(|(name, id)| json!({ "uid": id, "name": crate::web::shown::enum_word(name) })),
-                "technique": { "uid": technique.id, "name": technique.words() },
+                "tactic": tactic.map(|(name, id)| json!({ "uid": id, "name": attack::title(name) })),
+                "technique": { "uid": technique.id, "name": technique.title() },
             })
         })
         .collect()

@@ -44,7 +44,7 @@ pub(super) fn of(finding: &Finding) -> Vec<Link> {
             if let Some(technique) = technique(name) {
                 links.extend(external(
                     &technique.uri(),
-                    format!("ATT&CK {} {}", technique.id, technique.words()),
+                    format!("ATT&CK {} {}", technique.id, technique.title()),
                 ));
             }
         }
