@@ -19,7 +19,8 @@ pub(super) fn write(notification: &Notification<'_>) -> Value {
             "id": notification.id,
             "kind": if is_threat { "alert" } else { "state" },
             "category": if is_threat { vec!["intrusion_detection", "process"] } else { vec!["host"] },
-            "type": [if is_threat { "indicator" } else { "error" }],
+            // The only type that the schema expects of all these categories.
+            "type": ["info"],
             "action": match finding.state { State::Inactive => "finding-closed", _ => "finding-active" },
             "created": notification.time.to_string(),
             "severity": score(finding.severity),
