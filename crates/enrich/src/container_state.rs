@@ -195,7 +195,8 @@ impl ContainerStates {
                 return Some(Arc::clone(&table.mounts));
             }
         }
-        let is_same = mnt_namespace == 0 || proc::mnt_namespace_of(pid) == Some(mnt_namespace);
+        let is_same =
+            mnt_namespace == 0 || proc_reader::namespace(pid, "mnt") == Some(mnt_namespace);
         if let Some(mounts) = read_mounts(pid).filter(|_| is_same) {
             let mounts = Arc::new(mounts);
             let table = Table {
@@ -245,7 +246,7 @@ fn first_process(pid: u32, host_mnt_namespace: u32) -> u32 {
         };
         let is_inside = parent != 0
             && proc::read_small(&format!("/proc/{parent}/cgroup")).as_ref() == Some(&cgroup)
-            && proc::mnt_namespace_of(parent)
+            && proc_reader::namespace(parent, "mnt")
                 .is_some_and(|namespace| namespace != host_mnt_namespace);
         if !is_inside {
             break;

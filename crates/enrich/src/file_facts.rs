@@ -7,7 +7,7 @@ use model::{
     event::{FileFacts, FileKey},
     limits::PATH_BYTES_MAX,
 };
-use rustix::fs::{Mode, OFlags, fstat};
+use rustix::fs::{OFlags, fstat};
 
 use crate::{proc, provenance::open_below};
 
@@ -72,14 +72,8 @@ const GONE: &[u8] = b" (deleted)";
 
 /// The path is the file's name as it is, in the root of a process.
 fn has_name(pid: u32, path: &Text, key: Option<FileKey>) -> bool {
-    let root = rustix::fs::open(
-        format!("/proc/{pid}/root"),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    let named = root
-        .ok()
-        .and_then(|root| open_below(&root, path.as_bytes()));
+    let root = proc_reader::open(pid, "root", OFlags::PATH | OFlags::DIRECTORY);
+    let named = root.and_then(|root| open_below(&root, path.as_bytes()));
     let stat = named.and_then(|named| fstat(&named).ok());
     stat.is_some_and(|stat| key.is_some_and(|key| key.inode == stat.st_ino))
 }

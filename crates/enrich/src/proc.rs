@@ -55,9 +55,7 @@ pub(crate) fn reopen_regular(path_fd: &OwnedFd) -> Option<OwnedFd> {
 
 /// Opens a magic link of `/proc/PID` (`exe`, `fd/3`, `map_files/...`) for reading, when it leads to a regular file.
 pub(crate) fn open_link(pid: u32, link: &str) -> Option<OwnedFd> {
-    let path = format!("/proc/{pid}/{link}");
-    let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    reopen_regular(&found)
+    reopen_regular(&proc_reader::open(pid, link, OFlags::PATH)?)
 }
 
 /// Whether a process runs in that control group, of any hierarchy.
@@ -88,12 +86,6 @@ pub(crate) fn mount_id_of(fd: &impl AsFd) -> Option<u32> {
         .split(|&byte| byte == b'\n')
         .find_map(|line| line.strip_prefix(b"mnt_id:"))?;
     std::str::from_utf8(line).ok()?.trim().parse().ok()
-}
-
-/// Inode number of a process's mount namespace.
-pub(crate) fn mnt_namespace_of(pid: u32) -> Option<u32> {
-    let stat = rustix::fs::stat(format!("/proc/{pid}/ns/mnt")).ok()?;
-    u32::try_from(stat.st_ino).ok()
 }
 
 /// Reads at most [`SMALL_FILE_BYTES_MAX`] bytes of a file of `/proc`.

@@ -1,6 +1,6 @@
 //! What `/proc` tells of a process that nobody announced, or that was forgotten.
 
-use std::{io::Read, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use model::{
     Text,
@@ -23,13 +23,8 @@ pub(crate) fn exec(key: ProcessKey, mnt_namespace: u32) -> Option<(Exec, OwnedFd
     let pid = key.pid;
     let file = proc::open_link(pid, "exe")?;
     let read = |name: &str, bytes_max: usize| {
-        let mut bytes = Vec::new();
-        if let Ok(file) = std::fs::File::open(format!("/proc/{pid}/{name}")) {
-            let _ = file.take(bytes_max as u64).read_to_end(&mut bytes);
-        }
-        bytes
+        proc_reader::read(pid, name, bytes_max as u64).unwrap_or_default()
     };
-    let link = |name| rustix::fs::readlink(format!("/proc/{pid}/{name}"), Vec::new()).ok();
     let told = proc_files::exec(
         pid,
         &ProcFiles {
@@ -41,7 +36,7 @@ pub(crate) fn exec(key: ProcessKey, mnt_namespace: u32) -> Option<(Exec, OwnedFd
     );
     let exec = Exec {
         file: facts_of(&file, Text::default()),
-        cwd: link("cwd").map_or(Text::default(), |cwd| Text(cwd.into_bytes())),
+        cwd: Text(proc_reader::link(pid, "cwd").unwrap_or_default()),
         namespaces: Namespaces {
             mnt: mnt_namespace,
             ..Namespaces::default()

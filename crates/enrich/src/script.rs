@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use model::{
     Text, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX, provenance::MissingReason,
 };
-use rustix::fs::{Mode, OFlags, fstat};
+use rustix::fs::{OFlags, fstat};
 
 use crate::{
     file_kind::Interpreter,
@@ -63,7 +63,7 @@ pub(crate) fn open_scripts(
 /// is a file.
 fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec<Script> {
     let pid = process.key.pid;
-    let is_gone = proc::mnt_namespace_of(pid).is_none();
+    let is_gone = proc_reader::namespace(pid, "mnt").is_none();
     let mut opened = Vec::new();
     for argument in candidates.iter().skip(1) {
         if opened.len() + 1 >= SCRIPT_FILES_MAX {
@@ -151,8 +151,7 @@ fn open_named(pid: u32, path: &Text) -> Option<OwnedFd> {
 }
 
 fn open_below_root(pid: u32, path: &Text) -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+    let root = proc_reader::open(pid, "root", OFlags::PATH | OFlags::DIRECTORY)?;
     open_below(&root, path.as_bytes())
 }
 
@@ -161,19 +160,21 @@ fn open_beside(process: &Process, path: &Text) -> Option<OwnedFd> {
     let mnt_namespace = Some(process.namespaces.mnt);
     let ancestors = process.ancestors.iter().map(|ancestor| ancestor.key.pid);
     ancestors
-        .filter(|&pid| proc::mnt_namespace_of(pid) == mnt_namespace)
+        .filter(|&pid| proc_reader::namespace(pid, "mnt") == mnt_namespace)
         .find_map(|pid| open_below_root(pid, path))
 }
 
 /// bash keeps its script on descriptor 255, dash on 10, others on 3.
 fn open_descriptor(pid: u32, path: &Text) -> Option<OwnedFd> {
     let gone = [path.as_bytes(), b" (deleted)"].concat();
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    entries.flatten().take(DESCRIPTORS_MAX).find_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let target = rustix::fs::readlink(entry.path(), Vec::new()).ok()?;
-        let is_it = target.as_bytes() == gone || target.as_bytes() == path.as_bytes();
-        is_it.then(|| proc::open_link(pid, &format!("fd/{name}")))?
+    proc_reader::of_any_thread(pid, |thread| {
+        let entries = std::fs::read_dir(format!("/proc/{thread}/fd")).ok()?;
+        entries.flatten().take(DESCRIPTORS_MAX).find_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let target = rustix::fs::readlink(entry.path(), Vec::new()).ok()?;
+            let is_it = target.as_bytes() == gone || target.as_bytes() == path.as_bytes();
+            is_it.then(|| proc::open_link(thread, &format!("fd/{name}")))?
+        })
     })
 }
 

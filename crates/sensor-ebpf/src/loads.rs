@@ -180,8 +180,7 @@ pub(crate) struct Root {
 impl Root {
     /// The one of a process.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+        let directory = proc_reader::open(pid, "root", OFlags::PATH)?;
         Some(Self {
             pid,
             directory,
@@ -241,11 +240,12 @@ pub(crate) fn content(
         if has_ended {
             return None;
         }
-        let link = format!(
-            "/proc/{}/map_files/{:x}-{:x}",
-            mapping.pid, mapping.address_start, mapping.address_end
-        );
-        rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+        let (start, end) = (mapping.address_start, mapping.address_end);
+        proc_reader::open(
+            mapping.pid,
+            &format!("map_files/{start:x}-{end:x}"),
+            OFlags::PATH,
+        )
     };
     if mapping.inode == 0 {
         let path = mapped()?;

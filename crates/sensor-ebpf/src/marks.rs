@@ -2,11 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Read},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -63,7 +61,7 @@ struct Namespace {
     /// A process in it. Its `/proc` directory is the way in.
     pid: u32,
     /// Polled for changes; holds the namespace, so it is closed as soon as `pid` ends.
-    table: File,
+    table: OwnedFd,
     /// By mount id.
     mounts: HashMap<u32, Known>,
     /// When the time spent on reading the table will be worn off. See [`SCAN_AHEAD_MAX`].
@@ -181,7 +179,7 @@ impl Marks {
         let Ok(namespace) = open_namespace(pid) else {
             return;
         };
-        if self::mnt_namespace(pid).ok() != Some(mnt_namespace)
+        if proc_reader::namespace(pid, "mnt") != Some(mnt_namespace)
             || watch_table(&self.epolls, &namespace.table, mnt_namespace).is_err()
         {
             return;
@@ -253,7 +251,7 @@ impl Marks {
 
     /// Lets go of namespaces whose process ended without a trace, and of superblocks that are gone.
     pub(crate) fn expire(&mut self) {
-        let is_in = |pid, number| self::mnt_namespace(pid).ok() == Some(number);
+        let is_in = |pid, number| proc_reader::namespace(pid, "mnt") == Some(number);
         self.namespaces
             .retain(|&number, namespace| is_in(namespace.pid, number));
         self.ignored.retain(|&number, pid| is_in(*pid, number));
@@ -430,11 +428,7 @@ fn mark(group: &OwnedFd, pid: u32, mount: &Mount, scope: Scope) -> io::Result<Op
 
 /// Opens a mountpoint the way the process sees it. The path is the container's choice: it must not lead out.
 fn open_mount(pid: u32, mount: &Mount) -> io::Result<OwnedFd> {
-    let root = rustix::fs::open(
-        format!("/proc/{pid}/root"),
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let root = proc_reader::open(pid, "root", OFlags::PATH).ok_or(io::ErrorKind::NotFound)?;
     Ok(rustix::fs::openat2(
         &root,
         mount.mountpoint.as_bytes(),
@@ -447,7 +441,8 @@ fn open_mount(pid: u32, mount: &Mount) -> io::Result<OwnedFd> {
 fn open_namespace(pid: u32) -> io::Result<Namespace> {
     Ok(Namespace {
         pid,
-        table: File::open(format!("/proc/{pid}/mountinfo"))?,
+        table: proc_reader::open(pid, "mountinfo", OFlags::RDONLY)
+            .ok_or(io::ErrorKind::NotFound)?,
         mounts: HashMap::new(),
         worn_off: Instant::now(),
         is_changed: false,
@@ -455,7 +450,7 @@ fn open_namespace(pid: u32) -> io::Result<Namespace> {
     })
 }
 
-fn watch_table(epolls: &[OwnedFd], table: &File, number: u32) -> io::Result<()> {
+fn watch_table(epolls: &[OwnedFd], table: &OwnedFd, number: u32) -> io::Result<()> {
     let data = epoll::EventData::new_u64(TOKEN_MOUNTS | u64::from(number));
     let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR;
     for epoll in epolls {
@@ -467,24 +462,8 @@ fn watch_table(epolls: &[OwnedFd], table: &File, number: u32) -> io::Result<()> 
 /// Opened anew each time: a table shows what is below the root that the process had when it was opened, and container
 /// runtimes change that after they have made the mounts.
 fn read_table(pid: u32) -> Vec<Mount> {
-    let mut bytes = Vec::new();
-    let read = File::open(format!("/proc/{pid}/mountinfo")).and_then(|table| {
-        table
-            .take(limits::MOUNTINFO_BYTES_MAX)
-            .read_to_end(&mut bytes)
-    });
-    match read {
-        Ok(_) => mountinfo(&bytes).collect(),
-        Err(_) => Vec::new(),
-    }
-}
-
-/// Inode number of a process's mount namespace.
-pub(crate) fn mnt_namespace(pid: u32) -> io::Result<u32> {
-    let link = std::fs::read_link(Path::new("/proc").join(format!("{pid}/ns/mnt")))?;
-    link.to_str()
-        .and_then(|text| text.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok())
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    let table = proc_reader::read(pid, "mountinfo", limits::MOUNTINFO_BYTES_MAX);
+    mountinfo(&table.unwrap_or_default()).collect()
 }
 
 /// A process of the host's mount namespace, and that namespace.
@@ -493,9 +472,10 @@ pub(crate) fn mnt_namespace(pid: u32) -> io::Result<u32> {
 /// view for the host's.
 pub(crate) fn host() -> io::Result<(u32, u32)> {
     let own = std::process::id();
-    mnt_namespace(1)
-        .map(|number| (1, number))
-        .or_else(|_| Ok((own, mnt_namespace(own)?)))
+    [1, own]
+        .into_iter()
+        .find_map(|pid| Some((pid, proc_reader::namespace(pid, "mnt")?)))
+        .ok_or(io::ErrorKind::NotFound.into())
 }
 
 /// How often [`Marks::expire`] is worth its reads.

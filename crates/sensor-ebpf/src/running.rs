@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -17,7 +15,7 @@ use model::{
 };
 use rustix::fs::FileType;
 
-use crate::{bpf, decode::Mapping, marks::mnt_namespace};
+use crate::{bpf, decode::Mapping};
 
 /// Bytes of `/proc/PID/maps` that are read: about 30,000 mappings. `vm.max_map_count` allows twice as many.
 const MAPS_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -35,7 +33,9 @@ pub(crate) struct Running {
 /// All processes, the oldest first.
 pub(crate) fn list() -> Vec<Running> {
     let mut running = bpf::running_processes().unwrap_or_else(|_| list_proc());
-    running.sort_by_key(|running| running.process.start_ns);
+    running.sort_by_key(|running| (running.process.start_ns, running.process.pid));
+    // One whose first thread has ended is told by each of the others.
+    running.dedup_by_key(|running| running.process);
     running
 }
 
@@ -45,11 +45,11 @@ fn list_proc() -> Vec<Running> {
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(|pid: u32| {
-            let stat = read(pid, "stat", STATUS_BYTES_MAX).ok()?;
+            let stat = proc_reader::read(pid, "stat", STATUS_BYTES_MAX)?;
             let (_, start_ns) = proc_files::parent_and_start(&stat)?;
             Some(Running {
                 process: ProcessKey { pid, start_ns },
-                mnt_namespace: mnt_namespace(pid).ok()?,
+                mnt_namespace: proc_reader::namespace(pid, "mnt")?,
             })
         })
         .collect()
@@ -58,11 +58,13 @@ fn list_proc() -> Vec<Running> {
 /// What `/proc` tells of a process, without its program's content. `None` when it is gone.
 pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exec> {
     let pid = running.process.pid;
-    let read_or_empty = |name, bytes_max| read(pid, name, bytes_max).unwrap_or_default();
+    let read_or_empty =
+        |name, bytes_max| proc_reader::read(pid, name, bytes_max).unwrap_or_default();
+    let namespace = |kind| proc_reader::namespace(pid, kind).unwrap_or_default();
     let told = proc_files::exec(
         pid,
         &ProcFiles {
-            status: &read(pid, "status", STATUS_BYTES_MAX).ok()?,
+            status: &proc_reader::read(pid, "status", STATUS_BYTES_MAX)?,
             cmdline: &read_or_empty("cmdline", limit(limits::ARGV_BYTES_MAX)),
             environ: &read_or_empty("environ", limit(limits::ENV_BYTES_MAX)),
             comm: &comm(pid),
@@ -81,9 +83,9 @@ pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exe
             .map_or(told.parent, |parent| parent.process),
         namespaces: Namespaces {
             mnt: running.mnt_namespace,
-            pid: namespace(pid, "pid"),
-            net: namespace(pid, "net"),
-            user: namespace(pid, "user"),
+            pid: namespace("pid"),
+            net: namespace("net"),
+            user: namespace("user"),
         },
         stdio: [stdio(pid, 0), stdio(pid, 1), stdio(pid, 2)],
         ..told
@@ -92,7 +94,7 @@ pub(crate) fn exec(running: &Running, all: &HashMap<u32, Running>) -> Option<Exe
 
 /// The executable mappings of files.
 pub(crate) fn mappings(pid: u32, boot_ns: u64) -> Vec<Mapping> {
-    let maps = read(pid, "maps", MAPS_BYTES_MAX).unwrap_or_default();
+    let maps = proc_reader::read(pid, "maps", MAPS_BYTES_MAX).unwrap_or_default();
     maps.split(|&byte| byte == b'\n')
         .filter_map(|line| mapping(pid, boot_ns, line))
         .collect()
@@ -175,7 +177,7 @@ impl Hierarchies {
 
     /// The control group that the probe would report.
     pub(crate) fn cgroup(&self, pid: u32) -> Option<Cgroup> {
-        let table = read(pid, "cgroup", STATUS_BYTES_MAX).ok()?;
+        let table = proc_reader::read(pid, "cgroup", STATUS_BYTES_MAX)?;
         let table = String::from_utf8_lossy(&table).into_owned();
         let path_of = |controller: &str| {
             table.lines().find_map(|line| {
@@ -221,7 +223,10 @@ pub(crate) fn looks_like_container(cgroup: &Cgroup) -> bool {
 }
 
 fn stdio(pid: u32, fd: u32) -> Stdio {
-    let Ok(stat) = rustix::fs::stat(format!("/proc/{pid}/fd/{fd}")) else {
+    let stat = proc_reader::of_any_thread(pid, |thread| {
+        rustix::fs::stat(format!("/proc/{thread}/fd/{fd}")).ok()
+    });
+    let Some(stat) = stat else {
         return Stdio::Closed;
     };
     match FileType::from_raw_mode(stat.st_mode) {
@@ -239,35 +244,22 @@ fn stdio(pid: u32, fd: u32) -> Stdio {
     }
 }
 
-fn read(pid: u32, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(format!("/proc/{pid}/{name}"))?
-        .take(bytes_max)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn limit(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn link(pid: u32, name: &str) -> Text {
-    rustix::fs::readlink(format!("/proc/{pid}/{name}"), Vec::new())
-        .map(|path| crate::content::without_deleted(Text(path.into_bytes()), 0))
+    proc_reader::link(pid, name)
+        .map(|path| crate::content::without_deleted(Text(path), 0))
         .unwrap_or_default()
 }
 
 fn comm(pid: u32) -> Vec<u8> {
-    let mut comm = read(pid, "comm", 64).unwrap_or_default();
+    let mut comm = proc_reader::read(pid, "comm", 64).unwrap_or_default();
     if comm.last() == Some(&b'\n') {
         comm.pop();
     }
     comm
-}
-
-fn namespace(pid: u32, name: &str) -> u32 {
-    let number = inode(Path::new(&format!("/proc/{pid}/ns/{name}"))).unwrap_or_default();
-    u32::try_from(number).unwrap_or_default()
 }
 
 fn inode(path: &Path) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Indicators that arrive later: what runs now is held against them.
 
-use std::{collections::HashSet, io::Read, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use model::{
     Text, Timestamp,
@@ -113,7 +113,7 @@ impl Enricher {
             let mnt_namespace = process.namespaces.mnt;
             let mut here = libraries.iter().filter(|(of, _)| *of == mnt_namespace);
             let Some(first) = here.next() else { continue };
-            let maps = read_maps(key.pid);
+            let maps = proc_reader::read(key.pid, "maps", MAPS_BYTES_MAX).unwrap_or_default();
             let mapped = executable_files(&maps);
             for (_, library) in std::iter::once(first).chain(here) {
                 if mapped.contains(library.path.as_bytes()) {
@@ -130,15 +130,6 @@ impl Enricher {
             }
         }
     }
-}
-
-/// Empty when the process is gone.
-fn read_maps(pid: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(format!("/proc/{pid}/maps")) {
-        let _ = file.take(MAPS_BYTES_MAX).read_to_end(&mut bytes);
-    }
-    bytes
 }
 
 /// Paths of the files that are mapped as code, from a text as in proc_pid_maps(5).

@@ -331,7 +331,7 @@ impl Enricher {
         let (time, key) = (observation.event.time, observation.event.process);
         let is_hosts = self.host_processes.contains(&key);
         let cgroup = observation.event.cgroup.clone().filter(|_| !is_hosts);
-        let mnt_namespace = proc::mnt_namespace_of(key.pid).filter(|_| running::is(key));
+        let mnt_namespace = proc_reader::namespace(key.pid, "mnt").filter(|_| running::is(key));
         let container = cgroup.as_ref().and_then(|cgroup| match mnt_namespace {
             None => self.containers.remembered(cgroup),
             Some(mnt_namespace) => {

@@ -62,13 +62,7 @@ pub enum Shipped {
 
 /// The mounts of a process's mount namespace. `None` when the process is gone.
 pub fn read_mounts(pid: u32) -> Option<MountTable> {
-    let mut text = Vec::new();
-    File::open(format!("/proc/{pid}/mountinfo"))
-        .ok()?
-        .take(MOUNTINFO_BYTES_MAX)
-        .read_to_end(&mut text)
-        .ok()?;
-    // A process that is ending has no mount namespace any more, and its file is empty.
+    let text = proc_reader::read(pid, "mountinfo", MOUNTINFO_BYTES_MAX)?;
     Some(MountTable::parse(&text)).filter(|table| !table.mounts.is_empty())
 }
 

@@ -29,7 +29,10 @@ struct running {
 
 _Static_assert(sizeof(struct running) == 16, "running is 16 bytes");
 
-/* Task iterator, since 5.8. `task` is NULL once, at the end. */
+/*
+ * Task iterator, since 5.8. `task` is NULL once, at the end. A process whose first thread has ended is told by each of the
+ * others: the first one has neither memory nor namespaces any more.
+ */
 SEC("iter/task")
 int each_task(struct bpf_iter__task *ctx)
 {
@@ -37,9 +40,9 @@ int each_task(struct bpf_iter__task *ctx)
 	struct running running = {};
 
 	/* Kernel threads have no memory of their own, and no program. */
-	if (!task || task->pid != task->tgid || !task->mm)
+	if (!task || !task->mm || (task->pid != task->tgid && task->group_leader->mm))
 		return 0;
-	running.start_ns = task->start_boottime;
+	running.start_ns = task->group_leader->start_boottime;
 	running.tgid = task->tgid;
 	running.mnt_namespace = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 	bpf_seq_write(ctx->meta->seq, &running, sizeof(running));

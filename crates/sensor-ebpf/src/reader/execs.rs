@@ -9,7 +9,6 @@ use model::event::Observation;
 use model::event::Payload;
 use model::event::ProcessKey;
 use model::provenance::MissingReason;
-use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use crate::clock;
@@ -172,12 +171,7 @@ impl Reader {
     }
 
     pub(super) fn open_exe(&mut self, pid: u32) -> Option<Content> {
-        let fd = rustix::fs::open(
-            format!("/proc/{pid}/exe"),
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
-            Mode::empty(),
-        )
-        .ok()?;
+        let fd = proc_reader::open(pid, "exe", OFlags::RDONLY | OFlags::NOCTTY)?;
         let mount_id = content::mount_id(&fd);
         let mut content = self.delivered.content(fd)?;
         content.mount_id = mount_id;

@@ -3,11 +3,12 @@
 use std::{collections::HashSet, sync::Arc};
 
 use model::{Text, event::Payload};
+use sensor_ebpf::Config;
 
 use crate::{
     container::Container,
     watch,
-    watch::{Seen, Watch, exec, host_file, load},
+    watch::{Seen, Watch, exec, host_file, is_in, load},
 };
 
 /// The path of the program that `drop 1 DIRECTORY` runs.
@@ -19,7 +20,7 @@ fn probe_path(directory: &str) -> String {
 fn is_probe_read(watch: &Watch, container: &mut Container, directory: &str) -> bool {
     let (cgroup, path) = (container.cgroup(), Text::from(probe_path(directory)));
     let is_probe = |seen: &&Seen| {
-        watch::is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.file.path == path)
+        is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.file.path == path)
     };
     let before = watch.wait("earlier probes", |seen| {
         Some(seen.iter().filter(is_probe).count())
@@ -123,7 +124,7 @@ fn a_memfd_is_told_by_its_filesystem_and_read() {
     let cgroup = container.cgroup();
     let (facts, bytes) = watch.wait("the memfd", |seen| {
         let is_it = |seen: &&Seen| {
-            watch::is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.file.is_memfd)
+            is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.file.is_memfd)
         };
         let seen = seen.iter().find(is_it)?;
         Some((exec(seen)?.file.clone(), seen.file.clone()))
@@ -149,6 +150,51 @@ fn every_memfd_that_ends_at_once_is_read() {
         .collect();
     // Opened when their exec is read, four of five would be missed.
     assert_eq!(numbers.len(), COUNT);
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_read() {
+    let first = watch();
+    let mut container = Container::new("leaderless");
+    container.add("/library", b"never loaded before");
+    container.start(&["/stimulus/s", "leaderless", "/library"]);
+    let cgroup = container.cgroup();
+    let process = first.wait("the program", |seen| {
+        let is_it = |seen: &&Seen| is_in(seen, &cgroup) && exec(seen).is_some();
+        seen.iter().find(is_it).map(|seen| seen.event.process)
+    });
+    let stat = format!("/proc/{}/stat", process.pid);
+    first.wait("the end of its first thread", |_| {
+        std::fs::read_to_string(&stat)
+            .unwrap()
+            .contains(") Z ")
+            .then_some(())
+    });
+
+    let second = Watch::start(Config::default());
+    let facts = second.wait("the program that runs", |seen| {
+        let is_it = |seen: &&Seen| seen.event.process == process;
+        Some(exec(seen.iter().find(is_it)?)?.file.clone())
+    });
+    assert_eq!(facts.path, Text::from("/stimulus/s"));
+    assert!(second.content(&facts).is_some());
+
+    container.say("now");
+    let loaded = |watch: &Watch| {
+        let facts = watch.wait("the library", |seen| {
+            let of_it = seen.iter().filter(|seen| seen.event.process == process);
+            let mut loads = of_it.filter_map(load);
+            let load = loads.find(|load| load.file.path == Text::from("/library"))?;
+            Some(load.file.clone())
+        });
+        assert_eq!(facts.missing, None);
+        watch.content(&facts)
+    };
+    let third = Watch::start(Config::default());
+    for watch in [first, &second, &third] {
+        assert_eq!(loaded(watch).as_deref(), Some(&b"never loaded before"[..]));
+    }
+    container.end();
 }
 
 #[test]
@@ -212,7 +258,7 @@ fn libraries_come_after_their_exec_and_with_their_bytes() {
     for path in ["/tmp/dropped.so", "/added.so"] {
         watch.wait(path, |seen| {
             let is_it = |seen: &&Seen| {
-                watch::is_in(seen, &cgroup)
+                is_in(seen, &cgroup)
                     && load(seen).is_some_and(|load| load.file.path == Text::from(path))
             };
             seen.iter().find(is_it).map(drop)
@@ -265,7 +311,7 @@ fn a_library_whose_path_is_longer_than_the_kernel_tells_is_read() {
     // It lives until its load was told.
     watch.wait("a load without a path", |seen| {
         let is_it = |seen: &&Seen| {
-            watch::is_in(seen, &cgroup)
+            is_in(seen, &cgroup)
                 && load(seen).is_some_and(|load| load.file.path.as_bytes().is_empty())
         };
         seen.iter().find(is_it).map(drop)
@@ -310,7 +356,7 @@ fn a_mount_that_the_container_makes_is_watched() {
     let arguments = ["mount", "-t", "tmpfs", "t", "/mnt"].map(Text::from);
     watch.wait("the second shell", |seen| {
         let is_it = |seen: &&Seen| {
-            watch::is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.args == arguments)
+            is_in(seen, &cgroup) && exec(seen).is_some_and(|exec| exec.args == arguments)
         };
         seen.iter().find(is_it).map(drop)
     });

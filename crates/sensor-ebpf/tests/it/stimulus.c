@@ -9,6 +9,7 @@
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
  *   wait                   wait for the standard input to end
  *   deep LIBRARY           copy LIBRARY to a directory whose path is longer than the kernel tells, map it there, `wait`
+ *   leaderless LIBRARY     end the first thread; in another, map LIBRARY after a line of standard input, and `wait`
  *   mount DIR              when nothing has happened for a while: mount a tmpfs on DIR, and wait again
  */
 #define _GNU_SOURCE
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,6 +195,37 @@ static void deep(const char *library)
 	wait_for_end_of_input();
 }
 
+/* Whether the first thread has ended, as proc_pid_stat(5) has it. */
+static int is_leader_gone(void)
+{
+	char path[32], stat[512];
+	ssize_t count;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", getpid());
+	fd = open(path, O_RDONLY);
+	count = read(fd, stat, sizeof(stat) - 1);
+	check(count > 0, path);
+	close(fd);
+	stat[count] = 0;
+	return strstr(stat, ") Z ") != NULL;
+}
+
+static void *without_leader(void *library)
+{
+	char byte = 0;
+	int fd;
+
+	while (!is_leader_gone())
+		usleep(1000);
+	while (byte != '\n')
+		check(read(0, &byte, 1) == 1, "a line");
+	fd = open(library, O_RDONLY);
+	check(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED, library);
+	wait_for_end_of_input();
+	exit(0);
+}
+
 int main(int argc, char **argv)
 {
 	char *mode = argc > 1 ? argv[1] : "";
@@ -217,6 +250,11 @@ int main(int argc, char **argv)
 		wait_for_end_of_input();
 	} else if (!strcmp(mode, "deep")) {
 		deep(argv[2]);
+	} else if (!strcmp(mode, "leaderless")) {
+		pthread_t thread;
+
+		check(pthread_create(&thread, NULL, without_leader, argv[2]) == 0, "a thread");
+		pthread_exit(NULL);
 	} else if (!strcmp(mode, "mount")) {
 		usleep(300000);
 		check(mount("t", argv[2], "tmpfs", 0, "") == 0, "mount");
