@@ -23,7 +23,7 @@ use anyhow::{Context, Result, anyhow};
 use enrich::Enricher;
 use model::{
     Timestamp,
-    enriched::EnrichedEvent,
+    enriched::{EnrichedEvent, EnrichedPayload},
     event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
     finding::FindingResult,
     limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
@@ -88,6 +88,14 @@ pub(crate) struct Parts {
     pub(crate) on_watching: OnWatching,
 }
 
+/// What was counted by the end of a run.
+pub(crate) struct Counted {
+    /// Of the whole machine.
+    pub(crate) sensors: sensor_ebpf::Counters,
+    /// Files that ran or were loaded in containers and were not hashed.
+    pub(crate) unhashed: u64,
+}
+
 /// A running agent.
 pub(crate) struct Agent {
     store: Arc<Store>,
@@ -95,7 +103,8 @@ pub(crate) struct Agent {
     voice: Voice,
     items: SyncSender<Item>,
     outages: Receiver<String>,
-    pipeline: JoinHandle<Result<()>>,
+    /// Returns how many files were not hashed.
+    pipeline: JoinHandle<Result<u64>>,
     recorder: JoinHandle<Result<()>>,
     last_beat: Moment,
     /// When the pipeline last began a turn.
@@ -196,9 +205,9 @@ impl Agent {
                     recording,
                     on_watching: Some(on_watching),
                     turn,
+                    unhashed: 0,
                 };
-                pipeline.run(&observations, &is_orphaned);
-                Ok(())
+                Ok(pipeline.run(&observations, &is_orphaned))
             }
         })?;
         let sensors = sensor_ebpf::start(sensor_config, sender).context("starting the sensors")?;
@@ -298,11 +307,11 @@ impl Agent {
         self.sensors.states()
     }
 
-    /// Stops the sensors, lets everything that was seen run to its end, and closes the run. Returns what was counted.
+    /// Stops the sensors, lets everything that was seen run to its end, and closes the run.
     ///
     /// # Errors
     /// When a part of the agent failed, and says why. [`Stuck`] when the sensor or the pipeline does not come to its end.
-    pub(crate) fn stop(self) -> Result<sensor_ebpf::Counters> {
+    pub(crate) fn stop(self) -> Result<Counted> {
         let turn = Arc::clone(&self.pipeline_turn);
         let (done, stopped) = sync_channel(1);
         spawn("stopper", move || {
@@ -319,18 +328,18 @@ impl Agent {
         }
     }
 
-    fn finish(self) -> Result<sensor_ebpf::Counters> {
+    fn finish(self) -> Result<Counted> {
         let counters = self.sensors.stop();
         self.is_orphaned.store(counters.is_err(), Ordering::Relaxed);
         self.voice.finish();
         drop(self.items);
-        join("pipeline", self.pipeline)?;
+        let unhashed = join("pipeline", self.pipeline)?;
         join("recorder", self.recorder)?;
-        let counters = counters.map_err(|_| SENSOR_HANGS)?;
+        let sensors = counters.map_err(|_| SENSOR_HANGS)?;
         self.store
             .end_run(Timestamp::from(SystemTime::now()))
             .context("noting that the watch has ended")?;
-        Ok(counters)
+        Ok(Counted { sensors, unhashed })
     }
 }
 
@@ -420,10 +429,12 @@ struct Pipeline {
     on_watching: Option<OnWatching>,
     /// When the last turn began.
     turn: Arc<Mutex<Instant>>,
+    /// See [`Counted::unhashed`].
+    unhashed: u64,
 }
 
 impl Pipeline {
-    fn run(mut self, observations: &Receiver<Observation>, is_orphaned: &AtomicBool) {
+    fn run(mut self, observations: &Receiver<Observation>, is_orphaned: &AtomicBool) -> u64 {
         let mut events = Vec::new();
         loop {
             let wait = if self.enricher.has_pending() {
@@ -474,6 +485,7 @@ impl Pipeline {
         self.send_repeats(None);
         self.send_containers(true);
         self.record(Recording::flush);
+        self.unhashed
     }
 
     fn goes_on(&self) {
@@ -520,6 +532,9 @@ impl Pipeline {
                 continue;
             }
             self.inventory.saw(&event);
+            if let EnrichedPayload::Unhashed { files } = &event.payload {
+                self.unhashed += files.values().sum::<u64>();
+            }
             self.record(|recording| recording.write(&event));
             let containers = self.enricher.container_lookup();
             let log_tail = |container: &_| containers.log_tail(container, LOG_LINES_MAX);
@@ -602,17 +617,17 @@ fn describe_gap(gap: &Gap) -> (SensorCondition, String) {
     (condition, detail)
 }
 
-fn spawn(
+fn spawn<T: Send + 'static>(
     name: &str,
-    run: impl FnOnce() -> Result<()> + Send + 'static,
-) -> Result<JoinHandle<Result<()>>> {
+    run: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<JoinHandle<Result<T>>> {
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
         .with_context(|| format!("starting the {name} thread"))
 }
 
-fn join(name: &str, thread: JoinHandle<Result<()>>) -> Result<()> {
+fn join<T>(name: &str, thread: JoinHandle<Result<T>>) -> Result<T> {
     thread
         .join()
         .map_err(|_| anyhow!("the {name} thread panicked"))?

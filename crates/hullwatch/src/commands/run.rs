@@ -17,7 +17,7 @@ use store::Store;
 
 use crate::{
     EXIT_DONE,
-    agent::{self, Agent},
+    agent::{self, Agent, Counted},
     cli::{RunArgs, RunFormat},
     commands::{make_state_dir, open_store},
     config::Config,
@@ -96,9 +96,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8> {
     }
     drop(self_test);
     // A thread that failed says why when it is joined: that error is the cause, the other one only noticed.
-    let counters = agent.stop()?;
-    report_counters(&counters);
-    report_unwatched(counters.mount_failures);
+    let counted = agent.stop()?;
+    report_counted(&counted);
+    report_unwatched(counted.sensors.mount_failures);
     report_unprinted(printer.finish());
     if let Some(server) = server {
         server.stop();
@@ -153,14 +153,18 @@ fn report_watching(containers: &[Arc<Container>], indicators: u64) {
     );
 }
 
-fn report_counters(counters: &sensor_ebpf::Counters) {
+fn report_counted(counted: &Counted) {
     let style = print::heading();
+    let unhashed = match counted.unhashed {
+        0 => String::new(),
+        1 => "; 1 file in containers was not hashed".to_owned(),
+        count => format!("; {count} files in containers were not hashed"),
+    };
     let _ = writeln!(
         print::stderr(),
-        "{style}stopped{style:#} after {} execs, {} lost; {} programs whose bytes could not be had",
-        counters.execs,
-        counters.exec_losses,
-        counters.files_missing,
+        "{style}stopped{style:#} after {} execs, {} lost{unhashed}",
+        counted.sensors.execs,
+        counted.sensors.exec_losses,
     );
 }
 
