@@ -101,7 +101,7 @@ pub(crate) struct Probes {
     pub(crate) exec_ring: MapHandle,
     pub(crate) process_ring: MapHandle,
     /// By CPU.
-    pub(crate) memfd_rings: Vec<(u32, MapHandle)>,
+    pub(crate) prompt_rings: Vec<(u32, MapHandle)>,
 }
 
 /// `struct counters`, summed over all CPUs.
@@ -165,7 +165,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         ignored: handle(&object, "ignored")?,
         exec_ring,
         process_ring,
-        memfd_rings: memfd_rings(&object)?,
+        prompt_rings: prompt_rings(&object)?,
         object,
     })
 }
@@ -195,9 +195,17 @@ fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
     let cpus = libbpf_rs::num_possible_cpus().map_err(Error::Load)?;
     let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     for mut map in open.maps_mut() {
+        if map.name().as_encoded_bytes().ends_with(b".rodata") {
+            let host = crate::marks::host().map_or(0, |(_, number)| number);
+            map.set_initial_value(&host.to_ne_bytes())
+                .map_err(|source| Error::Map {
+                    map: "rodata",
+                    source,
+                })?;
+        }
         let (name, entries) = match map.name().to_str() {
             Some("scratch") => ("scratch", cpus),
-            Some("memfd_rings") => ("memfd_rings", cpus),
+            Some("prompt_rings") => ("prompt_rings", cpus),
             Some("exec_ring") => ("exec_ring", config.exec_ring_bytes),
             Some("process_ring") => ("process_ring", config.process_ring_bytes),
             _ => continue,
@@ -209,8 +217,8 @@ fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
 }
 
 /// A ring for each CPU that is online.
-fn memfd_rings(object: &Object) -> Result<Vec<(u32, MapHandle)>, Error> {
-    const NAME: &str = "memfd_rings";
+fn prompt_rings(object: &Object) -> Result<Vec<(u32, MapHandle)>, Error> {
+    const NAME: &str = "prompt_rings";
     let failed = |source| Error::Map { map: NAME, source };
     let all = handle(object, NAME)?;
     let mut rings = Vec::new();
@@ -220,7 +228,7 @@ fn memfd_rings(object: &Object) -> Result<Vec<(u32, MapHandle)>, Error> {
             ..Default::default()
         };
         // A page: the reader has taken one record before its CPU can write the next.
-        let ring = MapHandle::create(MapType::RingBuf, Some("memfd_ring"), 0, 0, 4096, &options)
+        let ring = MapHandle::create(MapType::RingBuf, Some("prompt_ring"), 0, 0, 4096, &options)
             .map_err(failed)?;
         let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
         all.update(&cpu.to_ne_bytes(), &fd, MapFlags::ANY)

@@ -13,9 +13,9 @@ mod content;
 pub mod decode;
 mod loads;
 mod marks;
-mod memfds;
 mod opened;
 mod probe;
+mod prompt;
 mod reader;
 mod running;
 mod self_test;
@@ -247,7 +247,7 @@ pub fn start(config: Config, sender: SyncSender<Observation>) -> Result<Sensors,
 /// Descriptors are held for files that wait to be hashed; the usual soft limit of 1,024 is too few.
 ///
 /// The kernel makes a process's table larger as it is used, and each time waits tens of milliseconds for an RCU grace
-/// period when there are several threads: too long for a memfd. So it is made large at once.
+/// period when there are several threads: too long for what is to be opened promptly. So it is made large at once.
 fn prepare_descriptors(any: &OwnedFd) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

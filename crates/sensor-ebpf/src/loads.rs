@@ -293,7 +293,7 @@ fn path_in(root: BorrowedFd<'_>, path: &[u8]) -> Option<OwnedFd> {
 }
 
 /// What an `O_PATH` descriptor leads to, if it can be opened: a fifo or device would block.
-fn regular_file(path: &OwnedFd) -> Option<Statx> {
+pub(crate) fn regular_file(path: &OwnedFd) -> Option<Statx> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
     let stat = rustix::fs::statx(path, c"", AtFlags::EMPTY_PATH, mask).ok()?;
     let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
@@ -307,7 +307,7 @@ fn is_mapped_file(mapping: &Mapping, stat: &Statx, path: &OwnedFd) -> bool {
 }
 
 /// Opens what an `O_PATH` descriptor leads to, if its bytes are wanted.
-fn open(path: &OwnedFd, stat: &Statx, delivered: &mut Delivered) -> Option<Content> {
+pub(crate) fn open(path: &OwnedFd, stat: &Statx, delivered: &mut Delivered) -> Option<Content> {
     if delivered.contains(&statx_key(stat)) {
         return Some(known(stat));
     }

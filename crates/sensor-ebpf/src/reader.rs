@@ -37,8 +37,8 @@ use crate::{
     decode::{PerfRecord, Record, fanotify_events},
     loads::{Loads, Root},
     marks::{self, Marks},
-    memfds::Memfds,
     opened::Opened,
+    prompt::Prompt,
     running::{self, Running},
     sys,
 };
@@ -155,7 +155,7 @@ pub(crate) struct Reader {
     ended: LruCache<u32, (Known, u64)>,
     /// Ends were lost: when to look which processes have ended.
     ends_lost: Option<Instant>,
-    memfds: Memfds,
+    prompt: Prompt,
     /// More was in the rings than one round takes.
     is_backlog: bool,
     /// Waited on while napping: what must not wait, and control.
@@ -229,7 +229,7 @@ impl Reader {
         };
         // From here on nothing can start unseen; what runs now is reported from `/proc`.
         let already_running = running::list();
-        let memfds = Memfds::new(&probes.memfd_rings, &shared)?;
+        let prompt = Prompt::new(&probes.prompt_rings, &shared)?;
         let mut marks = marks;
         let now = Instant::now();
         for running in &already_running {
@@ -270,7 +270,7 @@ impl Reader {
             early: HashMap::new(),
             ended: LruCache::new(one(ENDED_MAX)),
             ends_lost: None,
-            memfds,
+            prompt,
             is_backlog: false,
             nap,
             sleep,
@@ -300,7 +300,7 @@ impl Reader {
         let _ = self.read();
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         crate::signal(&self.shared.stop);
-        self.memfds.join();
+        self.prompt.join();
     }
 
     fn read(&mut self) -> Result<(), Closed> {
@@ -475,7 +475,7 @@ impl Reader {
             self.expired = now;
             self.roots.clear();
             self.opened.expire(now);
-            self.memfds.expire(now);
+            self.prompt.expire(now);
             if let Some(marks) = &mut self.marks {
                 marks.expire();
                 let counters = &self.shared.counters;

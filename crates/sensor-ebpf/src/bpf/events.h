@@ -20,7 +20,7 @@ enum record_kind {
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
 	/* A memfd was executed: the header alone, as of the exec. */
-	RECORD_MEMFD = 4,
+	RECORD_PROMPT = 4,
 };
 
 struct record_header {

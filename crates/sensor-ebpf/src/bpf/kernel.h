@@ -45,6 +45,7 @@ struct mount {
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
 	int mnt_id;
+	u32 mnt_fsnotify_mask;
 };
 
 struct path {
@@ -61,6 +62,7 @@ struct super_block {
 	unsigned long s_flags;
 	unsigned long s_magic;
 	struct file_system_type *s_type;
+	u32 s_fsnotify_mask;
 };
 
 struct timespec64 {

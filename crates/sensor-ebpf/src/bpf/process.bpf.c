@@ -28,6 +28,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define S_IFCHR 0020000
 #define S_IFIFO 0010000
 
+/* Of include/linux/fsnotify_backend.h: FAN_OPEN_EXEC. */
+#define FS_OPEN_EXEC 0x00001000
+
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -83,22 +86,22 @@ struct {
 	__uint(max_entries, 4096);
 } process_ring SEC(".maps");
 
-struct memfd_ring {
+struct prompt_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 };
 
 /*
- * Execs of memfds are told a second time, by a ring and to a reader of each CPU; sized and filled by user space. The
- * reader that is woken is bound to the CPU that the exec runs on and goes before it: it has opened the memfd before the
- * first instruction of the program. See `memfds.rs`.
+ * Execs that fanotify does not tell of are told a second time, by a ring and to a reader of each CPU; sized and filled by
+ * user space. The reader that is woken is bound to the CPU that the exec runs on and goes before it: it has opened the
+ * program before its first instruction. See `prompt.rs`.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__array(values, struct memfd_ring);
-} memfd_rings SEC(".maps");
+	__array(values, struct prompt_ring);
+} prompt_rings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -121,6 +124,9 @@ struct {
 	__type(key, u32);
 	__type(value, u32);
 } reader_asleep SEC(".maps");
+
+/* The mount namespace of the host, set before loading; 0 when it is not known. */
+const volatile u32 host_mnt_namespace = 0;
 
 static __always_inline struct counters *own_counters(void)
 {
@@ -467,14 +473,33 @@ static __always_inline u32 copy_user(struct scratch *s, u32 offset, u64 start, u
 	return length;
 }
 
+/*
+ * Whether fanotify tells of executions from the mount: it does not of memfds, which have none that can be marked, nor of what
+ * was mounted a moment ago. That another watcher is told is not told apart; then the program is opened when its exec is read.
+ */
+static __always_inline bool is_watched(const struct exec_record *record, struct file *file)
+{
+	struct super_block *sb = file->f_inode->i_sb;
+	struct mount *mount = mount_of(file->f_path.mnt);
+
+	if (record->flags & EXEC_MEMFD)
+		return false;
+	/* Programs of the host are nobody's concern. */
+	if (!host_mnt_namespace || record->header.mnt_namespace == host_mnt_namespace)
+		return true;
+	if (!bpf_core_field_exists(sb->s_fsnotify_mask) || !bpf_core_field_exists(mount->mnt_fsnotify_mask))
+		return true;
+	return (sb->s_fsnotify_mask | BPF_CORE_READ(mount, mnt_fsnotify_mask)) & FS_OPEN_EXEC;
+}
+
 /* Not counted when the ring is full: what is missed that way is a program without bytes, and its exec says so. */
-static __always_inline void tell_memfd(const struct record_header *exec)
+static __always_inline void tell_promptly(const struct record_header *exec)
 {
 	struct record_header record = *exec;
 	u32 cpu = bpf_get_smp_processor_id();
-	void *ring = bpf_map_lookup_elem(&memfd_rings, &cpu);
+	void *ring = bpf_map_lookup_elem(&prompt_rings, &cpu);
 
-	record.kind = RECORD_MEMFD;
+	record.kind = RECORD_PROMPT;
 	record.length = sizeof(record);
 	if (ring)
 		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
@@ -560,8 +585,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	record->header.length = length;
 	if (bpf_ringbuf_output(&exec_ring, record, length, wakeup(&exec_ring, 512 * 1024)))
 		count->exec_losses++;
-	if (record->flags & EXEC_MEMFD)
-		tell_memfd(&record->header);
+	if (!is_watched(record, file))
+		tell_promptly(&record->header);
 	return 0;
 }
 

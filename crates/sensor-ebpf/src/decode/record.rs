@@ -17,7 +17,7 @@ use super::{
 const KIND_EXEC: u32 = 1;
 const KIND_FORK: u32 = 2;
 const KIND_EXIT: u32 = 3;
-const KIND_MEMFD: u32 = 4;
+const KIND_PROMPT: u32 = 4;
 
 const PATH_TRUNCATED: u32 = 1 << 0;
 const CWD_TRUNCATED: u32 = 1 << 1;
@@ -44,8 +44,8 @@ pub enum Record {
         /// The process.
         header: Header,
     },
-    /// A memfd was executed; [`Record::Exec`] tells the rest of it.
-    Memfd {
+    /// A program was executed that fanotify does not tell of; [`Record::Exec`] tells the rest of it.
+    Prompt {
         /// The process.
         header: Header,
     },
@@ -56,7 +56,7 @@ impl Record {
     pub fn header(&self) -> &Header {
         match self {
             Self::Exec(exec) => &exec.header,
-            Self::Fork { header, .. } | Self::Exit { header } | Self::Memfd { header } => header,
+            Self::Fork { header, .. } | Self::Exit { header } | Self::Prompt { header } => header,
         }
     }
 }
@@ -120,7 +120,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, Error> {
             })
         }
         KIND_EXIT => Ok(Record::Exit { header }),
-        KIND_MEMFD => Ok(Record::Memfd { header }),
+        KIND_PROMPT => Ok(Record::Prompt { header }),
         other => Err(Error::Kind(other)),
     }
 }

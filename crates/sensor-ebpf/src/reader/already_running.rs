@@ -45,7 +45,7 @@ impl Reader {
                     exec.file.link_count = content.link_count;
                     exec.file.mount_id = content.mount_id;
                     exec.file.filesystem = self.filesystem(running.mnt_namespace, content.mount_id);
-                    exec.file.is_memfd = self.memfds.is_memfd(content.key.device);
+                    exec.file.is_memfd = self.prompt.is_memfd(content.key.device);
                     fd = self.delivered.deliver(&mut content);
                     if content.is_overload {
                         exec.file.missing = Some(MissingReason::Overload);

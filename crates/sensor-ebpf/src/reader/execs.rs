@@ -1,5 +1,6 @@
 //! Execs, forks and exits, and the bytes of what was executed.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::content::Content;
 use crate::decode::ExecRecord;
 use crate::decode::Header;
 use crate::decode::Record;
+use crate::loads;
 
 use super::Closed;
 use super::Known;
@@ -45,7 +47,7 @@ impl Reader {
             return;
         }
         if self.early.len() < PENDING_MAX
-            && let Some(content) = self.content_by_proc(pid, &exec.exec.file)
+            && let Some(content) = self.content_by_proc(header, &exec.exec.file)
         {
             self.early.insert((pid, header.boot_ns), content);
         }
@@ -82,7 +84,7 @@ impl Reader {
                 self.send(&header, cgroup, Payload::Exit)
             }
             // Comes by another ring, to another reader.
-            Record::Memfd { .. } => Ok(()),
+            Record::Prompt { .. } => Ok(()),
         }
     }
 
@@ -114,7 +116,7 @@ impl Reader {
         }
         let mut content = found.file.or(early);
         if content.is_none() {
-            content = self.content_by_proc(pid, &record.exec.file);
+            content = self.content_by_proc(&record.header, &record.exec.file);
         }
         self.saw(&record.header, now);
         if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
@@ -179,19 +181,25 @@ impl Reader {
     }
 
     /// The program by way of the process, when fanotify had no mark on its mount: only while the process lives.
-    pub(super) fn content_by_proc(&mut self, pid: u32, file: &FileFacts) -> Option<Content> {
+    pub(super) fn content_by_proc(&mut self, header: &Header, file: &FileFacts) -> Option<Content> {
         let key = file.key?;
+        let (pid, boot_ns) = (header.process.pid, header.boot_ns);
+        let prompt = self.prompt.take(pid, boot_ns);
         if self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
-        let taken = |reader: &mut Self| {
-            let fd = file.is_memfd.then(|| reader.memfds.take(key.inode))??;
-            reader.delivered.content(fd)
+        let read = |reader: &mut Self, program: OwnedFd| {
+            let stat = loads::regular_file(&program)?;
+            loads::open(&program, &stat, &mut reader.delivered)
         };
-        // The process may be too fast for `open_exe`, but then its memfd has been taken by the time that this fails.
-        let content = taken(self)
+        // The process may be too fast for `open_exe`, but then its program has been opened by the time that this fails.
+        let content = prompt
+            .and_then(|program| read(self, program))
             .or_else(|| self.open_exe(pid))
-            .or_else(|| taken(self))?;
+            .or_else(|| {
+                let program = self.prompt.take(pid, boot_ns)?;
+                read(self, program)
+            })?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
     }

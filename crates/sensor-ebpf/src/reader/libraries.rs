@@ -102,7 +102,7 @@ impl Reader {
         if file.mount_id == 0 && known.program_devices.contains(&mapping.device) {
             file.mount_id = known.program_mount;
         }
-        file.is_memfd = file.key.is_some_and(|key| self.memfds.is_memfd(key.device));
+        file.is_memfd = file.key.is_some_and(|key| self.prompt.is_memfd(key.device));
         file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
         let fd = content
             .as_mut()

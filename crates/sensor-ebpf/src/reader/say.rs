@@ -97,7 +97,7 @@ impl Reader {
             link_count: content.link_count,
             mount_id: content.mount_id,
             filesystem: self.filesystem(mnt_namespace, content.mount_id),
-            is_memfd: self.memfds.is_memfd(content.key.device),
+            is_memfd: self.prompt.is_memfd(content.key.device),
             missing: content.is_overload.then_some(MissingReason::Overload),
             ..FileFacts::default()
         }

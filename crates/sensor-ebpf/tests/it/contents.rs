@@ -153,6 +153,23 @@ fn every_memfd_that_ends_at_once_is_read() {
 }
 
 #[test]
+fn what_runs_on_a_mount_of_a_moment_ago_is_read() {
+    const COUNT: usize = 300;
+    let watch = watch();
+    let mut container = Container::new("fresh");
+    container.run(&["/stimulus/s", "fresh", &COUNT.to_string(), "/mnt"]);
+    let seen = watch.wait_end(&container.cgroup());
+    let is_fresh = |seen: &&Seen| exec(seen).is_some_and(|exec| exec.args == [Text::from("fresh")]);
+    let numbers: HashSet<[u8; 4]> = seen
+        .iter()
+        .filter(is_fresh)
+        .filter_map(|seen| seen.file.as_ref()?.last_chunk().copied())
+        .collect();
+    // Opened when their exec is read, nearly all would be missed.
+    assert_eq!(numbers.len(), COUNT);
+}
+
+#[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();
     let mut container = Container::new("leaderless");

@@ -4,6 +4,8 @@
  *   run N PROGRAM          execute PROGRAM N times
  *   drop N DIR             N times: write a new program (one that ends at once, plus its number), run it, delete it
  *   memfd N                N times: the same in a memfd, in the child itself
+ *   fresh N DIR            N times: mount a tmpfs, write a program there and run it at once; in turns on DIR in a mount
+ *                          namespace of its own, on DIR and unmounted before the program runs, and nowhere in the tree
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -18,6 +20,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +125,48 @@ static void drop(int count, const char *dir)
 		close(fd);
 		run(path, argv);
 		unlink(path);
+	}
+}
+
+static void run_fresh(int number, const char *dir)
+{
+	char *argv[] = {"fresh", NULL};
+	int root, fd;
+
+	if (number % 3 == 2) {
+		int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
+
+		check(context >= 0 && fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0, "fsconfig");
+		root = fsmount(context, FSMOUNT_CLOEXEC, 0);
+	} else {
+		if (number % 3 == 0) {
+			check(unshare(CLONE_NEWNS) == 0, "unshare");
+			check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "private");
+		}
+		check(mount("t", dir, "tmpfs", 0, "") == 0, dir);
+		root = open(dir, O_PATH | O_CLOEXEC);
+		if (number % 3 == 1)
+			check(umount2(dir, MNT_DETACH) == 0, "umount");
+	}
+	check(root >= 0, "a root");
+	fd = openat(root, "program", O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	check(fd >= 0, "program");
+	write_program(fd, nothing, sizeof(nothing), number);
+	close(fd);
+	syscall(SYS_execveat, root, "program", argv, environ, 0);
+	check(0, "execveat");
+}
+
+static void fresh(int count, const char *dir)
+{
+	int status;
+
+	for (int i = 0; i < count; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			run_fresh(i, dir);
+		check(waitpid(pid, &status, 0) == pid && status == 0, "fresh program");
 	}
 }
 
@@ -242,6 +287,8 @@ int main(int argc, char **argv)
 		char *arguments[] = {"m", "wait", NULL};
 
 		syscall(SYS_execveat, memfd(self, self_bytes, 1), "", arguments, environ, AT_EMPTY_PATH);
+	} else if (!strcmp(mode, "fresh")) {
+		fresh(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "unlinked")) {
 		unlinked(argv[2]);
 	} else if (!strcmp(mode, "socket")) {

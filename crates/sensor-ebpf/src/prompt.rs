@@ -1,11 +1,12 @@
-//! Memfds, opened as they are executed.
+//! Programs that fanotify does not tell of, opened as they are executed.
 //!
-//! fanotify cannot watch memfds, and a program in one is gone when its process ends: opening `/proc/PID/exe` when the exec
-//! is read from the ring came too late for four of five that end at once.
+//! fanotify cannot watch memfds, nor a mount that was made a moment ago or never got a place in the tree. What is run from there
+//! may be gone when its process ends: opening `/proc/PID/exe` when the exec is read from the ring came too late for four of five
+//! memfds that end at once.
 //!
 //! So the probe tells of such an exec a second time, to a thread of the CPU that it runs on, with the lowest real-time
 //! priority. It is woken before the system call returns, and the scheduler takes it before the first instruction of the
-//! program. Nothing but the exec of a memfd pays for that.
+//! program. No other exec pays for that.
 
 use std::{
     io,
@@ -24,7 +25,7 @@ use libbpf_rs::{MapHandle, RingBufferBuilder};
 use lru::LruCache;
 use rustix::{
     event::epoll,
-    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, makedev, statx},
+    fs::{Mode, OFlags, fstat},
     thread::{CpuSet, sched_setaffinity},
 };
 
@@ -38,37 +39,32 @@ use crate::{
 /// be behind.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
-/// How long one is held whose exec was lost: its memory is not freed meanwhile (it stays charged to the container).
+/// How long one is held whose exec was lost: a memfd's memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Of each thread: it formats a path and opens it.
 const STACK_BYTES: usize = 64 * 1024;
 
+/// An exec: the process, and when (CLOCK_BOOTTIME).
+type Exec = (u32, u64);
+
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Memfds {
-    /// What the threads have opened. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
-    opened: Receiver<Opened>,
-    /// By inode number.
-    held: LruCache<u64, (OwnedFd, Instant)>,
+pub(crate) struct Prompt {
+    /// What the threads have opened, `O_PATH`. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
+    opened: Receiver<(Exec, OwnedFd)>,
+    held: LruCache<Exec, (OwnedFd, Instant)>,
     /// Superblocks of memfds.
-    devices: Arc<[u64]>,
+    memfd_devices: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A memfd and its inode number.
-#[derive(Debug)]
-struct Opened {
-    inode: u64,
-    fd: OwnedFd,
-}
-
-impl Memfds {
-    /// Opens memfds from now on, on the CPUs that have a ring.
+impl Prompt {
+    /// Opens programs from now on, on the CPUs that have a ring.
     pub(crate) fn new(rings: &[(u32, MapHandle)], shared: &Arc<Shared>) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         // The kernel's own mounts of shmem and of hugetlbfs.
-        let devices: Arc<[u64]> = [
+        let memfd_devices = [
             MemfdFlags::CLOEXEC,
             MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB,
         ]
@@ -79,33 +75,25 @@ impl Memfds {
         let (sender, opened) = sync_channel(HELD_MAX.get());
         let threads = rings
             .iter()
-            .map(|(cpu, ring)| {
-                spawn(
-                    *cpu,
-                    ring,
-                    Arc::clone(shared),
-                    sender.clone(),
-                    Arc::clone(&devices),
-                )
-            })
+            .map(|(cpu, ring)| spawn(*cpu, ring, Arc::clone(shared), sender.clone()))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             opened,
             held: LruCache::new(HELD_MAX),
-            devices,
+            memfd_devices,
             threads,
         })
     }
 
     /// Whether files of this device are memfds (or SysV or anonymous shared memory).
     pub(crate) fn is_memfd(&self, device: u64) -> bool {
-        self.devices.contains(&device)
+        self.memfd_devices.contains(&device)
     }
 
-    /// The memfd with this inode number, once for each time that it was executed.
-    pub(crate) fn take(&mut self, inode: u64) -> Option<OwnedFd> {
+    /// The program of an exec, `O_PATH`.
+    pub(crate) fn take(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
         self.receive();
-        self.held.pop(&inode).map(|(fd, _)| fd)
+        self.held.pop(&(pid, boot_ns)).map(|(fd, _)| fd)
     }
 
     /// Lets go of those held too long.
@@ -119,8 +107,8 @@ impl Memfds {
     }
 
     fn receive(&mut self) {
-        for opened in self.opened.try_iter() {
-            self.held.put(opened.inode, (opened.fd, Instant::now()));
+        for (exec, fd) in self.opened.try_iter() {
+            self.held.put(exec, (fd, Instant::now()));
         }
     }
 
@@ -137,8 +125,7 @@ fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    sender: SyncSender<Opened>,
-    devices: Arc<[u64]>,
+    sender: SyncSender<(Exec, OwnedFd)>,
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(0);
@@ -147,18 +134,18 @@ fn spawn(
     let mut builder = RingBufferBuilder::new();
     builder
         .add(ring, move |bytes| {
-            if let Ok(Record::Memfd { header }) = record(bytes)
-                && let Some(opened) = open(header.process.pid, &devices)
+            if let Ok(Record::Prompt { header }) = record(bytes)
+                && let Some(program) = open(header.process.pid)
             {
                 // Full when the reader is far behind: the newest is let go, and its exec will say so.
-                let _ = sender.try_send(opened);
+                let _ = sender.try_send(((header.process.pid, header.boot_ns), program));
             }
             0
         })
         .map_err(io::Error::other)?;
     let ring = builder.build().map_err(io::Error::other)?;
     std::thread::Builder::new()
-        .name(format!("sensor-memfd/{cpu}"))
+        .name(format!("sensor-exec/{cpu}"))
         .stack_size(STACK_BYTES)
         .spawn(move || {
             // Refused without CAP_SYS_NICE, or when the CPU is not the agent's: then more of them are missed, and their
@@ -183,18 +170,8 @@ fn spawn(
         })
 }
 
-/// Opens the program of a process that has just executed a memfd.
-fn open(pid: u32, devices: &[u64]) -> Option<Opened> {
-    let path = format!("/proc/{pid}/exe");
-    // Only the device is looked at before opening: the process may have moved on to a file whose server does not answer.
-    let stat = statx(CWD, &path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()).ok()?;
-    if !devices.contains(&makedev(stat.stx_dev_major, stat.stx_dev_minor)) {
-        return None;
-    }
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let stat = fstat(&fd).ok()?;
-    devices.contains(&stat.st_dev).then_some(Opened {
-        inode: stat.st_ino,
-        fd,
-    })
+/// The program of a process that has just executed it. Not for reading: no server of a filesystem is asked, which may not answer.
+fn open(pid: u32) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty()).ok()
 }
