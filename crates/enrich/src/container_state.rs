@@ -32,6 +32,9 @@ const MOUNT_TABLES_MAX: usize = 4 * CONTAINERS_MAX;
 const READS_MAX: u32 = 50;
 const READS_PERIOD: Duration = Duration::from_secs(1);
 
+/// Processes asked for the mounts of a namespace: the one that needs them, and some that it comes from.
+const ASKED_MAX: usize = 8;
+
 /// One container.
 struct ContainerState {
     /// Names it, with this root, for as long as it is remembered.
@@ -176,13 +179,13 @@ impl ContainerStates {
         (proc::key_of(&fstat(&file).ok()?) == key).then_some(mount)
     }
 
-    /// The mounts of a namespace of a container, in which the file's mount can be found if at all. Read again from `pid`
-    /// when the mount is not in the table, or cannot be the one that is.
+    /// The mounts of a namespace of a container, in which the file's mount can be found if at all. Read again from
+    /// the first of `pids` that is in the namespace when the mount is not in the table, or cannot be the one that is.
     pub(crate) fn mounts(
         &mut self,
         number: u64,
         mnt_namespace: u32,
-        pid: u32,
+        pids: impl Iterator<Item = u32>,
         facts: &FileFacts,
     ) -> Option<Arc<MountTable>> {
         let key = (number, mnt_namespace);
@@ -195,9 +198,10 @@ impl ContainerStates {
                 return Some(Arc::clone(&table.mounts));
             }
         }
-        let is_same =
-            mnt_namespace == 0 || proc_reader::namespace(pid, "mnt") == Some(mnt_namespace);
-        if let Some(mounts) = read_mounts(pid).filter(|_| is_same) {
+        let is_in =
+            |pid| mnt_namespace == 0 || proc_reader::namespace(pid, "mnt") == Some(mnt_namespace);
+        let read = |pid| is_in(pid).then(|| read_mounts(pid))?;
+        if let Some(mounts) = pids.take(ASKED_MAX).find_map(read) {
             let mounts = Arc::new(mounts);
             let table = Table {
                 mounts: Arc::clone(&mounts),

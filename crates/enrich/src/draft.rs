@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{
     Text, Timestamp,
     enriched::{Container, Content, File, Process},
-    event::{FileFacts, FileKey, Observation},
+    event::{FileFacts, FileKey, Observation, ProcessKey},
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
@@ -112,6 +112,7 @@ pub(crate) struct Place {
     pub(crate) number: u64,
     pub(crate) root: Arc<RootFs>,
     pub(crate) pid: u32,
+    pub(crate) parent: Option<ProcessKey>,
     pub(crate) mnt_namespace: u32,
 }
 

@@ -294,6 +294,7 @@ impl Enricher {
         &mut self,
         container: Arc<Container>,
         pid: u32,
+        parent: Option<ProcessKey>,
         mnt_namespace: u32,
         seen: &Seen<'_>,
     ) -> (Place, Option<NotCovered>) {
@@ -304,6 +305,7 @@ impl Enricher {
             number,
             root,
             pid,
+            parent,
             mnt_namespace,
         };
         (place, not_covered)

@@ -79,7 +79,8 @@ impl Enricher {
             file: &exec.file,
             is_open: file.is_some(),
         };
-        let (place, not_covered) = self.place(container, key.pid, mnt_namespace, &seen);
+        let (place, not_covered) =
+            self.place(container, key.pid, Some(exec.parent), mnt_namespace, &seen);
         if let Some(not_covered) = not_covered
             && !self.is_own(&exec.args, cgroup.as_deref())
         {
@@ -245,7 +246,8 @@ impl Enricher {
         let mnt_namespace = process.namespaces.mnt;
         // By now its pid may be another's.
         let pid = program.as_ref().map_or(NOBODY, |_| key.pid);
-        let (place, not_covered) = self.place(container, pid, mnt_namespace, &seen);
+        let parent = self.processes.parent(key);
+        let (place, not_covered) = self.place(container, pid, parent, mnt_namespace, &seen);
         if let Some(not_covered) = not_covered {
             self.tell_not_covered(not_covered, &place.container, time, out);
         }

@@ -105,9 +105,12 @@ impl Enricher {
             }
             (None, None) => self.bytes_without_descriptor(place.pid, &mut facts, fallback),
         };
+        // A process that has ended has no mounts any more; who started it sees the same ones as a rule.
+        let ancestors = std::iter::successors(place.parent, |&key| self.processes.parent(key));
+        let pids = std::iter::once(place.pid).chain(ancestors.map(|key| key.pid));
         let mounts = self
             .states
-            .mounts(place.number, place.mnt_namespace, place.pid, &facts);
+            .mounts(place.number, place.mnt_namespace, pids, &facts);
         let request = Request {
             root: Some(Arc::clone(&place.root)),
             mounts,

@@ -2,12 +2,13 @@
 
 use model::{
     enriched::{Content, File},
+    event::Payload,
     provenance::{MissingReason, Provenance, Sha256, UnknownReason},
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use sha2::Digest;
 
-use crate::overlay::{Container, Pipeline, facts};
+use crate::overlay::{Container, Pipeline, exec, facts, process_key};
 
 use Provenance::{Added, BuiltIn, Modified};
 
@@ -257,6 +258,26 @@ fn the_verdict_is_the_same_after_a_restart() {
             );
         }
     }
+}
+
+#[test]
+fn a_mount_that_came_later_is_known_when_who_ran_the_program_has_ended() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let fd = container.open("/usr/bin/tool");
+    pipeline.exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+    container.sh("printf evil > /opt/x; mount -o bind /opt/x /usr/bin/tool");
+    let fd = container.open("/usr/bin/tool");
+    let mut observation = exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+    // A child of the container's process, of a moment.
+    observation.event.process.pid = u32::MAX;
+    if let Payload::Exec(exec) = &mut observation.event.payload {
+        exec.parent = process_key(&container);
+    }
+    pipeline.observe(observation);
+    let events = pipeline.settle();
+    let file = events[0].process.as_ref().unwrap().binary.as_ref().unwrap();
+    assert_eq!(file.provenance, Added, "{:?}", file.evidence);
 }
 
 #[test]
