@@ -230,7 +230,7 @@ impl Marks {
             .map(|known| &known.filesystem)
     }
 
-    /// Mounts that could not be watched, since the start. What runs from them is opened by way of its process.
+    /// Mounts that could not be watched, since the start. Programs on them are opened as they begin (see `prompt.rs`).
     pub(crate) fn failures(&self) -> u64 {
         self.failures
     }

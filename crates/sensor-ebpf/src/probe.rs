@@ -73,7 +73,7 @@ pub fn probe() -> Vec<Capability> {
                     rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
                 sys::fanotify_mark(group, true, sys::Scope::Mount, root)
             }),
-            "Without it programs that end at once are not hashed, and scripts and files without format are not seen.",
+            "Without it scripts and files without format are not seen; each program is opened as it begins, which costs more.",
         ),
         (
             "fanotify marks on filesystems",

@@ -220,8 +220,8 @@ impl Reader {
                     sensor: Sensor::Fanotify,
                     condition: SensorCondition::Lost,
                     detail: format!(
-                        "fanotify is not usable ({error}): programs that end at once, scripts and files without format \
-                         are not read; run with CAP_SYS_ADMIN on a kernel with CONFIG_FANOTIFY"
+                        "fanotify is not usable ({error}): scripts and files without format are not read; run with \
+                         CAP_SYS_ADMIN on a kernel with CONFIG_FANOTIFY"
                     ),
                 });
                 None

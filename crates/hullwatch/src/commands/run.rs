@@ -171,7 +171,7 @@ fn report_counted(counted: &Counted) {
 fn report_unwatched(mounts: u64) {
     if mounts > 0 {
         print::warning(&format!(
-            "{mounts} mount{} of containers could not be watched: programs that ended at once there were not read",
+            "{mounts} mount{} of containers could not be watched: scripts that ended at once there were not read",
             if mounts == 1 { "" } else { "s" }
         ));
     }
