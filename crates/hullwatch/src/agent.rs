@@ -114,8 +114,10 @@ pub(crate) struct Agent {
     /// What the sensor and the self-test are said to miss.
     stuck: Option<String>,
     blind: Option<String>,
-    /// The recorder knows of the first result of a self-test.
+    /// There was a result of a self-test.
     is_tested: bool,
+    /// What the recorder is to know of the first one, and had no room for yet.
+    untold: Option<Item>,
     /// When this run began.
     begun: Timestamp,
     settings: detect::Settings,
@@ -233,6 +235,7 @@ impl Agent {
             stuck: None,
             blind: None,
             is_tested: false,
+            untold: None,
             begun,
             settings,
             naming,
@@ -260,6 +263,7 @@ impl Agent {
         }
         self.voice.speak();
         // When the recorder is busy, the next one will do.
+        self.tell();
         let _ = self.items.try_send(Item::Alive(Timestamp::from(now.wall)));
         self.last_beat = now;
         Ok(())
@@ -296,10 +300,20 @@ impl Agent {
                 failed: earlier::ids(lost.as_slice(), &self.settings, &self.naming),
                 begun: self.begun,
             });
-            // When the recorder is busy, the next result will do.
-            self.is_tested = self.items.try_send(tested).is_ok();
+            self.is_tested = true;
+            self.untold = Some(tested);
+            self.tell();
         }
         self.voice.say_news(Sensor::Agent, &mut self.blind, blind);
+    }
+
+    /// Tells the recorder when it has room.
+    fn tell(&mut self) {
+        if let Some(untold) = self.untold.take()
+            && let Err(TrySendError::Full(untold)) = self.items.try_send(untold)
+        {
+            self.untold = Some(untold);
+        }
     }
 
     /// What the sensors say about themselves.
