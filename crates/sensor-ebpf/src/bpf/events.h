@@ -19,7 +19,7 @@ enum record_kind {
 	RECORD_EXEC = 1,
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
-	/* A memfd was executed: the header alone, as of the exec. */
+	/* A program was executed that fanotify does not tell of: the header alone, as of the exec. */
 	RECORD_PROMPT = 4,
 };
 
