@@ -198,20 +198,25 @@ impl ContainerStates {
                 return Some(Arc::clone(&table.mounts));
             }
         }
-        let is_in =
-            |pid| mnt_namespace == 0 || proc_reader::namespace(pid, "mnt") == Some(mnt_namespace);
+        // Without its number nobody but the process itself is known to be in the namespace.
+        let is_known = mnt_namespace != 0;
+        let is_in = |pid| !is_known || proc_reader::namespace(pid, "mnt") == Some(mnt_namespace);
         let read = |pid| is_in(pid).then(|| read_mounts(pid))?;
-        if let Some(mounts) = pids.take(ASKED_MAX).find_map(read) {
-            let mounts = Arc::new(mounts);
-            let table = Table {
-                mounts: Arc::clone(&mounts),
-                reads: reads + 1,
-                since,
-            };
-            self.tables.put(key, table, mounts.weight());
-            return Some(mounts);
-        }
-        self.tables.get(&key).map(|table| Arc::clone(&table.mounts))
+        let mounts = match pids
+            .take(if is_known { ASKED_MAX } else { 1 })
+            .find_map(read)
+        {
+            Some(mounts) => Arc::new(mounts),
+            // Asking in vain counts too.
+            None => Arc::clone(&self.tables.get(&key)?.mounts),
+        };
+        let table = Table {
+            mounts: Arc::clone(&mounts),
+            reads: reads + 1,
+            since,
+        };
+        self.tables.put(key, table, mounts.weight());
+        Some(mounts)
     }
 }
 
