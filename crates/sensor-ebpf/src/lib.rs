@@ -115,8 +115,6 @@ pub struct Counters {
     pub mapping_losses: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
-    /// Programs whose bytes could not be had.
-    pub files_missing: u64,
     /// Mounts that could not be watched.
     pub mount_failures: u64,
 }
@@ -133,7 +131,6 @@ pub(crate) struct SharedCounters {
     pub(crate) mappings: AtomicU64,
     pub(crate) mapping_losses: AtomicU64,
     pub(crate) undecodable: AtomicU64,
-    pub(crate) files_missing: AtomicU64,
     pub(crate) mount_failures: AtomicU64,
 }
 
@@ -287,7 +284,6 @@ impl Sensors {
             mappings: get(&counters.mappings),
             mapping_losses: get(&counters.mapping_losses),
             undecodable: get(&counters.undecodable),
-            files_missing: get(&counters.files_missing),
             mount_failures: get(&counters.mount_failures),
         }
     }

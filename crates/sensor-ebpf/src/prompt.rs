@@ -170,7 +170,7 @@ fn spawn(
         })
 }
 
-/// The program of a process that has just executed it. Not for reading: no server of a filesystem is asked, which may not answer.
+/// The program of a process that has just executed it. Not for reading: a FUSE server would be asked, which may not answer.
 fn open(pid: u32) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty()).ok()

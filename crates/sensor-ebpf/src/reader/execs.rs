@@ -24,7 +24,6 @@ use super::Closed;
 use super::Known;
 use super::PENDING_MAX;
 use super::Reader;
-use super::add;
 
 impl Reader {
     /// What cannot wait for a record's turn: new mounts, and programs that only their process leads to.
@@ -139,7 +138,6 @@ impl Reader {
                 }
             }
             None => {
-                add(&self.shared.counters.files_missing, 1);
                 record.exec.file.missing = Some(self.why_missing(&record, now));
             }
         }
