@@ -262,8 +262,8 @@ impl Agent {
             self.voice.say(Sensor::Agent, condition, detail);
         }
         self.voice.speak();
-        // When the recorder is busy, the next one will do.
         self.tell();
+        // When the recorder is busy, the next one will do.
         let _ = self.items.try_send(Item::Alive(Timestamp::from(now.wall)));
         self.last_beat = now;
         Ok(())
