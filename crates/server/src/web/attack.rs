@@ -444,13 +444,14 @@ impl Technique {
         )
     }
 
-    /// Its name as ATT&CK writes it.
+    /// See [`title`].
     pub(crate) fn title(self) -> String {
         title(self.name)
     }
 }
 
-/// A tactic's or technique's name of SCC's as ATT&CK writes it.
+/// A tactic's or technique's name of SCC's for people, with the capitals that ATT&CK gives it. SCC leaves punctuation out and
+/// shortens some: who wants ATT&CK's very name goes by the identifier.
 pub(crate) fn title(name: &str) -> String {
     let words = name.split('_').map(|word| {
         let lower = word.to_ascii_lowercase();
@@ -477,7 +478,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_written_as_attack_writes_them() {
+    fn names_have_the_capitals_that_attack_gives_them() {
         for (name, expected) in [
             (COMMAND_AND_CONTROL, "Command and Control"),
             ("INGRESS_TOOL_TRANSFER", "Ingress Tool Transfer"),
