@@ -11,14 +11,26 @@ use libbpf_rs::{
     RingBuffer, RingBufferBuilder,
 };
 
-use model::event::ProcessKey;
+use model::event::{FileKey, ProcessKey};
 
-use crate::{Config, decode, running::Running};
+use crate::{
+    Config,
+    decode::{self, kernel_device},
+    probe,
+    running::Running,
+    sys::{self, MapWay},
+};
 
 /// Object code of `bpf/process.bpf.c`. Aligned, since libbpf reads ELF structures in place.
 static PROCESS_OBJECT: &Aligned<[u8]> = &Aligned {
     _align: [],
     bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o")),
+};
+
+/// The same for kernels that it can read more cheaply, and with the programs that tell library loads.
+static PROCESS_SINCE_6_14_OBJECT: &Aligned<[u8]> = &Aligned {
+    _align: [],
+    bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/process_since_6_14.bpf.o")),
 };
 
 /// Object code of `bpf/tasks.bpf.c`.
@@ -90,8 +102,8 @@ impl Default for Batch {
 pub(crate) struct Probes {
     // Declared first, so that the programs are detached before their maps go.
     links: Vec<Link>,
-    /// Execs, and the rest: two, since a shared budget would let one ring starve the other.
-    rings: [RingBuffer<'static>; 2],
+    /// Loads, execs, and the rest: not one reader of all, since a shared budget would let one ring starve the others.
+    rings: [RingBuffer<'static>; 3],
     batch: Arc<Mutex<Batch>>,
     object: Object,
     counters: MapHandle,
@@ -100,6 +112,11 @@ pub(crate) struct Probes {
     /// Descriptors of the rings, for waiting.
     pub(crate) exec_ring: MapHandle,
     pub(crate) process_ring: MapHandle,
+    pub(crate) load_ring: MapHandle,
+    /// Library loads come out of the ring.
+    pub(crate) tells_loads: bool,
+    /// Files that are known, when loads are told.
+    known: Option<MapHandle>,
     /// By CPU.
     pub(crate) prompt_rings: Vec<(u32, MapHandle)>,
 }
@@ -111,19 +128,49 @@ pub(crate) struct KernelCounters {
     pub(crate) exec_losses: u64,
     pub(crate) process_events: u64,
     pub(crate) process_losses: u64,
+    pub(crate) loads: u64,
+    pub(crate) load_losses: u64,
+}
+
+/// Runs of programs that the kernel skipped, since the same program was already running on that CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MissedRuns {
+    pub(crate) exec: u64,
+    /// Fork and exit.
+    pub(crate) process: u64,
+    pub(crate) load: u64,
+}
+
+/// The programs that tell library loads.
+const LOAD_PROGRAMS: [&str; 2] = ["on_map", "on_unlock"];
+
+/// The least room that the rings can have.
+fn smallest() -> Config {
+    Config {
+        exec_ring_bytes: 4096,
+        process_ring_bytes: 4096,
+        load_ring_bytes: 4096,
+        ..Config::default()
+    }
 }
 
 /// Loads the probes, attaches nothing, and lets them go again.
 pub(crate) fn check() -> Result<(), Error> {
-    open(&Config {
-        exec_ring_bytes: 4096,
-        process_ring_bytes: 4096,
-        ..Config::default()
-    })
-    .map(|_| ())
+    open(&smallest(), PROCESS_OBJECT).map(|_| ())
 }
 
-fn open(config: &Config) -> Result<Object, Error> {
+/// Whether the probes can tell library loads.
+pub(crate) fn check_loads() -> Result<bool, Error> {
+    load(&smallest()).map(|probes| probes.tells_loads)
+}
+
+/// Whether the trace points of mappings may be the ones that `loads.h` was written for, and are cheap: up to 6.13 each call of
+/// one made up the path of a control group.
+fn traces_mappings() -> bool {
+    probe::is_linux((6, 14))
+}
+
+fn open(config: &Config, object: &'static Aligned<[u8]>) -> Result<Object, Error> {
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(Error::NoBtf);
     }
@@ -131,30 +178,56 @@ fn open(config: &Config) -> Result<Object, Error> {
     libbpf_rs::set_print(None);
     let mut open = ObjectBuilder::default()
         .name("hullwatch")
-        .and_then(|builder| builder.open_memory(&PROCESS_OBJECT.bytes))
+        .and_then(|builder| builder.open_memory(&object.bytes))
         .map_err(Error::Load)?;
     size_maps(&mut open, config)?;
     open.load().map_err(Error::Load)
 }
 
 pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
-    let object = open(config)?;
+    // Refused by a kernel whose mappings look otherwise.
+    let with_loads = (!config.loads_by_perf && traces_mappings())
+        .then(|| open(config, PROCESS_SINCE_6_14_OBJECT).ok())
+        .flatten();
+    let mut tells_loads = with_loads.is_some();
+    let object = match with_loads {
+        Some(object) => object,
+        None => open(config, PROCESS_OBJECT)?,
+    };
     let batch = Arc::new(Mutex::new(Batch::default()));
     let exec_ring = handle(&object, "exec_ring")?;
     let process_ring = handle(&object, "process_ring")?;
+    let load_ring = handle(&object, "load_ring")?;
     let rings = [
+        reader_of(&load_ring, "load_ring", &batch)?,
         reader_of(&exec_ring, "exec_ring", &batch)?,
         reader_of(&process_ring, "process_ring", &batch)?,
     ];
-    let mut links = Vec::new();
-    // Exit before fork before exec: a process whose exec is seen is one whose end will be seen.
-    for name in ["on_exit", "on_fork", "on_exec"] {
-        for program in object.progs_mut().filter(|program| program.name() == name) {
-            links.push(program.attach().map_err(|source| Error::Attach {
+    let attach = |name: &'static str| {
+        object
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))
+            .and_then(|program| program.attach())
+            .map_err(|source| Error::Attach {
                 program: name.to_owned(),
                 source,
-            })?);
+            })
+    };
+    let mut links = Vec::new();
+    if tells_loads {
+        links = LOAD_PROGRAMS.into_iter().flat_map(attach).collect();
+        tells_loads = links.len() == LOAD_PROGRAMS.len()
+            && [MapWay::Mmap, MapWay::Mprotect]
+                .into_iter()
+                .all(|way| is_load_told(&rings[0], &batch, way));
+        if !tells_loads {
+            links.clear();
         }
+    }
+    // Exit before fork before exec: a process whose exec is seen is one whose end will be seen.
+    for name in ["on_exit", "on_fork", "on_exec"] {
+        links.push(attach(name)?);
     }
     Ok(Probes {
         links,
@@ -165,9 +238,32 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         ignored: handle(&object, "ignored")?,
         exec_ring,
         process_ring,
+        load_ring,
+        tells_loads,
+        known: tells_loads.then(|| handle(&object, "known")).transpose()?,
         prompt_rings: prompt_rings(&object)?,
         object,
     })
+}
+
+/// Maps the agent's own program in this way and sees whether that is told.
+fn is_load_told(ring: &RingBuffer<'_>, batch: &Mutex<Batch>, way: MapWay) -> bool {
+    let take = || {
+        ring.consume_raw();
+        std::mem::take(&mut *batch.lock().unwrap_or_else(PoisonError::into_inner)).records
+    };
+    let Ok(program) = std::fs::File::open("/proc/self/exe") else {
+        return false;
+    };
+    let Ok(inode) = rustix::fs::fstat(&program).map(|stat| stat.st_ino) else {
+        return false;
+    };
+    take();
+    sys::map_executable(&program, way).is_ok()
+        && take().iter().any(|record| {
+            matches!(record, decode::Record::Load(load)
+                if load.mapping.pid == std::process::id() && load.mapping.inode == inode)
+        })
 }
 
 fn reader_of(
@@ -208,6 +304,7 @@ fn size_maps(open: &mut OpenObject, config: &Config) -> Result<(), Error> {
             Some("prompt_rings") => ("prompt_rings", cpus),
             Some("exec_ring") => ("exec_ring", config.exec_ring_bytes),
             Some("process_ring") => ("process_ring", config.process_ring_bytes),
+            Some("load_ring") => ("load_ring", config.load_ring_bytes),
             _ => continue,
         };
         map.set_max_entries(entries)
@@ -304,6 +401,32 @@ impl Probes {
             .update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY);
     }
 
+    /// Tells the probes that the bytes of a file, as they saw it, are known.
+    pub(crate) fn know(&self, file: &FileKey) {
+        let Some(known) = &self.known else {
+            return;
+        };
+        let second = |time_ns: i64| time_ns.div_euclid(1_000_000_000).to_ne_bytes();
+        let nanosecond = |time_ns: i64| {
+            u32::try_from(time_ns.rem_euclid(1_000_000_000))
+                .unwrap_or_default()
+                .to_ne_bytes()
+        };
+        let key = [
+            &file.inode.to_ne_bytes()[..],
+            &file.size.to_ne_bytes(),
+            &second(file.mtime_ns),
+            &second(file.ctime_ns),
+            &nanosecond(file.mtime_ns),
+            &nanosecond(file.ctime_ns),
+            &kernel_device(file.device).to_ne_bytes(),
+            &[0; 4],
+        ]
+        .concat();
+        // When it is refused, the file is opened promptly each time: more work, nothing missed.
+        let _ = known.update(&key, &[1], MapFlags::ANY);
+    }
+
     /// Reads the counters of all CPUs.
     pub(crate) fn counters(&self) -> KernelCounters {
         let mut sum = KernelCounters::default();
@@ -322,13 +445,15 @@ impl Probes {
             sum.exec_losses += next();
             sum.process_events += next();
             sum.process_losses += next();
+            sum.loads += next();
+            sum.load_losses += next();
         }
         sum
     }
 
-    /// Runs that the kernel skipped, since the program was already running on that CPU: (exec, fork and exit).
-    pub(crate) fn missed_runs(&self) -> (u64, u64) {
-        let mut missed = (0, 0);
+    /// Those since the start.
+    pub(crate) fn missed_runs(&self) -> MissedRuns {
+        let mut missed = MissedRuns::default();
         for program in self.object.progs() {
             let fd = program.as_fd().as_raw_fd();
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
@@ -337,10 +462,10 @@ impl Probes {
                 .lines()
                 .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
                 .unwrap_or(0_u64);
-            if program.name() == "on_exec" {
-                missed.0 += count;
-            } else {
-                missed.1 += count;
+            match program.name().to_str() {
+                Some("on_exec") => missed.exec += count,
+                Some(name) if LOAD_PROGRAMS.contains(&name) => missed.load += count,
+                _ => missed.process += count,
             }
         }
         missed
@@ -433,9 +558,15 @@ mod tests {
 
     #[test]
     fn records_have_the_sizes_that_the_decoder_reads() {
-        let object = concat!(env!("OUT_DIR"), "/process.bpf.o");
+        let object = concat!(env!("OUT_DIR"), "/process_since_6_14.bpf.o");
         let btf = Btf::from_path(object).unwrap();
-        for (name, bytes) in [("exec_record", 376), ("ignored_key", 16), ("counters", 32)] {
+        for (name, bytes) in [
+            ("exec_record", 376),
+            ("load_record", 136),
+            ("ignored_key", 16),
+            ("known_key", 48),
+            ("counters", 48),
+        ] {
             let record: Struct<'_> = btf.type_by_name(name).unwrap();
             assert_eq!(
                 libbpf_rs::btf::HasSize::size(&record),

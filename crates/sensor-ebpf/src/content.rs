@@ -43,6 +43,15 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// The bytes of what was seen are, or are about to be, the enricher's, and a change of them is sure to change the key.
+    pub(crate) fn settles(&self, seen: &FileKey) -> bool {
+        let key = FileKey {
+            device: seen.device,
+            ..self.key
+        };
+        self.is_settled && !self.is_overload && key == *seen
+    }
+
     /// A program whose bytes were handed over before.
     pub(crate) fn known(key: FileKey, link_count: u32) -> Self {
         Self {
@@ -144,15 +153,16 @@ pub(crate) fn is_one_of_many(fd: &OwnedFd) -> bool {
 /// The clock that stamps files may be behind by as much: a tick, at the lowest rate that kernels are built with.
 const TICK_NS: i64 = 10_000_000;
 
-/// The identity of a program when it was run: its descriptor is opened later, and by then it may have been overwritten.
+/// The identity of a program or library at the `time` that it was run or mapped: its descriptor is opened later, and by then it
+/// may have been overwritten.
 ///
-/// What the probe saw counts only when it is older than a change since the exec. An overlay's own inode otherwise tells another
+/// What the probe saw counts only when it is older than a change since then. An overlay's own inode otherwise tells another
 /// device than `stat` does, and times that lag behind writes through a mapping.
-pub(crate) fn key_at_exec(now: FileKey, seen: Option<FileKey>, exec: Timestamp) -> FileKey {
+pub(crate) fn key_then(now: FileKey, seen: Option<FileKey>, time: Timestamp) -> FileKey {
     match seen {
         Some(seen)
             if (seen.mtime_ns, seen.ctime_ns) != (now.mtime_ns, now.ctime_ns)
-                && i64::try_from(exec.0).is_ok_and(|exec| now.ctime_ns >= exec - TICK_NS) =>
+                && i64::try_from(time.0).is_ok_and(|time| now.ctime_ns >= time - TICK_NS) =>
         {
             FileKey {
                 device: now.device,
@@ -269,7 +279,7 @@ mod tests {
             ),
             (key(1, old, later), None, key(1, old, later)),
         ] {
-            assert_eq!(key_at_exec(now, seen, exec), expected, "{now:?} {seen:?}");
+            assert_eq!(key_then(now, seen, exec), expected, "{now:?} {seen:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The sensor for Linux hosts: eBPF probes for exec, fork and exit, fanotify for the bytes of executed files, perf
-//! records for library loads, and `/proc` for what ran before.
+//! The sensor for Linux hosts: eBPF probes for exec, fork, exit and library loads, fanotify for the bytes of executed files,
+//! perf records for library loads where the probes cannot tell them, and `/proc` for what ran before.
 //!
 //! Start with [`start`]; [`probe`] says what the host can do. [`decode`] is the part that reads kernel bytes.
 //!
@@ -56,8 +56,12 @@ pub struct Config {
     pub exec_ring_bytes: u32,
     /// Bytes of the ring buffer of forks and exits, likewise.
     pub process_ring_bytes: u32,
-    /// Pages of each CPU's buffer of library loads, a power of two.
+    /// Bytes of the ring buffer of library loads, likewise.
+    pub load_ring_bytes: u32,
+    /// Pages of each CPU's buffer of library loads, a power of two, where perf tells them.
     pub perf_pages: usize,
+    /// Library loads are taken from perf, as on kernels whose mappings the probes cannot tell.
+    pub loads_by_perf: bool,
 }
 
 impl Default for Config {
@@ -66,7 +70,9 @@ impl Default for Config {
         Self {
             exec_ring_bytes: 8 * 1024 * 1024,
             process_ring_bytes: 1024 * 1024,
+            load_ring_bytes: 1024 * 1024,
             perf_pages: 64,
+            loads_by_perf: false,
         }
     }
 }
@@ -109,7 +115,7 @@ pub struct Counters {
     pub fanotify_events: u64,
     /// Times that the fanotify queue overflowed.
     pub fanotify_losses: u64,
-    /// Executable mappings, the host's included.
+    /// Executable mappings; the host's are included where perf tells them.
     pub mappings: u64,
     /// Executable mappings of which no record came.
     pub mapping_losses: u64,

@@ -1,4 +1,5 @@
-//! Library loads: the perf buffers of all CPUs, and the bytes behind a mapping.
+//! Library loads: mappings that wait for their exec, the perf buffers of all CPUs for kernels whose mappings cannot be probed,
+//! and the bytes behind a mapping.
 
 use std::{
     collections::HashMap,
@@ -15,7 +16,7 @@ use rustix::{
 
 use crate::{
     bpf, clock,
-    content::{Content, Delivered, path_of, statx_key, without_deleted},
+    content::{self, Content, Delivered, path_of, statx_key, without_deleted},
     decode::{Mapping, PerfRecord, perf_record},
     sys::PerfBuffer,
 };
@@ -31,23 +32,16 @@ const SLEEP_MIN: Duration = Duration::from_millis(100);
 
 /// The buffers of all CPUs.
 #[derive(Debug)]
-pub(crate) struct Loads {
+pub(crate) struct PerfBuffers {
     /// By CPU.
     buffers: Vec<(u32, PerfBuffer)>,
     pages: usize,
     /// Time that the machine has slept. CPUs are taken away meanwhile, and their buffers stay silent when they come back.
     slept: Duration,
     bytes: Vec<u8>,
-    held: HashMap<u32, Held>,
 }
 
-#[derive(Debug)]
-struct Held {
-    since: Instant,
-    mappings: Vec<Mapping>,
-}
-
-impl Loads {
+impl PerfBuffers {
     /// Opens one buffer per online CPU and adds them to `epoll`.
     pub(crate) fn new(pages: usize, epoll: &OwnedFd) -> io::Result<Self> {
         let buffers = bpf::online_cpus()
@@ -58,7 +52,6 @@ impl Loads {
             pages,
             slept: clock::slept(),
             bytes: Vec::new(),
-            held: HashMap::new(),
         })
     }
 
@@ -118,11 +111,23 @@ impl Loads {
         }
         undecodable
     }
+}
 
+/// Mappings that wait for their exec, by process.
+#[derive(Debug, Default)]
+pub(crate) struct Held(HashMap<u32, HeldMappings>);
+
+#[derive(Debug)]
+struct HeldMappings {
+    since: Instant,
+    mappings: Vec<Mapping>,
+}
+
+impl Held {
     /// An exec of `pid` is under way: the loads that follow are of an image whose exec is not reported yet.
     pub(crate) fn hold(&mut self, pid: u32, now: Instant) {
-        if self.held.len() < limits::PROCESSES_MAX {
-            self.held.entry(pid).or_insert_with(|| Held {
+        if self.0.len() < limits::PROCESSES_MAX {
+            self.0.entry(pid).or_insert_with(|| HeldMappings {
                 since: now,
                 mappings: Vec::new(),
             });
@@ -131,7 +136,7 @@ impl Loads {
 
     /// Keeps a mapping back when it has to wait. Gives it back when it may go now.
     pub(crate) fn or_hold(&mut self, mapping: Mapping) -> Option<Mapping> {
-        match self.held.get_mut(&mapping.pid) {
+        match self.0.get_mut(&mapping.pid) {
             Some(held) if held.mappings.len() < HELD_MAPPINGS_MAX => {
                 held.mappings.push(mapping);
                 None
@@ -142,7 +147,7 @@ impl Loads {
 
     /// The exec of `pid` was reported, or it ended.
     pub(crate) fn release(&mut self, pid: u32) -> Vec<Mapping> {
-        self.held
+        self.0
             .remove(&pid)
             .map(|held| held.mappings)
             .unwrap_or_default()
@@ -150,7 +155,7 @@ impl Loads {
 
     /// Mappings whose exec never came (it was lost).
     pub(crate) fn release_expired(&mut self, now: Instant) -> Vec<Mapping> {
-        self.held
+        self.0
             .extract_if(|_, held| now.duration_since(held.since) > HELD_TIME_MAX)
             .flat_map(|(_, held)| held.mappings)
             .collect()
@@ -318,6 +323,16 @@ pub(crate) fn open(path: &OwnedFd, stat: &Statx, delivered: &mut Delivered) -> O
     Some(content)
 }
 
+/// What a descriptor leads to that was opened when the file was mapped, if that was it.
+pub(crate) fn opened(
+    mapping: &Mapping,
+    path: &OwnedFd,
+    delivered: &mut Delivered,
+) -> Option<Content> {
+    let stat = regular_file(path)?;
+    is_mapped_file(mapping, &stat, path).then(|| open(path, &stat, delivered))?
+}
+
 fn known(stat: &Statx) -> Content {
     Content {
         mount_id: mount_id(stat),
@@ -334,8 +349,32 @@ fn is_overlay(path: &OwnedFd) -> bool {
     rustix::fs::fstatfs(path).is_ok_and(|stat| stat.f_type == OVERLAYFS_SUPER_MAGIC)
 }
 
-/// The facts of a mapping, whose path this is, and of what was found behind it.
-pub(crate) fn facts(mapping: &Mapping, path: Text, content: Option<&Content>) -> FileFacts {
+/// The facts of a mapping that was made at `time`, whose path this is, and of what was found behind it.
+pub(crate) fn facts(
+    mapping: &Mapping,
+    path: Text,
+    time: Timestamp,
+    content: Option<&Content>,
+) -> FileFacts {
+    let missing = match content {
+        None => Some(MissingReason::ProcessGone),
+        Some(content) => content.is_overload.then_some(MissingReason::Overload),
+    };
+    if let Some(seen) = &mapping.seen {
+        let key = content.map_or(seen.key, |content| {
+            content::key_then(content.key, Some(seen.key), time)
+        });
+        return FileFacts {
+            path,
+            path_truncated: seen.path_truncated,
+            key: Some(key),
+            link_count: seen.link_count,
+            mount_id: seen.mount_id,
+            filesystem: seen.filesystem.clone(),
+            is_memfd: seen.is_memfd,
+            missing,
+        };
+    }
     let link_count = content.map_or(0, |content| content.link_count);
     FileFacts {
         path_truncated: mapping.inode == 0 || path.as_bytes().len() >= limits::PATH_BYTES_MAX,
@@ -343,10 +382,7 @@ pub(crate) fn facts(mapping: &Mapping, path: Text, content: Option<&Content>) ->
         key: content.map(|content| content.key),
         link_count,
         mount_id: content.map_or(0, |content| content.mount_id),
-        missing: match content {
-            None => Some(MissingReason::ProcessGone),
-            Some(content) => content.is_overload.then_some(MissingReason::Overload),
-        },
+        missing,
         ..FileFacts::default()
     }
 }
@@ -362,8 +398,8 @@ mod tests {
     #[test]
     fn a_cpu_that_comes_gets_a_buffer() {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
-        let mut loads = Loads::new(512, &epoll).unwrap();
-        let maps_of_a_child = |loads: &mut Loads| {
+        let mut loads = PerfBuffers::new(512, &epoll).unwrap();
+        let maps_of_a_child = |loads: &mut PerfBuffers| {
             let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
             child.wait().unwrap();
             let mut count = 0;
@@ -416,6 +452,7 @@ mod tests {
                 device: seen.dev(),
                 inode: seen.ino(),
                 path: Text::from(at("root/library").to_str().unwrap()),
+                seen: None,
             };
             content(
                 &mapping,

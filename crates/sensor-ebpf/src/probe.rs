@@ -30,7 +30,7 @@ pub fn probe() -> Vec<Capability> {
     let mut found = vec![
         Capability {
             name: "Linux 5.8 or newer",
-            is_present: is_new_enough(&release),
+            is_present: is_linux((5, 8)),
             is_required: true,
             detail: release,
             cost: "Older kernels have no BPF ring buffer: nothing can be watched.",
@@ -85,9 +85,18 @@ pub fn probe() -> Vec<Capability> {
             "Without them execs in namespaces that a container makes by itself are hashed only while they run.",
         ),
         (
+            "eBPF probes of mappings",
+            match bpf::check_loads() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(std::io::Error::other("not those of Linux 6.14 to 6.18")),
+                Err(error) => Err(std::io::Error::other(chain(error))),
+            },
+            "Without them perf tells library loads, which costs more, and one of a process that ends at once may not be read.",
+        ),
+        (
             "perf mapping records",
             sys::PerfBuffer::open(0, 1).map(|_| ()),
-            "Without them library loads are not seen: no library finding, no OpenSSL finding.",
+            "Without them, and without the probes of mappings, library loads are not seen: no library or OpenSSL finding.",
         ),
     ];
     found.extend(optional.map(|(name, result, cost)| Capability {
@@ -132,12 +141,20 @@ fn chain(error: bpf::Error) -> String {
     text
 }
 
-fn is_new_enough(release: &str) -> bool {
+/// Whether the kernel is of this version or newer.
+pub(crate) fn is_linux(version: (u32, u32)) -> bool {
+    is_new_enough(
+        &rustix::system::uname().release().to_string_lossy(),
+        version,
+    )
+}
+
+fn is_new_enough(release: &str, version: (u32, u32)) -> bool {
     let mut numbers = release
         .split(|character: char| !character.is_ascii_digit())
         .map_while(|word| word.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => (major, minor) >= (5, 8),
+        (Some(major), Some(minor)) => (major, minor) >= version,
         _ => false,
     }
 }
@@ -156,7 +173,7 @@ mod tests {
             ("4.19.0-26-amd64", false),
             ("unknown", false),
         ] {
-            assert_eq!(is_new_enough(release), expected, "{release}");
+            assert_eq!(is_new_enough(release, (5, 8)), expected, "{release}");
         }
     }
 }

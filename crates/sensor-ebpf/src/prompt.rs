@@ -1,12 +1,13 @@
-//! Programs that fanotify does not tell of, opened as they are executed.
+//! Programs and libraries that may be out of reach soon, opened as they are executed or mapped.
 //!
 //! fanotify cannot watch memfds, nor a mount that was made a moment ago or never got a place in the tree. What is run from there
 //! may be gone when its process ends: opening `/proc/PID/exe` when the exec is read from the ring came too late for four of five
-//! memfds that end at once.
+//! memfds that end at once. The same holds for a
+//! library that nobody has read yet.
 //!
-//! So the probe tells of such an exec a second time, to a thread of the CPU that it runs on, with the lowest real-time
+//! So the probe tells of such an exec or load a second time, to a thread of the CPU that it runs on, with the lowest real-time
 //! priority. It is woken before the system call returns, and the scheduler takes it before the first instruction of the
-//! program. No other exec pays for that.
+//! program or library. No other exec or load pays for that.
 
 use std::{
     io,
@@ -45,22 +46,22 @@ const HELD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Of each thread: it formats a path and opens it.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// An exec: the process, and when (CLOCK_BOOTTIME).
-type Exec = (u32, u64);
+/// An exec or load: the process, and when (CLOCK_BOOTTIME).
+type Moment = (u32, u64);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Prompt {
     /// What the threads have opened, `O_PATH`. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
-    opened: Receiver<(Exec, OwnedFd)>,
-    held: LruCache<Exec, (OwnedFd, Instant)>,
+    opened: Receiver<(Moment, OwnedFd)>,
+    held: LruCache<Moment, (OwnedFd, Instant)>,
     /// Superblocks of memfds.
     memfd_devices: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Prompt {
-    /// Opens programs from now on, on the CPUs that have a ring.
+    /// Opens files from now on, on the CPUs that have a ring.
     pub(crate) fn new(rings: &[(u32, MapHandle)], shared: &Arc<Shared>) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         // The kernel's own mounts of shmem and of hugetlbfs.
@@ -90,7 +91,7 @@ impl Prompt {
         self.memfd_devices.contains(&device)
     }
 
-    /// The program of an exec, `O_PATH`.
+    /// The program of an exec, or the library of a load, `O_PATH`.
     pub(crate) fn take(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
         self.receive();
         self.held.pop(&(pid, boot_ns)).map(|(fd, _)| fd)
@@ -107,8 +108,8 @@ impl Prompt {
     }
 
     fn receive(&mut self) {
-        for (exec, fd) in self.opened.try_iter() {
-            self.held.put(exec, (fd, Instant::now()));
+        for (moment, fd) in self.opened.try_iter() {
+            self.held.put(moment, (fd, Instant::now()));
         }
     }
 
@@ -125,7 +126,7 @@ fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    sender: SyncSender<(Exec, OwnedFd)>,
+    sender: SyncSender<(Moment, OwnedFd)>,
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(0);
@@ -134,11 +135,15 @@ fn spawn(
     let mut builder = RingBufferBuilder::new();
     builder
         .add(ring, move |bytes| {
-            if let Ok(Record::Prompt { header }) = record(bytes)
-                && let Some(program) = open(header.process.pid)
+            if let Ok(Record::Prompt {
+                header,
+                tid,
+                descriptor,
+            }) = record(bytes)
+                && let Some(file) = open(tid, descriptor)
             {
-                // Full when the reader is far behind: the newest is let go, and its exec will say so.
-                let _ = sender.try_send(((header.process.pid, header.boot_ns), program));
+                // Full when the reader is far behind: the newest is let go, and its event will say so.
+                let _ = sender.try_send(((header.process.pid, header.boot_ns), file));
             }
             0
         })
@@ -170,8 +175,13 @@ fn spawn(
         })
 }
 
-/// The program of a process that has just executed it. Not for reading: a FUSE server would be asked, which may not answer.
-fn open(pid: u32) -> Option<OwnedFd> {
+/// The program of a thread that has just executed it, or what it is mapping. Not for reading: a FUSE server would be asked,
+/// which may not answer. Nor by `map_files`, which waits for a lock that the process can hold for as long as it likes.
+fn open(tid: u32, descriptor: Option<u32>) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty()).ok()
+    let path = match descriptor {
+        None => format!("/proc/{tid}/exe"),
+        Some(descriptor) => format!("/proc/{tid}/fd/{descriptor}"),
+    };
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }

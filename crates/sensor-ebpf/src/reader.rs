@@ -1,7 +1,7 @@
 //! The reader: takes what the kernel has, joins it, and sends observations.
 //!
-//! A round reads perf first, then the rings: so the exec of a process is in hand before its library loads are looked at.
-//! Records of both are taken in the order of their times. At an exec fanotify is read until the program's event is found:
+//! A round reads library loads first, then execs: so the exec of a process is in hand before its loads are looked at. Records
+//! of all kinds are taken in the order of their times. At an exec fanotify is read until the program's event is found:
 //! the kernel queues it before it reports the exec.
 
 mod already_running;
@@ -31,11 +31,11 @@ use rustix::event::{Timespec, epoll};
 
 use crate::{
     Config, Shared,
-    bpf::{KernelCounters, Probes},
+    bpf::{KernelCounters, MissedRuns, Probes},
     clock::{self, Clock},
     content::{self, Content, Delivered},
     decode::{PerfRecord, Record, fanotify_events},
-    loads::{Loads, Root},
+    loads::{Held, PerfBuffers, Root},
     marks::{self, Marks},
     opened::Opened,
     prompt::Prompt,
@@ -63,7 +63,7 @@ const NAPS_BEFORE_SLEEP: u32 = 7;
 /// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
 const SLEEP: Duration = Duration::from_secs(1);
 
-/// While asleep, how often it is looked whether a library was loaded: perf buffers wake only when they fill. This costs a
+/// While asleep, how often it is looked whether a library was loaded, if perf tells: its buffers wake only when they fill. This costs a
 /// look at two counters, a round much more; but waking up at all takes most of what the agent takes on an idle host. The end
 /// of a process wakes the reader by itself, so that what it had mapped is not gone for long by then.
 const LOAD_LOOK: Duration = Duration::from_millis(60);
@@ -139,7 +139,10 @@ pub(crate) struct Reader {
     unsent: Vec<Observation>,
     probes: Probes,
     marks: Option<Marks>,
-    loads: Option<Loads>,
+    /// Where library loads come from when the probes do not tell them.
+    perf: Option<PerfBuffers>,
+    /// Mappings that wait for their exec.
+    held: Held,
     /// Root directories of containers, by process. While something happens all the time: opening one takes a tenth of the
     /// reader's time.
     roots: HashMap<u32, Root>,
@@ -173,7 +176,7 @@ pub(crate) struct Reader {
     undecodable: u64,
     counted: Instant,
     /// See [`Probes::missed_runs`]; looked at once a second.
-    missed_runs: (u64, u64),
+    missed_runs: MissedRuns,
     looked: Instant,
     fanotify_lost: Option<Instant>,
     fanotify_buffer: Vec<u8>,
@@ -200,6 +203,7 @@ impl Reader {
             let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(epoll, &probes.exec_ring, other, edge)?;
             epoll::add(epoll, &probes.process_ring, other, edge)?;
+            epoll::add(epoll, &probes.load_ring, other, edge)?;
             let wake = epoll::EventData::new_u64(TOKEN_WAKE);
             epoll::add(epoll, &shared.wake, wake, epoll::EventFlags::IN)?;
         }
@@ -238,10 +242,11 @@ impl Reader {
                 marks.saw(running.mnt_namespace, running.process.pid, now);
             }
         }
-        let loads = match Loads::new(config.perf_pages, &sleep) {
-            Ok(loads) => {
+        let perf = (!probes.tells_loads).then(|| PerfBuffers::new(config.perf_pages, &sleep));
+        let perf = match perf.transpose() {
+            Ok(perf) => {
                 states.push(running(Sensor::Perf, "library loads are seen"));
-                Some(loads)
+                perf
             }
             Err(error) => {
                 states.push(SensorState {
@@ -263,7 +268,8 @@ impl Reader {
             unsent: Vec::new(),
             probes,
             marks,
-            loads,
+            perf,
+            held: Held::default(),
             roots: HashMap::new(),
             ends: HashMap::new(),
             already_running,
@@ -283,7 +289,7 @@ impl Reader {
             reported: KernelCounters::default(),
             undecodable: 0,
             counted: Instant::now(),
-            missed_runs: (0, 0),
+            missed_runs: MissedRuns::default(),
             looked: Instant::now(),
             fanotify_lost: None,
             fanotify_buffer: vec![0; FANOTIFY_READ_BYTES],
@@ -347,9 +353,14 @@ impl Reader {
     /// Until something happens, a library is loaded somewhere, or [`SLEEP`] is over.
     fn sleep(&mut self) {
         let end = Instant::now() + SLEEP;
-        while self.wait(LOAD_LOOK, true) == 0
+        let look = if self.perf.is_some() {
+            LOAD_LOOK
+        } else {
+            SLEEP
+        };
+        while self.wait(look, true) == 0
             && Instant::now() < end
-            && !self.loads.as_ref().is_some_and(Loads::has_records)
+            && !self.perf.as_ref().is_some_and(PerfBuffers::has_records)
         {}
     }
 
@@ -390,8 +401,8 @@ impl Reader {
 
         let mut items = std::mem::take(&mut self.pending);
         let (mut mappings, mut undecodable_loads) = (0, 0);
-        if let Some(loads) = &mut self.loads {
-            undecodable_loads = loads.drain(|record| {
+        if let Some(perf) = &mut self.perf {
+            undecodable_loads = perf.drain(|record| {
                 mappings += u64::from(matches!(record, PerfRecord::Mapping(_)));
                 items.push(Item::Perf(record));
             });
@@ -441,8 +452,7 @@ impl Reader {
         if self.pending.is_empty() {
             self.pending = items;
         }
-        let expired = self.loads.as_mut().map(|loads| loads.release_expired(now));
-        for mapping in expired.unwrap_or_default() {
+        for mapping in self.held.release_expired(now) {
             self.load(mapping)?;
         }
         for (pid, content) in self.opened.failed(now) {
@@ -457,9 +467,9 @@ impl Reader {
         if now.duration_since(self.looked) > Duration::from_secs(1) || is_last {
             self.looked = now;
             self.missed_runs = self.probes.missed_runs();
-            if let Some(loads) = &mut self.loads {
+            if let Some(perf) = &mut self.perf {
                 // Tried again in a second; until then, or for good, the self-test says that loads are not seen.
-                let _ = loads.follow_cpus(&self.sleep);
+                let _ = perf.follow_cpus(&self.sleep);
             }
         }
         self.undecodable += batch.undecodable + undecodable_loads;

@@ -126,6 +126,7 @@ fn mapping(pid: u32, boot_ns: u64, line: &[u8]) -> Option<Mapping> {
         device: rustix::fs::makedev(hex(major)?, hex(minor)?),
         inode,
         path: Text::from(path),
+        seen: None,
     })
 }
 

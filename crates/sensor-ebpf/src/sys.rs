@@ -1,4 +1,4 @@
-//! System calls that no safe crate offers: fanotify and perf events.
+//! System calls that no safe crate offers: fanotify, perf events and mappings.
 
 #![expect(unsafe_code, reason = "raw system calls and a shared memory ring")]
 
@@ -87,6 +87,44 @@ pub(crate) fn run_ahead() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// How a file comes to be mapped executable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum MapWay {
+    Mmap,
+    Mprotect,
+}
+
+/// Maps the first page of a file executable, and takes the mapping away.
+pub(crate) fn map_executable(file: impl AsFd, way: MapWay) -> io::Result<()> {
+    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
+    let bytes = rustix::param::page_size();
+    let protection = match way {
+        MapWay::Mmap => ProtFlags::READ | ProtFlags::EXEC,
+        MapWay::Mprotect => ProtFlags::READ,
+    };
+    // SAFETY: a new mapping at an address of the kernel's choice; it replaces nothing, and nothing of it is read or run.
+    let page = unsafe {
+        mmap(
+            std::ptr::null_mut(),
+            bytes,
+            protection,
+            MapFlags::PRIVATE,
+            file,
+            0,
+        )
+    }?;
+    let protected = match way {
+        MapWay::Mmap => Ok(()),
+        // SAFETY: exactly the mapping made above.
+        MapWay::Mprotect => unsafe {
+            mprotect(page, bytes, MprotectFlags::READ | MprotectFlags::EXEC)
+        },
+    };
+    // SAFETY: likewise; nothing borrows from it.
+    unsafe { munmap(page, bytes) }?;
+    Ok(protected?)
 }
 
 fn own(fd: RawFd) -> io::Result<OwnedFd> {

@@ -19,8 +19,9 @@ enum record_kind {
 	RECORD_EXEC = 1,
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
-	/* A program was executed that fanotify does not tell of: the header alone, as of the exec. */
+	/* A program was executed, or a library mapped, that may be gone before it is looked for. */
 	RECORD_PROMPT = 4,
+	RECORD_LOAD = 5,
 };
 
 struct record_header {
@@ -46,6 +47,34 @@ struct fork_record {
 };
 
 _Static_assert(sizeof(struct fork_record) == 56, "fork_record is 56 bytes");
+
+struct prompt_record {
+	/* As of the exec or the load. */
+	struct record_header header;
+	/* Of the thread. */
+	u32 tid;
+	/* What it is mapping; -1 for an exec. */
+	s32 descriptor;
+};
+
+_Static_assert(sizeof(struct prompt_record) == 48, "prompt_record is 48 bytes");
+
+/* What `stat` tells of a file. */
+struct inode_facts {
+	u64 inode;
+	u64 size;
+	s64 mtime_sec;
+	s64 ctime_sec;
+	u32 mtime_nsec;
+	u32 ctime_nsec;
+	/* The kernel's dev_t: 12 bits major, 20 bits minor. */
+	u32 device;
+	u32 link_count;
+	u32 mode;
+	u32 mount_id;
+};
+
+_Static_assert(sizeof(struct inode_facts) == 56, "inode_facts is 56 bytes");
 
 enum stdio_kind {
 	STDIO_CLOSED = 0,
@@ -91,17 +120,7 @@ struct exec_record {
 	u32 uid, euid, gid, egid;
 	u32 pid_namespace, net_namespace, user_namespace;
 	u64 cap_effective;
-	u64 inode;
-	u64 size;
-	s64 mtime_sec;
-	s64 ctime_sec;
-	u32 mtime_nsec;
-	u32 ctime_nsec;
-	/* The kernel's dev_t: 12 bits major, 20 bits minor. */
-	u32 device;
-	u32 link_count;
-	u32 mode;
-	u32 mount_id;
+	struct inode_facts file;
 	/* What there was; the strings below may hold less. */
 	u64 argv_bytes;
 	u64 env_bytes;
@@ -120,6 +139,26 @@ struct exec_record {
 
 _Static_assert(sizeof(struct exec_record) == 376, "exec_record is 376 bytes");
 
+#define LOAD_PATH_TRUNCATED (1 << 0)
+#define LOAD_MEMFD (1 << 1)
+/* The kernel's doing in the middle of an exec: its program interpreter (`ld.so`). */
+#define LOAD_BY_EXEC (1 << 2)
+/* User space has not said that it knows the file. */
+#define LOAD_UNKNOWN (1 << 3)
+
+/* A file was mapped executable. Followed by its path, as that of an exec. */
+struct load_record {
+	struct record_header header;
+	u64 address_start;
+	u64 address_end;
+	struct inode_facts file;
+	u32 flags;
+	u32 path_length;
+	char filesystem[16];
+};
+
+_Static_assert(sizeof(struct load_record) == 136, "load_record is 136 bytes");
+
 /* What `counters` holds per CPU. */
 struct counters {
 	/* Execs that the probe took notice of: each is a record or a loss. */
@@ -128,6 +167,9 @@ struct counters {
 	/* Forks and exits likewise. */
 	u64 process_events;
 	u64 process_losses;
+	/* Mappings likewise. */
+	u64 loads;
+	u64 load_losses;
 };
 
 /* A control group and mount namespace that user space found to be the host's. */
@@ -138,5 +180,19 @@ struct ignored_key {
 };
 
 _Static_assert(sizeof(struct ignored_key) == 16, "ignored_key is 16 bytes");
+
+/* A file that user space knows, as the probe saw it. */
+struct known_key {
+	u64 inode;
+	u64 size;
+	s64 mtime_sec;
+	s64 ctime_sec;
+	u32 mtime_nsec;
+	u32 ctime_nsec;
+	u32 device;
+	u32 pad;
+};
+
+_Static_assert(sizeof(struct known_key) == 48, "known_key is 48 bytes");
 
 #endif

@@ -13,10 +13,13 @@
 #include <linux/types.h>
 #include <stdbool.h>
 
+#include <bpf/bpf_core_read.h>
+
 typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+typedef __s32 s32;
 typedef __s64 s64;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -102,9 +105,15 @@ struct dentry {
 };
 
 struct file {
+	u32 f_mode;
 	struct path f_path;
 	struct inode *f_inode;
 	void *private_data;
+};
+
+/* A file that a stacked filesystem (overlayfs) has opened in the name of one of its own. */
+struct backing_file {
+	struct path user_path;
 };
 
 struct fdtable {
@@ -121,9 +130,54 @@ struct fs_struct {
 	struct path pwd;
 };
 
+struct maple_tree {
+	void *ma_root;
+};
+
+struct ma_state {
+	struct maple_tree *tree;
+};
+
+/* Leaves, with pivots of the ranges' last addresses in front of the slots. */
+struct maple_range_64 {
+	unsigned long pivot[15];
+	void *slot[16];
+};
+
+/* Nodes above. */
+struct maple_arange_64 {
+	unsigned long pivot[9];
+	void *slot[10];
+};
+
 struct mm_struct {
+	struct maple_tree mm_mt;
+	struct file *exe_file;
 	unsigned long arg_start, arg_end, env_start, env_end;
 };
+
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	struct mm_struct *vm_mm;
+	unsigned long vm_flags;
+	struct file *vm_file;
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long orig_ax, bx, cx, dx, si, di, r8;
+};
+
+struct thread_info {
+	u32 status;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	u64 regs[31];
+	int syscallno;
+};
+#endif
 
 struct ns_common {
 	unsigned int inum;
@@ -213,7 +267,12 @@ struct signal_struct {
 };
 
 struct task_struct {
+#if defined(__TARGET_ARCH_x86)
+	struct thread_info thread_info;
+#endif
 	struct mm_struct *mm;
+	unsigned int personality;
+	unsigned in_execve : 1;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
@@ -269,5 +328,21 @@ enum cgroup_subsys_id {
 };
 
 #pragma clang attribute pop
+
+/*
+ * Reads one field through any pointer. A helper is called for it, or, for kernels that have the cast (6.2), an instruction is
+ * enough: the kernel checks where it leads to by itself.
+ */
+#ifdef SINCE_6_14
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __attribute__((section(".ksyms")));
+#define READ(pointer, field)                                                                                            \
+	(((__typeof__(*(pointer)) *)bpf_rdonly_cast((pointer), bpf_core_type_id_kernel(__typeof__(*(pointer)))))->field)
+#else
+#define READ(pointer, field)                                                                                            \
+	({                                                                                                              \
+		__typeof__(pointer) read_pointer = (pointer);                                                           \
+		BPF_CORE_READ(read_pointer, field);                                                                     \
+	})
+#endif
 
 #endif

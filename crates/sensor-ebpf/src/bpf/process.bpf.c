@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Exec, fork and exit.
+ * Exec, fork and exit. Compiled twice: for every kernel, and for those since 6.14, with library loads (`loads.h`).
  *
  * The probes collect, user space judges. The one decision made here is to say nothing about a (control group, mount
  * namespace) pair that user space declared to be the host's.
  */
 #include "kernel.h"
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
@@ -56,11 +55,22 @@ struct walk {
 	u32 truncated;
 };
 
+/* What is left of a range of addresses whose protection was changed. */
+struct range {
+	u64 start;
+	u64 end;
+};
+
 struct scratch {
 	struct walk walk;
+	struct range range;
 	struct exec_record record;
-	/* The masked offset plus the largest single copy stays inside. */
-	char strings[STRING_OFFSET_MASK + 1 + ARGV_BYTES_MAX];
+	union {
+		/* The masked offset plus the largest single copy stays inside. */
+		char strings[STRING_OFFSET_MASK + 1 + ARGV_BYTES_MAX];
+		/* Its path is behind it. */
+		struct load_record load;
+	};
 };
 
 /*
@@ -75,7 +85,7 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* Both sized before load. Execs have a ring of their own, so that a storm of forks cannot crowd them out. */
+/* All sized before load. Execs have a ring of their own, so that a storm of forks cannot crowd them out; loads likewise. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
@@ -86,15 +96,20 @@ struct {
 	__uint(max_entries, 4096);
 } process_ring SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} load_ring SEC(".maps");
+
 struct prompt_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 };
 
 /*
- * Execs that fanotify does not tell of are told a second time, by a ring and to a reader of each CPU; sized and filled by
- * user space. The reader that is woken is bound to the CPU that the exec runs on and goes before it: it has opened the
- * program before its first instruction. See `prompt.rs`.
+ * Files that may be gone before they are looked for are told of a second time, by a ring and to a reader of each CPU; sized
+ * and filled by user space. The reader that is woken is bound to the CPU that the exec runs on and goes before it: it has
+ * opened the program before its first instruction. See `prompt.rs`.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -162,7 +177,7 @@ static __always_inline struct cgroup *telling_cgroup(struct task_struct *task)
 #define TRY_CONTROLLER(id)                                                                                              \
 	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, id)) {                                                   \
 		found = BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, id)], cgroup);           \
-		if (found && BPF_CORE_READ(found, level) > 0)                                                         \
+		if (found && READ(found, level) > 0)                                                         \
 			return found;                                                                                 \
 	}
 	TRY_CONTROLLER(pids_cgrp_id)
@@ -182,7 +197,7 @@ static __always_inline void fill_header(struct record_header *header, struct tas
 	header->start_ns = task->group_leader->start_boottime;
 	header->tgid = task->tgid;
 	header->mnt_namespace = task->nsproxy ? task->nsproxy->mnt_ns->ns.inum : 0;
-	header->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+	header->cgroup_id = READ(READ(cgroup, kn), id);
 }
 
 static __always_inline bool is_ignored(const struct record_header *header)
@@ -233,20 +248,20 @@ __noinline int path_step(void)
 	mount = (struct mount *)s->walk.mount;
 	if (s->walk.dentry == s->walk.root_dentry && s->walk.mount == s->walk.root_mount)
 		return 1;
-	mount_root = BPF_CORE_READ(mount, mnt.mnt_root);
+	mount_root = READ(mount, mnt.mnt_root);
 	if (dentry == mount_root) {
-		mount_parent = BPF_CORE_READ(mount, mnt_parent);
+		mount_parent = READ(mount, mnt_parent);
 		if (mount_parent == mount)
 			return 1;
-		s->walk.dentry = (u64)BPF_CORE_READ(mount, mnt_mountpoint);
+		s->walk.dentry = (u64)READ(mount, mnt_mountpoint);
 		s->walk.mount = (u64)mount_parent;
 		return 0;
 	}
-	if (!append_name(s, BPF_CORE_READ(dentry, d_name.name))) {
+	if (!append_name(s, READ(dentry, d_name.name))) {
 		s->walk.truncated = 1;
 		return 1;
 	}
-	parent = BPF_CORE_READ(dentry, d_parent);
+	parent = READ(dentry, d_parent);
 	/* A dentry without a place in a tree: memfd, O_TMPFILE of a disconnected handle. */
 	if (parent == dentry)
 		return 1;
@@ -264,12 +279,12 @@ __noinline int cgroup_step(void)
 		return 1;
 	node = (struct kernfs_node *)s->walk.dentry;
 	if (bpf_core_field_exists(((struct kernfs_node___since_6_15 *)0)->__parent))
-		parent = BPF_CORE_READ((struct kernfs_node___since_6_15 *)node, __parent);
+		parent = READ((struct kernfs_node___since_6_15 *)node, __parent);
 	else
-		parent = BPF_CORE_READ(node, parent);
+		parent = READ(node, parent);
 	if (!parent)
 		return 1;
-	if (!append_name(s, (const unsigned char *)BPF_CORE_READ(node, name))) {
+	if (!append_name(s, (const unsigned char *)READ(node, name))) {
 		s->walk.truncated = 1;
 		return 1;
 	}
@@ -303,7 +318,7 @@ static __always_inline u32 walk_path(struct scratch *s, struct fs_struct *fs, st
 
 static __always_inline u32 walk_cgroup(struct scratch *s, struct cgroup *cgroup, u32 offset)
 {
-	s->walk.dentry = (u64)BPF_CORE_READ(cgroup, kn);
+	s->walk.dentry = (u64)READ(cgroup, kn);
 	s->walk.offset = offset;
 	s->walk.end = offset + PATH_BYTES_MAX;
 	s->walk.truncated = 0;
@@ -315,61 +330,63 @@ static __always_inline u32 walk_cgroup(struct scratch *s, struct cgroup *cgroup,
 	return s->walk.offset;
 }
 
-static __always_inline void fill_times(struct exec_record *record, struct inode *inode)
+static __always_inline void fill_times(struct inode_facts *facts, struct inode *inode)
 {
 	struct inode___before_6_7 *oldest = (void *)inode;
 	struct inode___before_6_11 *older = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec)) {
-		record->mtime_sec = inode->i_mtime_sec;
-		record->mtime_nsec = inode->i_mtime_nsec;
+		facts->mtime_sec = READ(inode, i_mtime_sec);
+		facts->mtime_nsec = READ(inode, i_mtime_nsec);
 	} else if (bpf_core_field_exists(older->__i_mtime)) {
-		record->mtime_sec = older->__i_mtime.tv_sec;
-		record->mtime_nsec = older->__i_mtime.tv_nsec;
+		facts->mtime_sec = READ(older, __i_mtime.tv_sec);
+		facts->mtime_nsec = READ(older, __i_mtime.tv_nsec);
 	} else {
-		record->mtime_sec = oldest->i_mtime.tv_sec;
-		record->mtime_nsec = oldest->i_mtime.tv_nsec;
+		facts->mtime_sec = READ(oldest, i_mtime.tv_sec);
+		facts->mtime_nsec = READ(oldest, i_mtime.tv_nsec);
 	}
 	if (bpf_core_field_exists(inode->i_ctime_sec)) {
-		record->ctime_sec = inode->i_ctime_sec;
-		record->ctime_nsec = inode->i_ctime_nsec & CTIME_NSEC_MASK;
+		facts->ctime_sec = READ(inode, i_ctime_sec);
+		facts->ctime_nsec = READ(inode, i_ctime_nsec) & CTIME_NSEC_MASK;
 	} else if (bpf_core_field_exists(older->__i_ctime)) {
-		record->ctime_sec = older->__i_ctime.tv_sec;
-		record->ctime_nsec = older->__i_ctime.tv_nsec;
+		facts->ctime_sec = READ(older, __i_ctime.tv_sec);
+		facts->ctime_nsec = READ(older, __i_ctime.tv_nsec);
 	} else {
-		record->ctime_sec = oldest->i_ctime.tv_sec;
-		record->ctime_nsec = oldest->i_ctime.tv_nsec;
+		facts->ctime_sec = READ(oldest, i_ctime.tv_sec);
+		facts->ctime_nsec = READ(oldest, i_ctime.tv_nsec);
 	}
 }
 
-static __always_inline void fill_file(struct exec_record *record, struct file *file)
+/* `inode` is what the path leads to; on an overlay `real` is the inode of the layer, which is ahead with size and times. */
+static __always_inline void fill_file(struct inode_facts *facts, struct inode *inode, struct inode *real,
+				      struct vfsmount *mount)
 {
-	struct inode *inode = file->f_inode;
-	struct super_block *sb = inode->i_sb;
-	unsigned long magic = sb->s_magic;
+	facts->inode = READ(inode, i_ino);
+	facts->device = READ(READ(inode, i_sb), s_dev);
+	facts->link_count = READ(inode, i_nlink);
+	facts->mode = READ(inode, i_mode);
+	facts->mount_id = READ(mount_of(mount), mnt_id);
+	facts->size = READ(real, i_size);
+	fill_times(facts, real);
+}
 
-	record->inode = inode->i_ino;
-	record->size = inode->i_size;
-	record->device = sb->s_dev;
-	record->link_count = inode->i_nlink;
-	record->mode = inode->i_mode;
-	record->mount_id = BPF_CORE_READ(mount_of(file->f_path.mnt), mnt_id);
-	fill_times(record, inode);
-	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), sb->s_type->name);
-	/* The kernel's own mount of shmem, which no path leads to. A name such as "memfd:" can be given to any file. */
-	if ((magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && (sb->s_flags & SB_KERNMOUNT))
-		record->flags |= EXEC_MEMFD;
+/* The kernel's own mount of shmem, which no path leads to. A name such as "memfd:" can be given to any file. */
+static __always_inline bool is_memfd(struct super_block *sb)
+{
+	unsigned long magic = READ(sb, s_magic);
+
+	return (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && (READ(sb, s_flags) & SB_KERNMOUNT);
 }
 
 static __always_inline void fill_socket(struct stdio_fact *fact, struct file *file)
 {
-	struct socket *socket = BPF_CORE_READ(file, private_data);
-	struct sock *sk = BPF_CORE_READ(socket, sk);
+	struct socket *socket = READ(file, private_data);
+	struct sock *sk = READ(socket, sk);
 
 	if (!sk)
 		return;
-	fact->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	fact->state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	fact->family = READ(sk, __sk_common.skc_family);
+	fact->state = READ(sk, __sk_common.skc_state);
 	if (fact->family == AF_INET) {
 		BPF_CORE_READ_INTO((u32 *)fact->local_address, sk, __sk_common.skc_rcv_saddr);
 		BPF_CORE_READ_INTO((u32 *)fact->peer_address, sk, __sk_common.skc_daddr);
@@ -382,20 +399,20 @@ static __always_inline void fill_socket(struct stdio_fact *fact, struct file *fi
 	} else {
 		return;
 	}
-	fact->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	fact->peer_port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	fact->local_port = READ(sk, __sk_common.skc_num);
+	fact->peer_port = READ(sk, __sk_common.skc_dport);
 }
 
 static __always_inline void fill_stdio(struct stdio_fact *fact, struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = READ(file, f_inode);
 
-	fact->inode = BPF_CORE_READ(inode, i_ino);
-	switch (BPF_CORE_READ(inode, i_mode) & S_IFMT) {
+	fact->inode = READ(inode, i_ino);
+	switch (READ(inode, i_mode) & S_IFMT) {
 	case S_IFREG:
 	case S_IFDIR:
 		/* Since 6.17 anonymous inodes (eventfd, epoll, ...) have a file type, too. */
-		fact->kind = BPF_CORE_READ(inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC ? STDIO_OTHER : STDIO_FILE;
+		fact->kind = READ(READ(inode, i_sb), s_magic) == ANON_INODE_FS_MAGIC ? STDIO_OTHER : STDIO_FILE;
 		break;
 	case S_IFCHR:
 	case S_IFBLK:
@@ -422,7 +439,7 @@ static __always_inline void fill_all_stdio(struct exec_record *record, struct ta
 		return;
 	/* A table has room for at least BITS_PER_LONG descriptors. */
 	table = task->files->fdt;
-	bpf_probe_read_kernel(files, sizeof(files), BPF_CORE_READ(table, fd));
+	bpf_probe_read_kernel(files, sizeof(files), READ(table, fd));
 	for (int i = 0; i < 3; i++) {
 		if (files[i])
 			fill_stdio(&record->stdio[i], files[i]);
@@ -452,9 +469,9 @@ static __always_inline void fill_namespaces(struct exec_record *record, struct t
 		record->net_namespace = task->nsproxy->net_ns->ns.inum;
 	/* One number per level of nesting; the last is the task's own. */
 	own = (void *)&pid->numbers[0] + (u64)pid->level * bpf_core_type_size(struct upid);
-	record->pid_in_namespace = BPF_CORE_READ(own, nr);
-	namespace = BPF_CORE_READ(own, ns);
-	record->pid_namespace = BPF_CORE_READ(namespace, ns.inum);
+	record->pid_in_namespace = READ(own, nr);
+	namespace = READ(own, ns);
+	record->pid_namespace = READ(namespace, ns.inum);
 }
 
 /* Copies user memory [start, end), at most `bytes_max`, to `offset`. Returns the bytes copied. */
@@ -477,30 +494,32 @@ static __always_inline u32 copy_user(struct scratch *s, u32 offset, u64 start, u
  * Whether fanotify tells of executions from the mount: it does not of memfds, which have none that can be marked, nor of what
  * was mounted a moment ago. That another watcher is told is not told apart; then the program is opened when its exec is read.
  */
-static __always_inline bool is_watched(const struct exec_record *record, struct file *file)
+static __always_inline bool is_watched(const struct record_header *header, struct super_block *sb, struct vfsmount *mount)
 {
-	struct super_block *sb = file->f_inode->i_sb;
-	struct mount *mount = mount_of(file->f_path.mnt);
-
-	if (record->flags & EXEC_MEMFD)
+	if (is_memfd(sb))
 		return false;
 	/* Programs of the host are nobody's concern. */
-	if (!host_mnt_namespace || record->header.mnt_namespace == host_mnt_namespace)
+	if (!host_mnt_namespace || header->mnt_namespace == host_mnt_namespace)
 		return true;
-	if (!bpf_core_field_exists(sb->s_fsnotify_mask) || !bpf_core_field_exists(mount->mnt_fsnotify_mask))
+	if (!bpf_core_field_exists(sb->s_fsnotify_mask) ||
+	    !bpf_core_field_exists(mount_of(mount)->mnt_fsnotify_mask))
 		return true;
-	return (sb->s_fsnotify_mask | BPF_CORE_READ(mount, mnt_fsnotify_mask)) & FS_OPEN_EXEC;
+	return (READ(sb, s_fsnotify_mask) | READ(mount_of(mount), mnt_fsnotify_mask)) & FS_OPEN_EXEC;
 }
 
-/* Not counted when the ring is full: what is missed that way is a program without bytes, and its exec says so. */
-static __always_inline void tell_promptly(const struct record_header *exec)
+/* Not counted when the ring is full: what is missed that way is a file without bytes, and its event says so. */
+static __always_inline void tell_promptly(const struct record_header *header, u32 tid, s32 descriptor)
 {
-	struct record_header record = *exec;
+	struct prompt_record record = {
+		.header = *header,
+		.tid = tid,
+		.descriptor = descriptor,
+	};
 	u32 cpu = bpf_get_smp_processor_id();
 	void *ring = bpf_map_lookup_elem(&prompt_rings, &cpu);
 
-	record.kind = RECORD_PROMPT;
-	record.length = sizeof(record);
+	record.header.kind = RECORD_PROMPT;
+	record.header.length = sizeof(record);
 	if (ring)
 		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
@@ -521,6 +540,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct file *file;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
+	struct super_block *sb;
 	u32 offset = 0, next;
 	u64 length;
 
@@ -544,7 +564,11 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	file = bprm->file;
 	fs = task->fs;
 	mm = task->mm;
-	fill_file(record, file);
+	fill_file(&record->file, file->f_inode, file->f_inode, file->f_path.mnt);
+	sb = file->f_inode->i_sb;
+	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), sb->s_type->name);
+	if (is_memfd(sb))
+		record->flags |= EXEC_MEMFD;
 	if (bprm->interp != bprm->filename)
 		record->flags |= EXEC_INTERPRETED;
 	record->argc = bprm->argc;
@@ -585,8 +609,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	record->header.length = length;
 	if (bpf_ringbuf_output(&exec_ring, record, length, wakeup(&exec_ring, 512 * 1024)))
 		count->exec_losses++;
-	if (!is_watched(record, file))
-		tell_promptly(&record->header);
+	if (!is_watched(&record->header, sb, file->f_path.mnt))
+		tell_promptly(&record->header, task->pid, -1);
 	return 0;
 }
 
@@ -635,3 +659,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		count->process_losses++;
 	return 0;
 }
+
+#ifdef SINCE_6_14
+#include "loads.h"
+#endif

@@ -8,8 +8,9 @@ mod perf;
 mod record;
 
 pub use fanotify::{FanotifyEvent, fanotify_events};
-pub use perf::{Mapping, PerfRecord, perf_record};
-pub use record::{ExecRecord, Header, Record, record};
+pub use perf::{Mapping, PerfRecord, Seen, perf_record};
+pub(crate) use record::kernel_device;
+pub use record::{ExecRecord, Header, LoadRecord, Record, record};
 
 /// A record that is not what the kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,5 +26,7 @@ pub enum Error {
     Length,
 }
 
+#[cfg(test)]
+use record::user_device;
 #[cfg(test)]
 mod tests;

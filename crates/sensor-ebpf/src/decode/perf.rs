@@ -1,6 +1,6 @@
 //! Records of the perf buffers that library loads come from (`enum perf_event_type` of `linux/perf_event.h`).
 
-use model::{Text, limits};
+use model::{Text, event::FileKey, limits};
 
 use super::{
     Error,
@@ -64,8 +64,30 @@ pub struct Mapping {
     pub device: u64,
     /// Inode number; 0 when the kernel did not tell the file.
     pub inode: u64,
-    /// Path from the process's root, with ` (deleted)` behind it when it is. Empty when the kernel did not tell it.
+    /// Path from the process's root. Perf tells it with ` (deleted)` behind it when it is, and not when it is too long: then it
+    /// is empty.
     pub path: Text,
+    /// What perf does not tell, and the probe does.
+    pub seen: Option<Box<Seen>>,
+}
+
+/// The mapped file, as it was then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Its identity. On an overlay whose layers lie on several filesystems, `stat` tells another device.
+    pub key: FileKey,
+    /// Names that it has.
+    pub link_count: u32,
+    /// Mount that it was opened on.
+    pub mount_id: u32,
+    /// Name of the filesystem's type.
+    pub filesystem: Text,
+    /// It is a memfd, or anonymous shared memory.
+    pub is_memfd: bool,
+    /// The path is longer than its limit.
+    pub path_truncated: bool,
+    /// The probe had not been told that the file is known.
+    pub is_unknown: bool,
 }
 
 /// What the kernel says in place of the path, device and inode of a file whose path is longer than 4,088 bytes, or for
@@ -124,6 +146,7 @@ pub fn perf_record(bytes: &[u8]) -> Result<PerfRecord, Error> {
                 device: device(major, minor),
                 inode,
                 path: Text::from(path.get(..limits::PATH_BYTES_MAX).unwrap_or(path)),
+                seen: None,
             }))
         }
         _ => Ok(PerfRecord::Other),

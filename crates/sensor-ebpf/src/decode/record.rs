@@ -10,7 +10,7 @@ use model::{
 };
 
 use super::{
-    Error,
+    Error, Mapping, Seen,
     fields::{Fields, until_nul},
 };
 
@@ -18,11 +18,17 @@ const KIND_EXEC: u32 = 1;
 const KIND_FORK: u32 = 2;
 const KIND_EXIT: u32 = 3;
 const KIND_PROMPT: u32 = 4;
+const KIND_LOAD: u32 = 5;
 
 const PATH_TRUNCATED: u32 = 1 << 0;
 const CWD_TRUNCATED: u32 = 1 << 1;
 const MEMFD: u32 = 1 << 4;
 const INTERPRETED: u32 = 1 << 5;
+
+const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
+const LOAD_MEMFD: u32 = 1 << 1;
+const LOAD_BY_EXEC: u32 = 1 << 2;
+const LOAD_UNKNOWN: u32 = 1 << 3;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -44,11 +50,17 @@ pub enum Record {
         /// The process.
         header: Header,
     },
-    /// A program was executed that fanotify does not tell of; [`Record::Exec`] tells the rest of it.
+    /// A program was executed, or a library mapped, that may be out of reach soon; the record of the same time tells the rest.
     Prompt {
         /// The process.
         header: Header,
+        /// The thread.
+        tid: u32,
+        /// Its descriptor that is being mapped; `None` for an exec.
+        descriptor: Option<u32>,
     },
+    /// A file was mapped executable.
+    Load(Box<LoadRecord>),
 }
 
 impl Record {
@@ -56,7 +68,10 @@ impl Record {
     pub fn header(&self) -> &Header {
         match self {
             Self::Exec(exec) => &exec.header,
-            Self::Fork { header, .. } | Self::Exit { header } | Self::Prompt { header } => header,
+            Self::Load(load) => &load.header,
+            Self::Fork { header, .. } | Self::Exit { header } | Self::Prompt { header, .. } => {
+                header
+            }
         }
     }
 }
@@ -86,6 +101,17 @@ pub struct ExecRecord {
     pub cgroup_path: Text,
     /// The file given to execve was a script (or handled by binfmt_misc): `exec.file` is its interpreter.
     pub interpreted: bool,
+}
+
+/// A mapping.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadRecord {
+    /// Who, when and where.
+    pub header: Header,
+    /// What; its `seen` is there.
+    pub mapping: Mapping,
+    /// The kernel's doing in the middle of an exec, which is not reported yet.
+    pub is_by_exec: bool,
 }
 
 /// Decodes one ring-buffer record.
@@ -120,7 +146,13 @@ pub fn record(bytes: &[u8]) -> Result<Record, Error> {
             })
         }
         KIND_EXIT => Ok(Record::Exit { header }),
-        KIND_PROMPT => Ok(Record::Prompt { header }),
+        KIND_PROMPT => Ok(Record::Prompt {
+            header,
+            tid: fields.u32()?,
+            // A negative one is none.
+            descriptor: Some(fields.u32()?).filter(|descriptor| *descriptor <= i32::MAX as u32),
+        }),
+        KIND_LOAD => load(header, fields).map(|load| Record::Load(Box::new(load))),
         other => Err(Error::Kind(other)),
     }
 }
@@ -148,20 +180,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
     };
     credentials.cap_effective = fields.u64()?;
 
-    let inode = fields.u64()?;
-    let size = fields.u64()?;
-    let (mtime_sec, ctime_sec) = (fields.i64()?, fields.i64()?);
-    let (mtime_nsec, ctime_nsec) = (fields.u32()?, fields.u32()?);
-    let key = FileKey {
-        device: user_device(fields.u32()?),
-        inode,
-        size,
-        mtime_ns: nanoseconds(mtime_sec, mtime_nsec),
-        ctime_ns: nanoseconds(ctime_sec, ctime_nsec),
-    };
-    let link_count = fields.u32()?;
-    let _mode = fields.u32()?;
-    let mount_id = fields.u32()?;
+    let file = inode_facts(&mut fields)?;
 
     let argv_bytes = fields.u64()?;
     let env_bytes = fields.u64()?;
@@ -197,9 +216,9 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
             file: FileFacts {
                 path,
                 path_truncated: flags & PATH_TRUNCATED != 0,
-                key: Some(key),
-                link_count,
-                mount_id,
+                key: Some(file.key),
+                link_count: file.link_count,
+                mount_id: file.mount_id,
                 filesystem,
                 is_memfd: flags & MEMFD != 0,
                 missing: None,
@@ -226,6 +245,63 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
     })
 }
 
+fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
+    let (address_start, address_end) = (fields.u64()?, fields.u64()?);
+    let file = inode_facts(&mut fields)?;
+    let flags = fields.u32()?;
+    let path_length = fields.length()?;
+    let filesystem = Text::from(until_nul(fields.bytes(16)?));
+    Ok(LoadRecord {
+        header,
+        mapping: Mapping {
+            pid: header.process.pid,
+            boot_ns: header.boot_ns,
+            address_start,
+            address_end,
+            device: file.key.device,
+            inode: file.key.inode,
+            path: path_from_leaf(fields.bytes(path_length)?),
+            seen: Some(Box::new(Seen {
+                key: file.key,
+                link_count: file.link_count,
+                mount_id: file.mount_id,
+                filesystem,
+                is_memfd: flags & LOAD_MEMFD != 0,
+                path_truncated: flags & LOAD_PATH_TRUNCATED != 0,
+                is_unknown: flags & LOAD_UNKNOWN != 0,
+            })),
+        },
+        is_by_exec: flags & LOAD_BY_EXEC != 0,
+    })
+}
+
+/// `struct inode_facts`.
+struct InodeFacts {
+    key: FileKey,
+    link_count: u32,
+    mount_id: u32,
+}
+
+fn inode_facts(fields: &mut Fields<'_>) -> Result<InodeFacts, Error> {
+    let (inode, size) = (fields.u64()?, fields.u64()?);
+    let (mtime_sec, ctime_sec) = (fields.i64()?, fields.i64()?);
+    let (mtime_nsec, ctime_nsec) = (fields.u32()?, fields.u32()?);
+    let key = FileKey {
+        device: user_device(fields.u32()?),
+        inode,
+        size,
+        mtime_ns: nanoseconds(mtime_sec, mtime_nsec),
+        ctime_ns: nanoseconds(ctime_sec, ctime_nsec),
+    };
+    let link_count = fields.u32()?;
+    let _mode = fields.u32()?;
+    Ok(InodeFacts {
+        key,
+        link_count,
+        mount_id: fields.u32()?,
+    })
+}
+
 /// Whether fewer bytes or strings were kept than the process has.
 fn is_cut(bytes: u64, kept_bytes: usize, count: u32, kept_count: usize) -> bool {
     u64::try_from(kept_bytes).is_ok_and(|kept| kept < bytes)
@@ -239,9 +315,15 @@ fn nanoseconds(seconds: i64, nanoseconds: u32) -> i64 {
 }
 
 /// The kernel's dev_t (12 bits major, 20 bits minor) as `st_dev` has it (`new_encode_dev`).
-fn user_device(device: u32) -> u64 {
+pub(super) fn user_device(device: u32) -> u64 {
     let (major, minor) = (device >> 20, device & 0xf_ffff);
     u64::from(minor & 0xff | major << 8 | (minor & !0xff) << 12)
+}
+
+/// The other way round.
+pub(crate) fn kernel_device(device: u64) -> u32 {
+    let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
+    u32::try_from(major << 20 | minor).unwrap_or_default()
 }
 
 /// Joins components that come leaf first, each ended by NUL.

@@ -9,17 +9,66 @@ use model::{
 };
 
 use super::{
-    Error, FanotifyEvent, Mapping, PerfRecord, Record, fanotify_events, perf_record, record,
+    Error, FanotifyEvent, Mapping, PerfRecord, Record, Seen, fanotify_events, kernel_device,
+    perf_record, record, user_device,
 };
 
 const EXEC: &[u8] = include_bytes!("../../testdata/exec.bin");
 const FORK: &[u8] = include_bytes!("../../testdata/fork.bin");
 const EXIT: &[u8] = include_bytes!("../../testdata/exit.bin");
+const LOAD: &[u8] = include_bytes!("../../testdata/load.bin");
 const PERF: &[u8] = include_bytes!("../../testdata/perf.bin");
 const FANOTIFY: &[u8] = include_bytes!("../../testdata/fanotify.bin");
 
 fn texts(list: &[&str]) -> Vec<Text> {
     list.iter().map(|text| Text::from(*text)).collect()
+}
+
+#[test]
+fn a_load_record_is_read_in_full() {
+    let Ok(Record::Load(read)) = record(LOAD) else {
+        panic!("not a load");
+    };
+    assert_eq!(read.header.process.pid, 13061);
+    assert!(!read.is_by_exec);
+    let expected = Mapping {
+        pid: 13061,
+        boot_ns: read.header.boot_ns,
+        address_start: 0x7fa6_7003_3000,
+        address_end: 0x7fa6_7004_6000,
+        device: 50,
+        inode: 2,
+        path: Text::from("/tmp/dropped.so"),
+        seen: Some(Box::new(Seen {
+            key: FileKey {
+                device: 50,
+                inode: 2,
+                size: 121_285,
+                mtime_ns: 1_795_903_651_273_638_511,
+                ctime_ns: 1_795_903_651_273_638_511,
+            },
+            link_count: 1,
+            mount_id: 85,
+            filesystem: Text::from("tmpfs"),
+            is_memfd: false,
+            path_truncated: false,
+            is_unknown: true,
+        })),
+    };
+    assert_eq!(read.mapping, expected);
+}
+
+#[test]
+fn device_numbers_survive_both_ways() {
+    for device in [
+        0,
+        50,
+        0x801,
+        0xfe_10ff,
+        rustix::fs::makedev(0xabc, 0xf_edcb),
+    ] {
+        assert_eq!(user_device(kernel_device(device)), device, "{device:x}");
+    }
 }
 
 #[test]
@@ -97,7 +146,7 @@ fn fork_and_exit_name_the_same_process_as_the_exec() {
 
 #[test]
 fn a_record_cut_anywhere_is_refused() {
-    for whole in [EXEC, FORK, EXIT] {
+    for whole in [EXEC, FORK, EXIT, LOAD] {
         for length in 0..whole.len() {
             let mut cut = whole[..length].to_vec();
             assert!(record(&cut).is_err(), "{length} bytes");
@@ -112,7 +161,7 @@ fn a_record_cut_anywhere_is_refused() {
 
 #[test]
 fn no_changed_byte_makes_a_decoder_panic_or_exceed_a_limit() {
-    for whole in [EXEC, FORK, EXIT] {
+    for whole in [EXEC, FORK, EXIT, LOAD] {
         for position in 0..whole.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut changed = whole.to_vec();
@@ -218,6 +267,7 @@ fn perf_records_tell_the_mapping_and_the_exec() {
             device: 39,
             inode: 10_292_828,
             path: Text::from("/bin/busybox"),
+            seen: None,
         }
     );
     assert!(mapping.address_start < mapping.address_end);

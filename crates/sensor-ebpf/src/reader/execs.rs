@@ -33,6 +33,7 @@ impl Reader {
         if let Some(marks) = &mut self.marks {
             match record {
                 Record::Exit { .. } => marks.ends(pid, header.mnt_namespace),
+                Record::Load(_) => {}
                 _ => marks.saw(header.mnt_namespace, pid, now),
             }
         }
@@ -82,6 +83,12 @@ impl Reader {
                 let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
                 self.send(&header, cgroup, Payload::Exit)
             }
+            Record::Load(load) => {
+                if load.is_by_exec {
+                    self.exec_begins(load.header.process.pid, now);
+                }
+                self.mapping(load.mapping).map(|_| ())
+            }
             // Comes by another ring, to another reader.
             Record::Prompt { .. } => Ok(()),
         }
@@ -130,7 +137,7 @@ impl Reader {
         match &mut content {
             Some(content) => {
                 let ran = self.clock.wall(record.header.boot_ns);
-                let key = content::key_at_exec(content.key, record.exec.file.key, ran);
+                let key = content::key_then(content.key, record.exec.file.key, ran);
                 record.exec.file.key = Some(key);
                 file_fd = self.delivered.deliver(content);
                 if file_fd.is_none() && content.is_overload {

@@ -10,6 +10,9 @@ use model::event::Observation;
 use model::event::Payload;
 use model::event::ProcessKey;
 
+use model::Timestamp;
+
+use crate::content::Content;
 use crate::decode::Mapping;
 use crate::decode::PerfRecord;
 use crate::loads;
@@ -29,33 +32,34 @@ impl Reader {
                 Ok(true)
             }
             PerfRecord::ExecBegins { pid, .. } => {
-                if self.processes.contains(&pid)
-                    && let Some(loads) = &mut self.loads
-                {
-                    loads.hold(pid, now);
-                }
+                self.exec_begins(pid, now);
                 Ok(false)
             }
-            PerfRecord::Mapping(mapping) => {
-                if self.known(mapping.pid, mapping.boot_ns).is_none() {
-                    return Ok(false);
-                }
-                let ready = match &mut self.loads {
-                    Some(loads) => loads.or_hold(mapping),
-                    None => Some(mapping),
-                };
-                if let Some(mapping) = ready {
-                    self.load(mapping)?;
-                }
-                Ok(true)
-            }
+            PerfRecord::Mapping(mapping) => self.mapping(mapping),
             PerfRecord::Other => Ok(false),
         }
     }
 
+    /// What is mapped from now on belongs to an exec that is not reported yet.
+    pub(super) fn exec_begins(&mut self, pid: u32, now: Instant) {
+        if self.processes.contains(&pid) {
+            self.held.hold(pid, now);
+        }
+    }
+
+    /// Returns whether it was of interest.
+    pub(super) fn mapping(&mut self, mapping: Mapping) -> Result<bool, Closed> {
+        if self.known(mapping.pid, mapping.boot_ns).is_none() {
+            return Ok(false);
+        }
+        if let Some(mapping) = self.held.or_hold(mapping) {
+            self.load(mapping)?;
+        }
+        Ok(true)
+    }
+
     pub(super) fn release_loads(&mut self, pid: u32) -> Result<(), Closed> {
-        let released = self.loads.as_mut().map(|loads| loads.release(pid));
-        for mapping in released.unwrap_or_default() {
+        for mapping in self.held.release(pid) {
             self.load(mapping)?;
         }
         Ok(())
@@ -72,45 +76,36 @@ impl Reader {
         if is_program(mapping.device, mapping.inode) {
             return Ok(());
         }
-        let anchor = self
-            .marks
-            .as_ref()
-            .and_then(|marks| marks.anchor(known.mnt_namespace));
-        let root = anchor.and_then(|anchor| match self.roots.entry(anchor) {
-            Entry::Occupied(entry) => Some(entry.into_mut()),
-            Entry::Vacant(entry) => Some(entry.insert(Root::of(anchor)?)),
-        });
-        let has_ended = self
-            .ends
-            .get(&pid)
-            .is_some_and(|&end| mapping.boot_ns <= end);
-        let mut content = self
-            .opened
-            .take_inode(pid, mapping.inode, mapping.device)
-            .or_else(|| {
-                let time = self.clock.wall(mapping.boot_ns);
-                loads::content(&mapping, time, has_ended, root, &mut self.delivered)
-            });
+        let time = self.clock.wall(mapping.boot_ns);
+        let mut content = self.content_of(&mapping, known.mnt_namespace, time);
         if let Some(content) = &content
             && is_program(content.key.device, content.key.inode)
         {
             return Ok(());
         }
-        let path = std::mem::take(&mut mapping.path);
-        let mut file = loads::facts(&mapping, path, content.as_ref());
-        // `ld.so` comes from fanotify, which does not tell the mount. It is the program's as a rule.
-        if file.mount_id == 0 && known.program_devices.contains(&mapping.device) {
-            file.mount_id = known.program_mount;
+        if let (Some(content), Some(seen)) = (&content, &mapping.seen)
+            && seen.is_unknown
+            && content.settles(&seen.key)
+        {
+            self.probes.know(&seen.key);
         }
-        file.is_memfd = file.key.is_some_and(|key| self.prompt.is_memfd(key.device));
-        file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
+        let path = std::mem::take(&mut mapping.path);
+        let mut file = loads::facts(&mapping, path, time, content.as_ref());
+        if mapping.seen.is_none() {
+            // `ld.so` comes from fanotify, which does not tell the mount. It is the program's as a rule.
+            if file.mount_id == 0 && known.program_devices.contains(&mapping.device) {
+                file.mount_id = known.program_mount;
+            }
+            file.is_memfd = file.key.is_some_and(|key| self.prompt.is_memfd(key.device));
+            file.filesystem = self.filesystem(known.mnt_namespace, file.mount_id);
+        }
         let fd = content
             .as_mut()
             .and_then(|content| self.delivered.deliver(content));
         let cgroup = self.cgroups.get(&known.cgroup_id).cloned();
         self.send_observation(Observation {
             event: Event {
-                time: self.clock.wall(mapping.boot_ns),
+                time,
                 process: ProcessKey {
                     pid,
                     start_ns: known.start_ns,
@@ -125,5 +120,41 @@ impl Reader {
             file: fd,
             scripts: Vec::new(),
         })
+    }
+
+    /// The bytes behind a mapping, from where they cost least.
+    fn content_of(
+        &mut self,
+        mapping: &Mapping,
+        mnt_namespace: u32,
+        time: Timestamp,
+    ) -> Option<Content> {
+        let pid = mapping.pid;
+        if let Some(seen) = &mapping.seen
+            && self.delivered.contains(&seen.key)
+        {
+            return Some(Content::known(seen.key, seen.link_count));
+        }
+        if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device) {
+            return Some(content);
+        }
+        if let Some(path) = self.prompt.take(pid, mapping.boot_ns)
+            && let Some(content) = loads::opened(mapping, &path, &mut self.delivered)
+        {
+            return Some(content);
+        }
+        let anchor = self
+            .marks
+            .as_ref()
+            .and_then(|marks| marks.anchor(mnt_namespace));
+        let root = anchor.and_then(|anchor| match self.roots.entry(anchor) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => Some(entry.insert(Root::of(anchor)?)),
+        });
+        let has_ended = self
+            .ends
+            .get(&pid)
+            .is_some_and(|&end| mapping.boot_ns <= end);
+        loads::content(mapping, time, has_ended, root, &mut self.delivered)
     }
 }

@@ -106,16 +106,26 @@ impl Reader {
     /// Says what the kernel counted as lost since the last time.
     pub(super) fn report_losses(&mut self, undecodable: u64) -> Result<(), Closed> {
         let mut counters = self.probes.counters();
-        counters.execs += self.missed_runs.0;
-        counters.exec_losses += self.missed_runs.0;
-        counters.process_events += self.missed_runs.1;
-        counters.process_losses += self.missed_runs.1;
+        counters.execs += self.missed_runs.exec;
+        counters.exec_losses += self.missed_runs.exec;
+        counters.process_events += self.missed_runs.process;
+        counters.process_losses += self.missed_runs.process;
+        counters.loads += self.missed_runs.load;
+        counters.load_losses += self.missed_runs.load;
         let exec = counters
             .exec_losses
             .saturating_sub(self.reported.exec_losses);
         let process = counters
             .process_losses
             .saturating_sub(self.reported.process_losses);
+        let load = counters
+            .load_losses
+            .saturating_sub(self.reported.load_losses);
+        add(
+            &self.shared.counters.mappings,
+            counters.loads.saturating_sub(self.reported.loads),
+        );
+        add(&self.shared.counters.mapping_losses, load);
         self.reported = counters;
         let shared = &self.shared.counters;
         shared.execs.store(counters.execs, Ordering::Relaxed);
@@ -136,6 +146,7 @@ impl Reader {
         for (source, count) in [
             (LossSource::ExecRing, exec),
             (LossSource::ProcessRing, process),
+            (LossSource::LibraryBuffer, load),
             (LossSource::Decode, undecodable),
         ] {
             if count > 0 {

@@ -117,7 +117,8 @@ impl Container {
             "linux": {{"cgroupsPath": "{cgroup}",
                 "namespaces": [{{"type": "pid"}}, {{"type": "mount"}}, {{"type": "network"}}, {{"type": "ipc"}}]}}}}"#,
             args = quoted.join(", "),
-            caps = r#""CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID""#,
+            caps =
+                r#""CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT""#,
             cgroup = self.cgroup(),
         );
         fs::write(self.dir.join("bundle/config.json"), config).unwrap();

@@ -9,6 +9,7 @@ use crate::{
     container::Container,
     watch,
     watch::{Seen, Watch, exec, host_file, is_in, load},
+    watch_by_perf,
 };
 
 /// The path of the program that `drop 1 DIRECTORY` runs.
@@ -170,6 +171,32 @@ fn what_runs_on_a_mount_of_a_moment_ago_is_read() {
 }
 
 #[test]
+fn every_library_of_a_process_that_ends_at_once_is_read() {
+    const COUNT: usize = 300;
+    let watch = watch();
+    for way in ["file", "unlinked", "chroot", "fresh", "memfd", "mprotect"] {
+        let mut container = Container::new(&format!("library-{way}"));
+        container.run(&["/stimulus/s", "library", way, &COUNT.to_string(), "/mnt"]);
+        let seen = watch.wait_end(&container.cgroup());
+        let loads: Vec<_> = seen.iter().filter(|seen| load(seen).is_some()).collect();
+        assert_eq!(loads.len(), COUNT, "{way}");
+        let numbers: HashSet<[u8; 4]> = loads
+            .iter()
+            .filter_map(|seen| seen.file.as_ref()?.last_chunk().copied())
+            .collect();
+        assert_eq!(numbers.len(), COUNT, "{way}");
+        let path = match way {
+            "memfd" => Text::from("/memfd:innocent"),
+            "chroot" => Text::from("/library-0"),
+            _ => Text::from("/mnt/library-0"),
+        };
+        let facts = &load(loads[0]).unwrap().file;
+        assert_eq!((&facts.path, facts.missing), (&path, None), "{way}");
+        assert_eq!(facts.is_memfd, way == "memfd");
+    }
+}
+
+#[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();
     let mut container = Container::new("leaderless");
@@ -207,7 +234,10 @@ fn a_process_whose_first_thread_has_ended_is_read() {
         assert_eq!(facts.missing, None);
         watch.content(&facts)
     };
-    let third = Watch::start(Config::default());
+    let third = Watch::start(Config {
+        loads_by_perf: true,
+        ..Config::default()
+    });
     for watch in [first, &second, &third] {
         assert_eq!(loaded(watch).as_deref(), Some(&b"never loaded before"[..]));
     }
@@ -258,8 +288,16 @@ fn a_script_and_a_file_without_format_are_read() {
 
 #[test]
 fn libraries_come_after_their_exec_and_with_their_bytes() {
-    let watch = watch();
-    let mut container = Container::new("libraries");
+    libraries_come("libraries", watch());
+}
+
+#[test]
+fn libraries_that_perf_tells_come_after_their_exec_and_with_their_bytes() {
+    libraries_come("libraries-perf", watch_by_perf());
+}
+
+fn libraries_come(name: &str, watch: &Watch) {
+    let mut container = Container::new(name);
     let library = host_file("/lib/x86_64-linux-gnu/libz.so.1");
     let mut changed = library.to_vec();
     changed.extend_from_slice(b"added");
@@ -318,18 +356,25 @@ fn libraries_come_after_their_exec_and_with_their_bytes() {
 }
 
 #[test]
-fn a_library_whose_path_is_longer_than_the_kernel_tells_is_read() {
-    let watch = watch();
-    let mut container = Container::new("deep");
+fn a_library_whose_path_is_too_long_is_read() {
+    deep_library("deep", watch());
+}
+
+#[test]
+fn a_library_whose_path_perf_does_not_tell_is_read() {
+    deep_library("deep-perf", watch_by_perf());
+}
+
+fn deep_library(name: &str, watch: &Watch) {
+    let mut container = Container::new(name);
     let library = host_file("/lib/x86_64-linux-gnu/libz.so.1");
     container.add("/added.so", &library);
     let cgroup = container.cgroup();
     container.start(&["/stimulus/s", "deep", "/added.so"]);
     // It lives until its load was told.
-    watch.wait("a load without a path", |seen| {
+    watch.wait("a load whose path is cut", |seen| {
         let is_it = |seen: &&Seen| {
-            is_in(seen, &cgroup)
-                && load(seen).is_some_and(|load| load.file.path.as_bytes().is_empty())
+            is_in(seen, &cgroup) && load(seen).is_some_and(|load| load.file.path_truncated)
         };
         seen.iter().find(is_it).map(drop)
     });
@@ -339,10 +384,9 @@ fn a_library_whose_path_is_longer_than_the_kernel_tells_is_read() {
         .iter()
         .filter_map(load)
         .map(|load| &load.file)
-        .filter(|file| file.path.as_bytes().is_empty())
+        .filter(|file| file.path_truncated)
         .collect();
     assert_eq!(facts.len(), 1, "{facts:?}");
-    assert!(facts[0].path_truncated);
     assert!(watch.content(facts[0]) == Some(library));
 }
 

@@ -6,6 +6,9 @@
  *   memfd N                N times: the same in a memfd, in the child itself
  *   fresh N DIR            N times: mount a tmpfs, write a program there and run it at once; in turns on DIR in a mount
  *                          namespace of its own, on DIR and unmounted before the program runs, and nowhere in the tree
+ *   library WAY N DIR      N times, each in a process that ends at once: write a file, map it executable, and take it away. WAY
+ *                          is where: `file` and `unlinked` (before it is mapped) in DIR, `chroot` in one to DIR, `fresh` on a
+ *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -170,6 +173,52 @@ static void fresh(int count, const char *dir)
 	}
 }
 
+static void load(const char *way, int number, const char *dir)
+{
+	char path[256];
+	void *address;
+	int fd, by_mprotect = !strcmp(way, "mprotect");
+
+	snprintf(path, sizeof(path), "%s/library-%d", dir, number);
+	if (!strcmp(way, "fresh")) {
+		check(unshare(CLONE_NEWNS) == 0, "unshare");
+		check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "private");
+		check(mount("t", dir, "tmpfs", 0, "") == 0, dir);
+	} else if (!strcmp(way, "chroot")) {
+		check(chroot(dir) == 0, "chroot");
+		snprintf(path, sizeof(path), "/library-%d", number);
+	}
+	if (!strcmp(way, "memfd")) {
+		fd = memfd(nothing, sizeof(nothing), number);
+	} else {
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+		check(fd >= 0, path);
+		write_program(fd, nothing, sizeof(nothing), number);
+	}
+	if (!strcmp(way, "unlinked"))
+		unlink(path);
+	address = mmap(NULL, 4096, by_mprotect ? PROT_READ : PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	check(address != MAP_FAILED, "mmap");
+	if (by_mprotect)
+		check(mprotect(address, 4096, PROT_READ | PROT_EXEC) == 0, "mprotect");
+	if (strcmp(way, "mprotect"))
+		unlink(path);
+	_exit(0);
+}
+
+static void libraries(const char *way, int count, const char *dir)
+{
+	int status;
+
+	for (int i = 0; i < count; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			load(way, i, dir);
+		check(waitpid(pid, &status, 0) == pid && status == 0, "library");
+	}
+}
+
 static void unlinked(const char *dir)
 {
 	char path[256];
@@ -289,6 +338,8 @@ int main(int argc, char **argv)
 		syscall(SYS_execveat, memfd(self, self_bytes, 1), "", arguments, environ, AT_EMPTY_PATH);
 	} else if (!strcmp(mode, "fresh")) {
 		fresh(atoi(argv[2]), argv[3]);
+	} else if (!strcmp(mode, "library")) {
+		libraries(argv[2], atoi(argv[3]), argv[4]);
 	} else if (!strcmp(mode, "unlinked")) {
 		unlinked(argv[2]);
 	} else if (!strcmp(mode, "socket")) {
