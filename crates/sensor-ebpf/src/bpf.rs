@@ -562,7 +562,7 @@ mod tests {
         let btf = Btf::from_path(object).unwrap();
         for (name, bytes) in [
             ("exec_record", 376),
-            ("load_record", 136),
+            ("load_record", 144),
             ("ignored_key", 16),
             ("known_key", 48),
             ("counters", 48),

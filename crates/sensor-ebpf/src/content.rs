@@ -10,6 +10,8 @@ use lru::LruCache;
 use model::{Text, Timestamp, event::FileKey, limits};
 use rustix::fs::{AtFlags, Stat, Statx, StatxFlags};
 
+use crate::decode::Seen;
+
 /// Half of the enricher's own memory, so that what is remembered here is remembered there.
 const DELIVERED_MAX: NonZeroUsize =
     NonZeroUsize::new(limits::HASH_CACHE_ENTRIES_MAX / 2).expect("the limit is more than one");
@@ -44,12 +46,12 @@ pub(crate) struct Content {
 
 impl Content {
     /// The bytes of what was seen are, or are about to be, the enricher's, and a change of them is sure to change the key.
-    pub(crate) fn settles(&self, seen: &FileKey) -> bool {
+    pub(crate) fn settles(&self, seen: &Seen) -> bool {
         let key = FileKey {
-            device: seen.device,
+            device: seen.key.device,
             ..self.key
         };
-        self.is_settled && !self.is_overload && key == *seen
+        self.is_settled && !self.is_overload && seen.keys().contains(&key)
     }
 
     /// A program whose bytes were handed over before.

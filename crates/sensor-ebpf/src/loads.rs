@@ -308,7 +308,9 @@ pub(crate) fn regular_file(path: &OwnedFd) -> Option<Statx> {
 /// On an overlay whose layers lie on several filesystems, `stat` gives other device numbers than the superblock has.
 fn is_mapped_file(mapping: &Mapping, stat: &Statx, path: &OwnedFd) -> bool {
     let key = statx_key(stat);
-    key.inode == mapping.inode && (key.device == mapping.device || is_overlay(path))
+    let real_inode = mapping.seen.as_ref().map(|seen| seen.real_inode);
+    (key.inode == mapping.inode && key.device == mapping.device)
+        || ((key.inode == mapping.inode || Some(key.inode) == real_inode) && is_overlay(path))
 }
 
 /// Opens what an `O_PATH` descriptor leads to, if its bytes are wanted.

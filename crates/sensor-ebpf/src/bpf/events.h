@@ -152,12 +152,14 @@ struct load_record {
 	u64 address_start;
 	u64 address_end;
 	struct inode_facts file;
+	/* On an overlay that of the layer, which `stat` may tell for a file that was copied up; otherwise the same. */
+	u64 real_inode;
 	u32 flags;
 	u32 path_length;
 	char filesystem[16];
 };
 
-_Static_assert(sizeof(struct load_record) == 136, "load_record is 136 bytes");
+_Static_assert(sizeof(struct load_record) == 144, "load_record is 144 bytes");
 
 /* What `counters` holds per CPU. */
 struct counters {

@@ -17,8 +17,8 @@
 #define READ_IMPLIES_EXEC 0x0400000
 
 /*
- * Of include/linux/fs.h: the kernel has opened the file for itself. Of those only the ones in a `struct backing_file` get
- * mapped. (That they are has a bit of its own, too, which moves from version to version.)
+ * Of include/linux/fs.h: the kernel has opened the file for itself, as all in a `struct backing_file` are. (Those have a bit of
+ * their own, too, which moves from version to version.)
  */
 #define FMODE_NOACCOUNT (1 << 29)
 
@@ -107,6 +107,11 @@ static __always_inline void tell_load_promptly(const struct load_record *record,
 		tell_promptly(&record->header, task->pid, descriptor);
 }
 
+static __always_inline bool is_regular(struct inode *inode)
+{
+	return inode && (READ(inode, i_mode) & S_IFMT) == S_IFREG;
+}
+
 /* A global function, so that the verifier looks at it once. `mapping` is a `struct vm_area_struct` of the current process. */
 __noinline int tell_load(u64 mapping)
 {
@@ -118,7 +123,7 @@ __noinline int tell_load(u64 mapping)
 	struct scratch *s = own_scratch();
 	struct load_record *record;
 	struct file *file;
-	struct inode *inode;
+	struct inode *inode, *real;
 	struct path path;
 	struct super_block *sb;
 	u64 length;
@@ -133,14 +138,18 @@ __noinline int tell_load(u64 mapping)
 	if (is_ignored(&record->header))
 		return 0;
 
-	if (READ(file, f_mode) & FMODE_NOACCOUNT)
+	inode = NULL;
+	if (READ(file, f_mode) & FMODE_NOACCOUNT) {
 		BPF_CORE_READ_INTO(&path, (struct backing_file *)file, user_path);
-	else
+		inode = READ(path.dentry, d_inode);
+	}
+	if (!is_regular(inode)) {
 		BPF_CORE_READ_INTO(&path, file, f_path);
-	inode = READ(path.dentry, d_inode);
+		inode = READ(path.dentry, d_inode);
+		if (!is_regular(inode))
+			return 0;
+	}
 	sb = READ(inode, i_sb);
-	if ((READ(inode, i_mode) & S_IFMT) != S_IFREG)
-		return 0;
 	record->flags = 0;
 	if (BPF_CORE_READ_BITFIELD(task, in_execve)) {
 		/* The program itself: its exec tells of it. */
@@ -151,7 +160,9 @@ __noinline int tell_load(u64 mapping)
 	count->loads++;
 	record->address_start = READ(vma, vm_start);
 	record->address_end = READ(vma, vm_end);
-	fill_file(&record->file, inode, READ(file, f_inode), path.mnt);
+	real = READ(file, f_inode);
+	fill_file(&record->file, inode, real, path.mnt);
+	record->real_inode = READ(real, i_ino);
 	__builtin_memset(record->filesystem, 0, sizeof(record->filesystem));
 	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), READ(READ(sb, s_type), name));
 	if (is_memfd(sb))

@@ -38,6 +38,17 @@ pub enum PerfRecord {
     Other,
 }
 
+impl Seen {
+    /// What `stat` may tell of the file: on an overlay the inode of either layer, for one that was copied up.
+    pub fn keys(&self) -> [FileKey; 2] {
+        let real = FileKey {
+            inode: self.real_inode,
+            ..self.key
+        };
+        [self.key, real]
+    }
+}
+
 impl PerfRecord {
     /// When it was made, CLOCK_BOOTTIME.
     pub fn boot_ns(&self) -> u64 {
@@ -88,6 +99,8 @@ pub struct Seen {
     pub path_truncated: bool,
     /// The probe had not been told that the file is known.
     pub is_unknown: bool,
+    /// Inode number in the layer that an overlay has the file in; otherwise that of `key`.
+    pub real_inode: u64,
 }
 
 /// What the kernel says in place of the path, device and inode of a file whose path is longer than 4,088 bytes, or for

@@ -248,6 +248,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
 fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
     let (address_start, address_end) = (fields.u64()?, fields.u64()?);
     let file = inode_facts(&mut fields)?;
+    let real_inode = fields.u64()?;
     let flags = fields.u32()?;
     let path_length = fields.length()?;
     let filesystem = Text::from(until_nul(fields.bytes(16)?));
@@ -269,6 +270,7 @@ fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
                 is_memfd: flags & LOAD_MEMFD != 0,
                 path_truncated: flags & LOAD_PATH_TRUNCATED != 0,
                 is_unknown: flags & LOAD_UNKNOWN != 0,
+                real_inode,
             })),
         },
         is_by_exec: flags & LOAD_BY_EXEC != 0,

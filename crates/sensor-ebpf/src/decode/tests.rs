@@ -29,30 +29,31 @@ fn a_load_record_is_read_in_full() {
     let Ok(Record::Load(read)) = record(LOAD) else {
         panic!("not a load");
     };
-    assert_eq!(read.header.process.pid, 13061);
+    assert_eq!(read.header.process.pid, 30773);
     assert!(!read.is_by_exec);
     let expected = Mapping {
-        pid: 13061,
+        pid: 30773,
         boot_ns: read.header.boot_ns,
-        address_start: 0x7fa6_7003_3000,
-        address_end: 0x7fa6_7004_6000,
-        device: 50,
+        address_start: 0x7f04_f2d6_6000,
+        address_end: 0x7f04_f2d7_9000,
+        device: 52,
         inode: 2,
         path: Text::from("/tmp/dropped.so"),
         seen: Some(Box::new(Seen {
             key: FileKey {
-                device: 50,
+                device: 52,
                 inode: 2,
                 size: 121_285,
-                mtime_ns: 1_795_903_651_273_638_511,
-                ctime_ns: 1_795_903_651_273_638_511,
+                mtime_ns: 1_795_905_462_700_746_043,
+                ctime_ns: 1_795_905_462_700_746_043,
             },
             link_count: 1,
-            mount_id: 85,
+            mount_id: 89,
             filesystem: Text::from("tmpfs"),
             is_memfd: false,
             path_truncated: false,
             is_unknown: true,
+            real_inode: 2,
         })),
     };
     assert_eq!(read.mapping, expected);

@@ -85,7 +85,7 @@ impl Reader {
         }
         if let (Some(content), Some(seen)) = (&content, &mapping.seen)
             && seen.is_unknown
-            && content.settles(&seen.key)
+            && content.settles(seen)
         {
             self.probes.know(&seen.key);
         }
@@ -131,9 +131,12 @@ impl Reader {
     ) -> Option<Content> {
         let pid = mapping.pid;
         if let Some(seen) = &mapping.seen
-            && self.delivered.contains(&seen.key)
+            && let Some(key) = seen
+                .keys()
+                .into_iter()
+                .find(|key| self.delivered.contains(key))
         {
-            return Some(Content::known(seen.key, seen.link_count));
+            return Some(Content::known(key, seen.link_count));
         }
         if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device) {
             return Some(content);

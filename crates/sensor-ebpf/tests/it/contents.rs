@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use model::{Text, event::Payload};
+use model::{
+    Text,
+    event::{FileFacts, Payload},
+};
 use sensor_ebpf::Config;
 
 use crate::{
@@ -194,6 +197,42 @@ fn every_library_of_a_process_that_ends_at_once_is_read() {
         assert_eq!((&facts.path, facts.missing), (&path, None), "{way}");
         assert_eq!(facts.is_memfd, way == "memfd");
     }
+}
+
+#[test]
+fn a_library_of_the_image_is_read_again_after_a_change() {
+    let watch = watch();
+    let library = std::fs::canonicalize("/lib/x86_64-linux-gnu/libz.so.1").unwrap();
+    let library = library.to_str().unwrap();
+    let mut container = Container::new("patched");
+    let cgroup = container.cgroup();
+    container.start(&["/bin/sh", "-e"]);
+    let loaded = |seen: &[Seen]| -> Vec<FileFacts> {
+        let loads = seen
+            .iter()
+            .filter(|seen| is_in(seen, &cgroup))
+            .filter_map(load);
+        let files = loads.map(|load| &load.file);
+        let is_it = |file: &&FileFacts| file.path == Text::from(library);
+        files.filter(is_it).cloned().collect()
+    };
+    container.say(&format!("/stimulus/s map {library}"));
+    watch.wait("the library", |seen| {
+        (!loaded(seen).is_empty()).then_some(())
+    });
+    // By then its inode number may be told in two ways, since it was copied up.
+    container.say(&format!("/stimulus/s patched {library}"));
+    container.end();
+    let facts = loaded(&watch.wait_end(&cgroup));
+    let contents: Vec<_> = facts.iter().map(|file| watch.content(file)).collect();
+    let shipped = host_file(library);
+    let mut patched = shipped.to_vec();
+    let end = patched.len() - 4;
+    patched[end..].copy_from_slice(&7_i32.to_ne_bytes());
+    assert!(
+        contents == [Some(shipped), Some(Arc::from(patched))],
+        "{facts:?}"
+    );
 }
 
 #[test]

@@ -9,6 +9,8 @@
  *   library WAY N DIR      N times, each in a process that ends at once: write a file, map it executable, and take it away. WAY
  *                          is where: `file` and `unlinked` (before it is mapped) in DIR, `chroot` in one to DIR, `fresh` on a
  *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading
+ *   map LIBRARY            map LIBRARY executable in a process that ends at once
+ *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -219,6 +221,32 @@ static void libraries(const char *way, int count, const char *dir)
 	}
 }
 
+static void map_in_child(const char *library)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int fd = open(library, O_RDONLY);
+
+		check(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED, library);
+		_exit(0);
+	}
+	check(waitpid(pid, &status, 0) == pid && status == 0, "library");
+}
+
+static void patched(const char *library)
+{
+	int number = 7, fd;
+
+	fd = open(library, O_WRONLY);
+	check(fd >= 0 && lseek(fd, -(off_t)sizeof(number), SEEK_END) > 0, library);
+	check(write(fd, &number, sizeof(number)) == sizeof(number), "write");
+	close(fd);
+	map_in_child(library);
+	unlink(library);
+}
+
 static void unlinked(const char *dir)
 {
 	char path[256];
@@ -340,6 +368,10 @@ int main(int argc, char **argv)
 		fresh(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "library")) {
 		libraries(argv[2], atoi(argv[3]), argv[4]);
+	} else if (!strcmp(mode, "map")) {
+		map_in_child(argv[2]);
+	} else if (!strcmp(mode, "patched")) {
+		patched(argv[2]);
 	} else if (!strcmp(mode, "unlinked")) {
 		unlinked(argv[2]);
 	} else if (!strcmp(mode, "socket")) {
