@@ -245,7 +245,13 @@ impl Reader {
         let perf = (!probes.tells_loads).then(|| PerfBuffers::new(config.perf_pages, &sleep));
         let perf = match perf.transpose() {
             Ok(perf) => {
-                states.push(running(Sensor::Perf, "library loads are seen"));
+                let by = if perf.is_some() {
+                    "perf"
+                } else {
+                    "eBPF probes"
+                };
+                let detail = format!("library loads are seen, by {by}");
+                states.push(running(Sensor::Perf, &detail));
                 perf
             }
             Err(error) => {
