@@ -176,7 +176,7 @@ __noinline int tell_load(u64 mapping)
 	if (s->walk.truncated)
 		record->flags |= LOAD_PATH_TRUNCATED;
 	record->header.length = length;
-	if (bpf_ringbuf_output(&load_ring, record, length, wakeup(&load_ring, 256 * 1024)))
+	if (emit(&load_ring, record, length, 256 * 1024))
 		count->load_losses++;
 	if (record->flags & LOAD_UNKNOWN)
 		tell_load_promptly(record, task);

@@ -150,16 +150,24 @@ static __always_inline struct counters *own_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-static __always_inline u64 wakeup(void *ring, u64 ring_bytes_urgent)
+/*
+ * Writes a record, and only then looks whether the reader has to be woken: it says that it sleeps and then looks at the ring,
+ * so one of the two sees the other, however long this CPU is held up in between. Waking takes a record of its own, which is
+ * discarded. Returns 0 or, when the ring is full, an error.
+ */
+static __always_inline long emit(void *ring, void *record, u64 length, u64 ring_bytes_urgent)
 {
+	long failed = bpf_ringbuf_output(ring, record, length, BPF_RB_NO_WAKEUP);
 	u32 zero = 0;
 	u32 *asleep = bpf_map_lookup_elem(&reader_asleep, &zero);
+	void *nothing;
 
-	if (asleep && *(volatile u32 *)asleep)
-		return BPF_RB_FORCE_WAKEUP;
-	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_bytes_urgent)
-		return BPF_RB_FORCE_WAKEUP;
-	return BPF_RB_NO_WAKEUP;
+	if ((asleep && *(volatile u32 *)asleep) || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_bytes_urgent) {
+		nothing = bpf_ringbuf_reserve(ring, 8, 0);
+		if (nothing)
+			bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+	}
+	return failed;
 }
 
 /*
@@ -607,7 +615,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (length > sizeof(*record) + STRING_BYTES_MAX)
 		length = sizeof(*record) + STRING_BYTES_MAX;
 	record->header.length = length;
-	if (bpf_ringbuf_output(&exec_ring, record, length, wakeup(&exec_ring, 512 * 1024)))
+	if (emit(&exec_ring, record, length, 512 * 1024))
 		count->exec_losses++;
 	if (!is_watched(&record->header, sb, file->f_path.mnt))
 		tell_promptly(&record->header, task->pid, -1);
@@ -633,7 +641,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	record.parent_tgid = parent->tgid;
 	record.parent_start_ns = parent->group_leader->start_boottime;
 	count->process_events++;
-	if (bpf_ringbuf_output(&process_ring, &record, sizeof(record), wakeup(&process_ring, 512 * 1024)))
+	if (emit(&process_ring, &record, sizeof(record), 512 * 1024))
 		count->process_losses++;
 	return 0;
 }
@@ -655,7 +663,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (is_ignored(&record))
 		return 0;
 	count->process_events++;
-	if (bpf_ringbuf_output(&process_ring, &record, sizeof(record), wakeup(&process_ring, 512 * 1024)))
+	if (emit(&process_ring, &record, sizeof(record), 512 * 1024))
 		count->process_losses++;
 	return 0;
 }
