@@ -151,18 +151,19 @@ static __always_inline struct counters *own_counters(void)
 }
 
 /*
- * Writes a record, and only then looks whether the reader has to be woken: it says that it sleeps and then looks at the ring,
- * so one of the two sees the other, however long this CPU is held up in between. Waking takes a record of its own, which is
- * discarded. Returns 0 or, when the ring is full, an error.
+ * Writes a record, and only then looks whether the reader sleeps: it says that it does and then looks at the ring, so one of
+ * the two sees the other, however long this CPU is held up in between. Waking it takes a record of its own, which is
+ * discarded; a ring that fills wakes by its records. Returns 0 or, when the ring is full, an error.
  */
 static __always_inline long emit(void *ring, void *record, u64 length, u64 ring_bytes_urgent)
 {
-	long failed = bpf_ringbuf_output(ring, record, length, BPF_RB_NO_WAKEUP);
+	bool is_urgent = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_bytes_urgent;
+	long failed = bpf_ringbuf_output(ring, record, length, is_urgent ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	u32 zero = 0;
 	u32 *asleep = bpf_map_lookup_elem(&reader_asleep, &zero);
 	void *nothing;
 
-	if ((asleep && *(volatile u32 *)asleep) || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_bytes_urgent) {
+	if (!is_urgent && asleep && *(volatile u32 *)asleep) {
 		nothing = bpf_ringbuf_reserve(ring, 8, 0);
 		if (nothing)
 			bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
