@@ -163,8 +163,8 @@ pub(crate) fn check_loads() -> Result<bool, Error> {
     load(&smallest()).map(|probes| probes.tells_loads)
 }
 
-/// Whether the trace points of mappings may be the ones that `loads.h` was written for, and are cheap: up to 6.13 each call of
-/// one made up the path of a control group.
+/// Whether the trace points of mappings may be the ones that `loads.h` was written for, and are cheap: in older kernels each
+/// call of one made up the path of a control group. Tried on 6.18.
 fn traces_mappings() -> bool {
     probe::is_linux((6, 14))
 }

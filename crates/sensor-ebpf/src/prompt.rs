@@ -2,8 +2,7 @@
 //!
 //! fanotify cannot watch memfds, nor a mount that was made a moment ago or never got a place in the tree. What is run from there
 //! may be gone when its process ends: opening `/proc/PID/exe` when the exec is read from the ring came too late for four of five
-//! memfds that end at once. The same holds for a
-//! library that nobody has read yet.
+//! memfds that end at once. The same holds for a library that nobody has read yet.
 //!
 //! So the probe tells of such an exec or load a second time, to a thread of the CPU that it runs on, with the lowest real-time
 //! priority. It is woken before the system call returns, and the scheduler takes it before the first instruction of the
@@ -36,9 +35,10 @@ use crate::{
     sys,
 };
 
-/// Descriptors held until the exec is read: what a loop executes in a tenth of a second, the longest that the reader should
-/// be behind.
-const HELD_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+/// Descriptors held of each kind until the exec or load is read, and as many on their way to the reader: what a loop executes in
+/// a tenth of a second, the longest that the reader should be behind. Libraries have room of their own: they are mapped much
+/// faster than programs are executed. All of it is half of [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too.
+const HELD_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
 /// How long one is held whose exec was lost: a memfd's memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -49,12 +49,47 @@ const STACK_BYTES: usize = 64 * 1024;
 /// An exec or load: the process, and when (CLOCK_BOOTTIME).
 type Moment = (u32, u64);
 
-/// See the module.
+/// Files of one kind.
 #[derive(Debug)]
-pub(crate) struct Prompt {
+struct Files {
     /// What the threads have opened, `O_PATH`. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
     opened: Receiver<(Moment, OwnedFd)>,
     held: LruCache<Moment, (OwnedFd, Instant)>,
+}
+
+impl Files {
+    fn new() -> (SyncSender<(Moment, OwnedFd)>, Self) {
+        let (sender, opened) = sync_channel(HELD_MAX.get());
+        let held = LruCache::new(HELD_MAX);
+        (sender, Self { opened, held })
+    }
+
+    fn take(&mut self, moment: Moment) -> Option<OwnedFd> {
+        self.receive();
+        self.held.pop(&moment).map(|(fd, _)| fd)
+    }
+
+    fn receive(&mut self) {
+        for (moment, fd) in self.opened.try_iter() {
+            self.held.put(moment, (fd, Instant::now()));
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.receive();
+        while let Some((_, (_, since))) = self.held.peek_lru()
+            && now.duration_since(*since) > HELD_TIME_MAX
+        {
+            self.held.pop_lru();
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    programs: Files,
+    libraries: Files,
     /// Superblocks of memfds.
     memfd_devices: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
@@ -73,14 +108,18 @@ impl Prompt {
         .filter_map(|flags| memfd_create(c"", flags).ok())
         .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
         .collect();
-        let (sender, opened) = sync_channel(HELD_MAX.get());
+        let (program_sender, programs) = Files::new();
+        let (library_sender, libraries) = Files::new();
         let threads = rings
             .iter()
-            .map(|(cpu, ring)| spawn(*cpu, ring, Arc::clone(shared), sender.clone()))
+            .map(|(cpu, ring)| {
+                let senders = [program_sender.clone(), library_sender.clone()];
+                spawn(*cpu, ring, Arc::clone(shared), senders)
+            })
             .collect::<io::Result<_>>()?;
         Ok(Self {
-            opened,
-            held: LruCache::new(HELD_MAX),
+            programs,
+            libraries,
             memfd_devices,
             threads,
         })
@@ -91,26 +130,20 @@ impl Prompt {
         self.memfd_devices.contains(&device)
     }
 
-    /// The program of an exec, or the library of a load, `O_PATH`.
-    pub(crate) fn take(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
-        self.receive();
-        self.held.pop(&(pid, boot_ns)).map(|(fd, _)| fd)
+    /// The program of an exec, `O_PATH`.
+    pub(crate) fn take_program(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
+        self.programs.take((pid, boot_ns))
+    }
+
+    /// The library of a load, `O_PATH`.
+    pub(crate) fn take_library(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
+        self.libraries.take((pid, boot_ns))
     }
 
     /// Lets go of those held too long.
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.receive();
-        while let Some((_, (_, since))) = self.held.peek_lru()
-            && now.duration_since(*since) > HELD_TIME_MAX
-        {
-            self.held.pop_lru();
-        }
-    }
-
-    fn receive(&mut self) {
-        for (moment, fd) in self.opened.try_iter() {
-            self.held.put(moment, (fd, Instant::now()));
-        }
+        self.programs.expire(now);
+        self.libraries.expire(now);
     }
 
     /// Waits for the threads, which end when the sensor is being stopped.
@@ -126,7 +159,7 @@ fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    sender: SyncSender<(Moment, OwnedFd)>,
+    [programs, libraries]: [SyncSender<(Moment, OwnedFd)>; 2],
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(0);
@@ -142,6 +175,10 @@ fn spawn(
             }) = record(bytes)
                 && let Some(file) = open(tid, descriptor)
             {
+                let sender = match descriptor {
+                    None => &programs,
+                    Some(_) => &libraries,
+                };
                 // Full when the reader is far behind: the newest is let go, and its event will say so.
                 let _ = sender.try_send(((header.process.pid, header.boot_ns), file));
             }

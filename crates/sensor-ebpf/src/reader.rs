@@ -63,9 +63,9 @@ const NAPS_BEFORE_SLEEP: u32 = 7;
 /// Longest sleep: what has no wake-up of its own (missed runs, expiry) is looked at as often.
 const SLEEP: Duration = Duration::from_secs(1);
 
-/// While asleep, how often it is looked whether a library was loaded, if perf tells: its buffers wake only when they fill. This costs a
-/// look at two counters, a round much more; but waking up at all takes most of what the agent takes on an idle host. The end
-/// of a process wakes the reader by itself, so that what it had mapped is not gone for long by then.
+/// While asleep, how often it is looked whether a library was loaded, if perf tells: its buffers wake only when they fill. This
+/// costs a look at two counters, a round much more; but waking up at all takes most of what the agent takes on an idle host.
+/// The end of a process wakes the reader by itself, so that what it had mapped is not gone for long by then.
 const LOAD_LOOK: Duration = Duration::from_millis(60);
 
 /// Priority of the reader's thread, from 19 (lowest) to -20.

@@ -189,7 +189,7 @@ impl Reader {
     pub(super) fn content_by_proc(&mut self, header: &Header, file: &FileFacts) -> Option<Content> {
         let key = file.key?;
         let (pid, boot_ns) = (header.process.pid, header.boot_ns);
-        let prompt = self.prompt.take(pid, boot_ns);
+        let prompt = self.prompt.take_program(pid, boot_ns);
         if self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
@@ -202,7 +202,7 @@ impl Reader {
             .and_then(|program| read(self, program))
             .or_else(|| self.open_exe(pid))
             .or_else(|| {
-                let program = self.prompt.take(pid, boot_ns)?;
+                let program = self.prompt.take_program(pid, boot_ns)?;
                 read(self, program)
             })?;
         // Otherwise the process has moved on to another program.

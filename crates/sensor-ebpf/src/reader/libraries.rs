@@ -3,14 +3,13 @@
 use std::collections::hash_map::Entry;
 use std::time::Instant;
 
+use model::Timestamp;
 use model::event::Event;
 use model::event::LibraryLoad;
 use model::event::LossSource;
 use model::event::Observation;
 use model::event::Payload;
 use model::event::ProcessKey;
-
-use model::Timestamp;
 
 use crate::content::Content;
 use crate::decode::Mapping;
@@ -141,7 +140,7 @@ impl Reader {
         if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device) {
             return Some(content);
         }
-        if let Some(path) = self.prompt.take(pid, mapping.boot_ns)
+        if let Some(path) = self.prompt.take_library(pid, mapping.boot_ns)
             && let Some(content) = loads::opened(mapping, &path, &mut self.delivered)
         {
             return Some(content);
