@@ -59,14 +59,19 @@ struct prompt_record {
 
 _Static_assert(sizeof(struct prompt_record) == 48, "prompt_record is 48 bytes");
 
-/* What `stat` tells of a file. */
-struct inode_facts {
+/* What changes of a file when its bytes do. */
+struct inode_stamp {
 	u64 inode;
 	u64 size;
 	s64 mtime_sec;
 	s64 ctime_sec;
 	u32 mtime_nsec;
 	u32 ctime_nsec;
+};
+
+/* What `stat` tells of a file. */
+struct inode_facts {
+	struct inode_stamp stamp;
 	/* The kernel's dev_t: 12 bits major, 20 bits minor. */
 	u32 device;
 	u32 link_count;
@@ -185,12 +190,7 @@ _Static_assert(sizeof(struct ignored_key) == 16, "ignored_key is 16 bytes");
 
 /* A file that user space knows, as the probe saw it. */
 struct known_key {
-	u64 inode;
-	u64 size;
-	s64 mtime_sec;
-	s64 ctime_sec;
-	u32 mtime_nsec;
-	u32 ctime_nsec;
+	struct inode_stamp stamp;
 	u32 device;
 	u32 pad;
 };

@@ -63,12 +63,7 @@ struct {
 static __always_inline bool is_known(const struct inode_facts *file)
 {
 	struct known_key key = {
-		.inode = file->inode,
-		.size = file->size,
-		.mtime_sec = file->mtime_sec,
-		.ctime_sec = file->ctime_sec,
-		.mtime_nsec = file->mtime_nsec,
-		.ctime_nsec = file->ctime_nsec,
+		.stamp = file->stamp,
 		.device = file->device,
 	};
 
@@ -94,7 +89,7 @@ static __always_inline void tell_load_promptly(const struct load_record *record,
 {
 	struct prompted_key key = {
 		.start_ns = record->header.start_ns,
-		.inode = record->file.inode,
+		.inode = record->file.stamp.inode,
 		.device = record->file.device,
 		.tgid = record->header.tgid,
 	};

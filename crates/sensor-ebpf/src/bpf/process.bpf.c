@@ -339,30 +339,30 @@ static __always_inline u32 walk_cgroup(struct scratch *s, struct cgroup *cgroup,
 	return s->walk.offset;
 }
 
-static __always_inline void fill_times(struct inode_facts *facts, struct inode *inode)
+static __always_inline void fill_times(struct inode_stamp *stamp, struct inode *inode)
 {
 	struct inode___before_6_7 *oldest = (void *)inode;
 	struct inode___before_6_11 *older = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec)) {
-		facts->mtime_sec = READ(inode, i_mtime_sec);
-		facts->mtime_nsec = READ(inode, i_mtime_nsec);
+		stamp->mtime_sec = READ(inode, i_mtime_sec);
+		stamp->mtime_nsec = READ(inode, i_mtime_nsec);
 	} else if (bpf_core_field_exists(older->__i_mtime)) {
-		facts->mtime_sec = READ(older, __i_mtime.tv_sec);
-		facts->mtime_nsec = READ(older, __i_mtime.tv_nsec);
+		stamp->mtime_sec = READ(older, __i_mtime.tv_sec);
+		stamp->mtime_nsec = READ(older, __i_mtime.tv_nsec);
 	} else {
-		facts->mtime_sec = READ(oldest, i_mtime.tv_sec);
-		facts->mtime_nsec = READ(oldest, i_mtime.tv_nsec);
+		stamp->mtime_sec = READ(oldest, i_mtime.tv_sec);
+		stamp->mtime_nsec = READ(oldest, i_mtime.tv_nsec);
 	}
 	if (bpf_core_field_exists(inode->i_ctime_sec)) {
-		facts->ctime_sec = READ(inode, i_ctime_sec);
-		facts->ctime_nsec = READ(inode, i_ctime_nsec) & CTIME_NSEC_MASK;
+		stamp->ctime_sec = READ(inode, i_ctime_sec);
+		stamp->ctime_nsec = READ(inode, i_ctime_nsec) & CTIME_NSEC_MASK;
 	} else if (bpf_core_field_exists(older->__i_ctime)) {
-		facts->ctime_sec = READ(older, __i_ctime.tv_sec);
-		facts->ctime_nsec = READ(older, __i_ctime.tv_nsec);
+		stamp->ctime_sec = READ(older, __i_ctime.tv_sec);
+		stamp->ctime_nsec = READ(older, __i_ctime.tv_nsec);
 	} else {
-		facts->ctime_sec = READ(oldest, i_ctime.tv_sec);
-		facts->ctime_nsec = READ(oldest, i_ctime.tv_nsec);
+		stamp->ctime_sec = READ(oldest, i_ctime.tv_sec);
+		stamp->ctime_nsec = READ(oldest, i_ctime.tv_nsec);
 	}
 }
 
@@ -370,13 +370,13 @@ static __always_inline void fill_times(struct inode_facts *facts, struct inode *
 static __always_inline void fill_file(struct inode_facts *facts, struct inode *inode, struct inode *real,
 				      struct vfsmount *mount)
 {
-	facts->inode = READ(inode, i_ino);
+	facts->stamp.inode = READ(inode, i_ino);
 	facts->device = READ(READ(inode, i_sb), s_dev);
 	facts->link_count = READ(inode, i_nlink);
 	facts->mode = READ(inode, i_mode);
 	facts->mount_id = READ(mount_of(mount), mnt_id);
-	facts->size = READ(real, i_size);
-	fill_times(facts, real);
+	facts->stamp.size = READ(real, i_size);
+	fill_times(&facts->stamp, real);
 }
 
 /* The kernel's own mount of shmem, which no path leads to. A name such as "memfd:" can be given to any file. */
