@@ -470,14 +470,15 @@ static __always_inline void fill_credentials(struct exec_record *record, struct 
 
 static __always_inline void fill_namespaces(struct exec_record *record, struct task_struct *task)
 {
-	struct pid *pid = task->thread_pid;
+	/* Read as a number: a verifier before Linux 6.3 refuses to add to a pointer what it does not see the bounds of. */
+	struct pid *pid = READ(task, thread_pid);
 	struct upid *own;
 	struct pid_namespace *namespace;
 
 	if (task->nsproxy)
 		record->net_namespace = task->nsproxy->net_ns->ns.inum;
 	/* One number per level of nesting; the last is the task's own. */
-	own = (void *)&pid->numbers[0] + (u64)pid->level * bpf_core_type_size(struct upid);
+	own = (void *)&pid->numbers[0] + (u64)READ(pid, level) * bpf_core_type_size(struct upid);
 	record->pid_in_namespace = READ(own, nr);
 	namespace = READ(own, ns);
 	record->pid_namespace = READ(namespace, ns.inum);
