@@ -8,7 +8,7 @@ use std::{
 
 use libbpf_rs::{
     Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject,
-    RingBuffer, RingBufferBuilder,
+    PrintLevel, RingBuffer, RingBufferBuilder,
 };
 
 use model::event::{FileKey, ProcessKey};
@@ -58,6 +58,17 @@ pub enum Error {
         "the kernel did not accept the eBPF programs: run as root (CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN) on Linux 5.8 or newer"
     )]
     Load(#[source] libbpf_rs::Error),
+    /// The kernel's verifier found fault with a program.
+    #[error(
+        "this kernel's verifier refused the eBPF programs ({fault}): please report it, with what `uname -r` says"
+    )]
+    Refused {
+        /// The last thing that the verifier said.
+        fault: String,
+        /// What libbpf said.
+        #[source]
+        source: libbpf_rs::Error,
+    },
     /// A program was loaded but not attached.
     #[error("the eBPF program {program} could not be attached")]
     Attach {
@@ -164,8 +175,8 @@ pub(crate) fn check_loads() -> Result<bool, Error> {
 }
 
 /// Whether the trace points of mappings may be the ones that `loads.h` was written for, and are cheap: in older kernels each
-/// call of one made up the path of a control group. Tried on 6.18.
-fn traces_mappings() -> bool {
+/// call of one made up the path of a control group. Tried on 6.16 to 6.18 and on 7.3.
+pub(crate) fn traces_mappings() -> bool {
     probe::is_linux((6, 14))
 }
 
@@ -173,14 +184,38 @@ fn open(config: &Config, object: &'static Aligned<[u8]>) -> Result<Object, Error
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(Error::NoBtf);
     }
-    // What libbpf wants to say is in the errors; the agent's log is not its own.
-    libbpf_rs::set_print(None);
+    // The agent's log is not libbpf's own; what is worth saying is in the errors.
+    libbpf_rs::set_print(Some((PrintLevel::Warn, remember_fault)));
     let mut open = ObjectBuilder::default()
         .name("hullwatch")
         .and_then(|builder| builder.open_memory(&object.bytes))
         .map_err(Error::Load)?;
     size_maps(&mut open, config)?;
-    open.load().map_err(Error::Load)
+    open.load().map_err(|source| {
+        match FAULT.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(fault) => Error::Refused { fault, source },
+            None => Error::Load(source),
+        }
+    })
+}
+
+/// What the verifier said last, of this process.
+static FAULT: Mutex<Option<String>> = Mutex::new(None);
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the type that libbpf-rs asks for"
+)]
+fn remember_fault(_: PrintLevel, said: String) {
+    if let Some(fault) = verifier_fault(&said) {
+        *FAULT.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.to_owned());
+    }
+}
+
+/// The line of a verifier's log that says what is wrong: the one before its figures ("processed N insns ...").
+fn verifier_fault(said: &str) -> Option<&str> {
+    let figures = said.find("\nprocessed ")?;
+    said.get(..figures)?.lines().next_back()
 }
 
 pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
@@ -546,6 +581,23 @@ mod tests {
         assert_eq!(defined("PATH_BYTES_MAX"), limits::PATH_BYTES_MAX);
         assert_eq!(defined("ARGV_BYTES_MAX"), limits::ARGV_BYTES_MAX);
         assert_eq!(defined("ENV_BYTES_MAX"), limits::ENV_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_fault_is_found_in_what_a_verifier_says() {
+        // Of Linux 6.1.
+        let said = "libbpf: prog 'on_exec': -- BEGIN PROG LOAD LOG --\n\
+            590: (2f) r2 *= r1                    ; R2_w=scalar()\n\
+            591: (0f) r6 += r2\n\
+            math between ptr_ pointer and register with unbounded min value is not allowed\n\
+            processed 749 insns (limit 1000000) max_states_per_insn 0 total_states 29 peak_states 29 mark_read 12\n\
+            -- END PROG LOAD LOG --\n";
+        assert_eq!(
+            super::verifier_fault(said),
+            Some("math between ptr_ pointer and register with unbounded min value is not allowed")
+        );
+        let said = "libbpf: prog 'on_exec': failed to load: -22\n";
+        assert_eq!(super::verifier_fault(said), None);
     }
 
     #[test]

@@ -88,7 +88,10 @@ pub fn probe() -> Vec<Capability> {
             "eBPF probes of mappings",
             match bpf::check_loads() {
                 Ok(true) => Ok(()),
-                Ok(false) => Err(std::io::Error::other("not as in Linux 6.18")),
+                Ok(false) if !bpf::traces_mappings() => {
+                    Err(std::io::Error::other("need Linux 6.14 or newer"))
+                }
+                Ok(false) => Err(std::io::Error::other("this kernel's are unknown")),
                 Err(error) => Err(std::io::Error::other(chain(error))),
             },
             "Without them perf tells library loads, which costs more, and one of a process that ends at once may not be read.",
