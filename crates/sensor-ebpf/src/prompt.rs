@@ -1,8 +1,9 @@
-//! Programs and libraries that may be out of reach soon, opened as they are executed or mapped.
+//! Programs, scripts and libraries that may be out of reach soon, opened as they are executed or mapped.
 //!
 //! fanotify cannot watch memfds, nor a mount that was made a moment ago or never got a place in the tree. What is run from there
 //! may be gone when its process ends: opening `/proc/PID/exe` when the exec is read from the ring came too late for four of five
-//! memfds that end at once. The same holds for a library that nobody has read yet.
+//! memfds that end at once. The same holds for a script that was executed by a descriptor, and for a library that nobody has read
+//! yet.
 //!
 //! So the probe tells of such an exec or load a second time, to a thread of the CPU that it runs on, with the lowest real-time
 //! priority. It is woken before the system call returns, and the scheduler takes it before the first instruction of the
@@ -36,8 +37,8 @@ use crate::{
 };
 
 /// Descriptors held of each kind until the exec or load is read, and as many on their way to the reader: what a loop executes in
-/// a tenth of a second, the longest that the reader should be behind. Libraries have room of their own: they are mapped much
-/// faster than programs are executed. All of it is half of [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too.
+/// a tenth of a second, the longest that the reader should be behind. What a descriptor led to (libraries, and scripts) has room
+/// of its own: libraries are mapped much faster than programs are executed. All of it is half of [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
 /// How long one is held whose exec was lost: a memfd's memory is not freed meanwhile (it stays charged to the container).
@@ -89,7 +90,7 @@ impl Files {
 #[derive(Debug)]
 pub(crate) struct Prompt {
     programs: Files,
-    libraries: Files,
+    by_descriptor: Files,
     /// Superblocks of memfds.
     memfd_devices: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
@@ -109,17 +110,17 @@ impl Prompt {
         .filter_map(|fd| Some(fstat(fd).ok()?.st_dev))
         .collect();
         let (program_sender, programs) = Files::new();
-        let (library_sender, libraries) = Files::new();
+        let (descriptor_sender, by_descriptor) = Files::new();
         let threads = rings
             .iter()
             .map(|(cpu, ring)| {
-                let senders = [program_sender.clone(), library_sender.clone()];
+                let senders = [program_sender.clone(), descriptor_sender.clone()];
                 spawn(*cpu, ring, Arc::clone(shared), senders)
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             programs,
-            libraries,
+            by_descriptor,
             memfd_devices,
             threads,
         })
@@ -135,15 +136,15 @@ impl Prompt {
         self.programs.take((pid, boot_ns))
     }
 
-    /// The library of a load, `O_PATH`.
-    pub(crate) fn take_library(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
-        self.libraries.take((pid, boot_ns))
+    /// The library of a load, or the script of an exec, that was reached by a descriptor, `O_PATH`.
+    pub(crate) fn take_descriptor_file(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
+        self.by_descriptor.take((pid, boot_ns))
     }
 
     /// Lets go of those held too long.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.programs.expire(now);
-        self.libraries.expire(now);
+        self.by_descriptor.expire(now);
     }
 
     /// Waits for the threads, which end when the sensor is being stopped.
@@ -159,7 +160,7 @@ fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    [programs, libraries]: [SyncSender<(Moment, OwnedFd)>; 2],
+    [programs, by_descriptor]: [SyncSender<(Moment, OwnedFd)>; 2],
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(0);
@@ -177,7 +178,7 @@ fn spawn(
             {
                 let sender = match descriptor {
                     None => &programs,
-                    Some(_) => &libraries,
+                    Some(_) => &by_descriptor,
                 };
                 // Full when the reader is far behind: the newest is let go, and its event will say so.
                 let _ = sender.try_send(((header.process.pid, header.boot_ns), file));

@@ -30,6 +30,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Of include/linux/fsnotify_backend.h: FAN_OPEN_EXEC. */
 #define FS_OPEN_EXEC 0x00001000
 
+/* "/dev/fd/", as the bytes stand in memory. */
+#define DEV_FD 0x2f64662f7665642fULL
+
+/* The longest number of a descriptor. */
+#define DESCRIPTOR_DIGITS_MAX 10
+
+/* KERNEL_VERSION(6, 5, 0) of linux/version.h. */
+#define LINUX_6_5 0x060500
+
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -139,6 +148,9 @@ struct {
 	__type(key, u32);
 	__type(value, u32);
 } reader_asleep SEC(".maps");
+
+/* libbpf sets it. */
+extern int LINUX_KERNEL_VERSION __kconfig;
 
 /* The mount namespace of the host, set before loading; 0 when it is not known. */
 const volatile u32 host_mnt_namespace = 0;
@@ -517,6 +529,26 @@ static __always_inline bool is_watched(const struct record_header *header, struc
 	return (READ(sb, s_fsnotify_mask) | READ(mount_of(mount), mnt_fsnotify_mask)) & FS_OPEN_EXEC;
 }
 
+/*
+ * The number in "/dev/fd/N", -1 for any other name. The kernel makes it up (alloc_bprm) for what is executed by a descriptor
+ * alone, as fexecve does.
+ */
+static __always_inline s32 executed_descriptor(const char *name)
+{
+	s32 descriptor = 0;
+
+	if (*(const u64 *)name != DEV_FD)
+		return -1;
+	for (int i = 8; i < 8 + DESCRIPTOR_DIGITS_MAX; i++) {
+		if (!name[i])
+			break;
+		if (name[i] < '0' || name[i] > '9')
+			return -1;
+		descriptor = descriptor * 10 + (name[i] - '0');
+	}
+	return descriptor;
+}
+
 /* Not counted when the ring is full: what is missed that way is a file without bytes, and its event says so. */
 static __always_inline void tell_promptly(const struct record_header *header, u32 tid, s32 descriptor)
 {
@@ -552,6 +584,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct fs_struct *fs;
 	struct super_block *sb;
 	u32 offset = 0, next;
+	s32 descriptor = -1;
 	u64 length;
 
 	if (!count || !s)
@@ -601,6 +634,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
 	length = bpf_probe_read_kernel_str(&s->strings[offset & STRING_OFFSET_MASK], PATH_BYTES_MAX, bprm->filename);
 	if ((s64)length > 0 && length <= PATH_BYTES_MAX) {
+		descriptor = executed_descriptor(&s->strings[offset & STRING_OFFSET_MASK]);
 		record->filename_length = length;
 		offset += length;
 	}
@@ -619,8 +653,13 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	record->header.length = length;
 	if (emit(&exec_ring, record, length, 512 * 1024))
 		count->exec_losses++;
-	if (!is_watched(&record->header, sb, file->f_path.mnt))
+	/* Before 6.5 fanotify is not told of what is executed by a descriptor alone, but of its interpreter. */
+	if ((descriptor >= 0 && LINUX_KERNEL_VERSION < LINUX_6_5 && !(record->flags & EXEC_INTERPRETED)) ||
+	    !is_watched(&record->header, sb, file->f_path.mnt))
 		tell_promptly(&record->header, task->pid, -1);
+	/* Nor at any time of a script in a memfd. */
+	if (descriptor >= 0 && record->flags & EXEC_INTERPRETED)
+		tell_promptly(&record->header, task->pid, descriptor);
 	return 0;
 }
 

@@ -149,7 +149,14 @@ impl Reader {
             }
         }
         let mut script_fds = Vec::new();
-        for mut script in found.scripts {
+        let mut scripts = found.scripts;
+        if record.interpreted
+            && let Some(script) = self.prompt.take_descriptor_file(pid, record.header.boot_ns)
+            && scripts.is_empty()
+        {
+            scripts.extend(self.read_promptly_opened(script));
+        }
+        for mut script in scripts {
             script_fds.push(self.delivered.deliver(&mut script));
             let facts = self.facts(&script, record.header.mnt_namespace);
             record.exec.scripts.push(facts);
@@ -193,20 +200,21 @@ impl Reader {
         if self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
-        let read = |reader: &mut Self, program: OwnedFd| {
-            let stat = loads::regular_file(&program)?;
-            loads::open(&program, &stat, &mut reader.delivered)
-        };
         // The process may be too fast for `open_exe`, but then its program has been opened by the time that this fails.
         let content = prompt
-            .and_then(|program| read(self, program))
+            .and_then(|program| self.read_promptly_opened(program))
             .or_else(|| self.open_exe(pid))
             .or_else(|| {
                 let program = self.prompt.take_program(pid, boot_ns)?;
-                read(self, program)
+                self.read_promptly_opened(program)
             })?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
+    }
+
+    fn read_promptly_opened(&mut self, file: OwnedFd) -> Option<Content> {
+        let stat = loads::regular_file(&file)?;
+        loads::open(&file, &stat, &mut self.delivered)
     }
 
     /// Whether fanotify tells of executions on the mount that the program is on.

@@ -140,7 +140,7 @@ impl Reader {
         if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device) {
             return Some(content);
         }
-        if let Some(path) = self.prompt.take_library(pid, mapping.boot_ns)
+        if let Some(path) = self.prompt.take_descriptor_file(pid, mapping.boot_ns)
             && let Some(content) = loads::opened(mapping, &path, &mut self.delivered)
         {
             return Some(content);

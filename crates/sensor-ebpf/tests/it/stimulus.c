@@ -9,6 +9,8 @@
  *   library WAY N DIR      N times, each in a process that ends at once: write a file, map it executable, and take it away. WAY
  *                          is where: `file` and `unlinked` (before it is mapped) in DIR, `chroot` in one to DIR, `fresh` on a
  *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading
+ *   script WAY N DIR       N times, each in a process that ends at once: execute a script by its descriptor. WAY is where it is:
+ *                          `memfd`, or `unlinked` in DIR
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
@@ -221,6 +223,43 @@ static void libraries(const char *way, int count, const char *dir)
 	}
 }
 
+static void script(const char *way, int number, const char *dir)
+{
+	static const char text[] = "#!/bin/true\n";
+	char *argv[] = {"script", NULL};
+	char path[256];
+	/* The kernel refuses a script whose descriptor would be closed before its interpreter can open it. */
+	int fd = syscall(SYS_memfd_create, "innocent", 0);
+
+	if (!strcmp(way, "unlinked")) {
+		snprintf(path, sizeof(path), "%s/script-%d", dir, number);
+		close(fd);
+		fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0755);
+	}
+	check(fd >= 0, way);
+	write_program(fd, text, sizeof(text) - 1, number);
+	if (!strcmp(way, "unlinked")) {
+		close(fd);
+		fd = open(path, O_RDONLY);
+		unlink(path);
+	}
+	syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+	_exit(1);
+}
+
+static void scripts(const char *way, int count, const char *dir)
+{
+	int status;
+
+	for (int i = 0; i < count; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			script(way, i, dir);
+		check(waitpid(pid, &status, 0) == pid && status == 0, "script");
+	}
+}
+
 static void map_in_child(const char *library)
 {
 	int status;
@@ -368,6 +407,8 @@ int main(int argc, char **argv)
 		fresh(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "library")) {
 		libraries(argv[2], atoi(argv[3]), argv[4]);
+	} else if (!strcmp(mode, "script")) {
+		scripts(argv[2], atoi(argv[3]), argv[4]);
 	} else if (!strcmp(mode, "map")) {
 		map_in_child(argv[2]);
 	} else if (!strcmp(mode, "patched")) {
