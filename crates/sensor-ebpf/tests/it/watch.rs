@@ -55,6 +55,14 @@ impl Watch {
         }
     }
 
+    /// Whether this kernel lets the probes tell library loads. Otherwise perf does, too late for a process that ends at once.
+    pub(crate) fn has_load_probes(&self) -> bool {
+        let states = self.sensors.as_ref().unwrap().states();
+        states
+            .iter()
+            .any(|state| state.detail == "library loads are seen, by eBPF probes")
+    }
+
     fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap()
     }
