@@ -179,13 +179,7 @@ __noinline int tell_load(u64 mapping)
 	return 0;
 }
 
-/*
- * void ma_write(const char *fn, struct ma_state *mas, unsigned long piv, void *val), called by mas_store_prealloc (since 6.1):
- * a mapping, all of whose fields are set, goes into the tree of an address space, whose lock is held. The functions that it
- * calls in turn trace the same again.
- */
-SEC("tp_btf/ma_write")
-int BPF_PROG(on_map, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
+static __always_inline void tell_mapped(const char *function, struct ma_state *state, void *entry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct vm_area_struct *vma = entry;
@@ -194,12 +188,25 @@ int BPF_PROG(on_map, const char *function, struct ma_state *state, unsigned long
 
 	if (!mm || !entry || ((u64)entry & 3) ||
 	    (u64)state->tree != (u64)mm + bpf_core_field_offset(struct mm_struct, mm_mt))
-		return 0;
+		return;
 	if (!(READ(vma, vm_flags) & VM_EXEC) || !READ(vma, vm_file))
-		return 0;
+		return;
 	bpf_probe_read_kernel(&name, sizeof(name), function);
 	if (name == MAS_STORE)
 		tell_load((u64)entry);
+}
+
+/*
+ * void ma_write(const char *fn, struct ma_state *mas, unsigned long piv, void *val), called by mas_store_prealloc (since 6.1):
+ * a mapping, all of whose fields are set, goes into the tree of an address space, whose lock is held. The functions that it
+ * calls in turn trace the same again.
+ */
+SEC("tp_btf/ma_write")
+int BPF_PROG(on_map, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
+{
+	keep_cpu();
+	tell_mapped(function, state, entry);
+	release_cpu();
 	return 0;
 }
 
@@ -297,12 +304,7 @@ static __always_inline bool read_range(struct task_struct *task, struct range *r
 	return (protection & PROT_EXEC) || ((protection & PROT_READ) && (task->personality & READ_IMPLIES_EXEC));
 }
 
-/*
- * void mmap_lock_released(struct mm_struct *mm, bool write), called by mmap_write_unlock in front of the unlock. In older
- * kernels it also makes up the control group's path for each call, which costs more than perf.
- */
-SEC("tp_btf/mmap_lock_released")
-int BPF_PROG(on_unlock, struct mm_struct *unlocked, bool is_write)
+static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_write)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct counters *count;
@@ -310,18 +312,30 @@ int BPF_PROG(on_unlock, struct mm_struct *unlocked, bool is_write)
 	struct range range;
 
 	if (!is_write || unlocked != task->mm || !read_range(task, &range))
-		return 0;
+		return;
 	count = own_counters();
 	s = own_scratch();
 	if (!count || !s)
-		return 0;
+		return;
 	s->range = range;
 	for (int mapping = 0; mapping < PROTECT_MAPPINGS_MAX; mapping++) {
 		if (protect_step())
-			return 0;
+			return;
 	}
 	count->loads++;
 	count->load_losses++;
+}
+
+/*
+ * void mmap_lock_released(struct mm_struct *mm, bool write), called by mmap_write_unlock in front of the unlock. In older
+ * kernels it also makes up the control group's path for each call, which costs more than perf.
+ */
+SEC("tp_btf/mmap_lock_released")
+int BPF_PROG(on_unlock, struct mm_struct *unlocked, bool is_write)
+{
+	keep_cpu();
+	tell_protected(unlocked, is_write);
+	release_cpu();
 	return 0;
 }
 

@@ -36,8 +36,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* The longest number of a descriptor. */
 #define DESCRIPTOR_DIGITS_MAX 10
 
-/* KERNEL_VERSION(6, 5, 0) of linux/version.h. */
+/* KERNEL_VERSION of linux/version.h. */
 #define LINUX_6_5 0x060500
+#define LINUX_7_0 0x070000
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -85,7 +86,7 @@ struct scratch {
 /*
  * One per possible CPU, sized before load. Not a per-CPU map: those hold at most 32 KiB a CPU. Nothing else runs the
  * exec probe on this CPU at the same time: programs do not migrate, and the kernel refuses to re-enter a tracing program
- * on a CPU (and counts that as a missed run, which user space adds to the losses).
+ * on a CPU (and counts that as a missed run, which user space adds to the losses). For the other programs see `keep_cpu`.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -151,6 +152,35 @@ struct {
 
 /* libbpf sets it. */
 extern int LINUX_KERNEL_VERSION __kconfig;
+
+/*
+ * Since Linux 7.0 another task can take the CPU in the middle of a program: it would write to the same scratch, or be skipped by
+ * the kernel, as the program runs already. Before, the tracepoint itself keeps the CPU.
+ */
+#ifdef SINCE_6_14
+extern void bpf_preempt_disable(void) __ksym;
+extern void bpf_preempt_enable(void) __ksym;
+
+static __always_inline void keep_cpu(void)
+{
+	if (LINUX_KERNEL_VERSION >= LINUX_7_0)
+		bpf_preempt_disable();
+}
+
+static __always_inline void release_cpu(void)
+{
+	if (LINUX_KERNEL_VERSION >= LINUX_7_0)
+		bpf_preempt_enable();
+}
+#else
+static __always_inline void keep_cpu(void)
+{
+}
+
+static __always_inline void release_cpu(void)
+{
+}
+#endif
 
 /* The mount namespace of the host, set before loading; 0 when it is not known. */
 const volatile u32 host_mnt_namespace = 0;
@@ -566,13 +596,7 @@ static __always_inline void tell_promptly(const struct record_header *header, u3
 		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
 
-/*
- * void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), called by exec_binprm after
- * the point of no return: the new image is in place, nothing of it has run, and the other threads are gone, so what is
- * read here cannot be changed by the program. BTF-typed since 5.5; bpf_ktime_get_boot_ns and ring buffers need 5.8.
- */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm)
 {
 	struct counters *count = own_counters();
 	struct scratch *s = own_scratch();
@@ -588,11 +612,11 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	u64 length;
 
 	if (!count || !s)
-		return 0;
+		return;
 	record = &s->record;
 	fill_header(&record->header, task, cgroup, RECORD_EXEC, 0);
 	if (is_ignored(&record->header))
-		return 0;
+		return;
 	count->execs++;
 	__builtin_memset((char *)record + sizeof(record->header), 0, sizeof(*record) - sizeof(record->header));
 
@@ -660,7 +684,38 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	/* Nor at any time of a script in a memfd. */
 	if (descriptor >= 0 && record->flags & EXEC_INTERPRETED)
 		tell_promptly(&record->header, task->pid, descriptor);
+}
+
+/*
+ * void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), called by exec_binprm after
+ * the point of no return: the new image is in place, nothing of it has run, and the other threads are gone, so what is
+ * read here cannot be changed by the program. BTF-typed since 5.5; bpf_ktime_get_boot_ns and ring buffers need 5.8.
+ */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	keep_cpu();
+	tell_exec(task, bprm);
+	release_cpu();
 	return 0;
+}
+
+static __always_inline void tell_fork(struct task_struct *parent, struct task_struct *child)
+{
+	struct counters *count = own_counters();
+	struct fork_record record;
+
+	if (child->pid != child->tgid || !count)
+		return;
+	__builtin_memset(&record, 0, sizeof(record));
+	fill_header(&record.header, child, telling_cgroup(child), RECORD_FORK, sizeof(record));
+	if (is_ignored(&record.header))
+		return;
+	record.parent_tgid = parent->tgid;
+	record.parent_start_ns = parent->group_leader->start_boottime;
+	count->process_events++;
+	if (emit(&process_ring, &record, sizeof(record), 512 * 1024))
+		count->process_losses++;
 }
 
 /*
@@ -670,21 +725,26 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct counters *count = own_counters();
-	struct fork_record record;
+	keep_cpu();
+	tell_fork(parent, child);
+	release_cpu();
+	return 0;
+}
 
-	if (child->pid != child->tgid || !count)
-		return 0;
+static __always_inline void tell_exit(struct task_struct *task)
+{
+	struct counters *count = own_counters();
+	struct record_header record;
+
+	if (!count || task->signal->live.counter != 0)
+		return;
 	__builtin_memset(&record, 0, sizeof(record));
-	fill_header(&record.header, child, telling_cgroup(child), RECORD_FORK, sizeof(record));
-	if (is_ignored(&record.header))
-		return 0;
-	record.parent_tgid = parent->tgid;
-	record.parent_start_ns = parent->group_leader->start_boottime;
+	fill_header(&record, task, telling_cgroup(task), RECORD_EXIT, sizeof(record));
+	if (is_ignored(&record))
+		return;
 	count->process_events++;
 	if (emit(&process_ring, &record, sizeof(record), 512 * 1024))
 		count->process_losses++;
-	return 0;
 }
 
 /*
@@ -694,18 +754,9 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	struct counters *count = own_counters();
-	struct record_header record;
-
-	if (!count || task->signal->live.counter != 0)
-		return 0;
-	__builtin_memset(&record, 0, sizeof(record));
-	fill_header(&record, task, telling_cgroup(task), RECORD_EXIT, sizeof(record));
-	if (is_ignored(&record))
-		return 0;
-	count->process_events++;
-	if (emit(&process_ring, &record, sizeof(record), 512 * 1024))
-		count->process_losses++;
+	keep_cpu();
+	tell_exit(task);
+	release_cpu();
 	return 0;
 }
 
