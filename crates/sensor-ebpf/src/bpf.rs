@@ -8,7 +8,7 @@ use std::{
 
 use libbpf_rs::{
     Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject,
-    PrintLevel, RingBuffer, RingBufferBuilder,
+    PrintLevel, Program, RingBuffer, RingBufferBuilder,
 };
 
 use model::event::{FileKey, ProcessKey};
@@ -126,6 +126,8 @@ pub(crate) struct Probes {
     pub(crate) load_ring: MapHandle,
     /// Library loads come out of the ring.
     pub(crate) tells_loads: bool,
+    /// See [`can_skip_programs`].
+    has_second_programs: bool,
     /// Files that are known, when loads are told.
     known: Option<MapHandle>,
     /// By CPU.
@@ -141,9 +143,12 @@ pub(crate) struct KernelCounters {
     pub(crate) process_losses: u64,
     pub(crate) loads: u64,
     pub(crate) load_losses: u64,
+    /// What a first program was skipped for and the second one was not.
+    pub(crate) second_execs: u64,
+    pub(crate) second_process_events: u64,
 }
 
-/// Runs of programs that the kernel skipped, since the same program was already running on that CPU.
+/// Runs of programs that the kernel skipped, by what the programs tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MissedRuns {
     pub(crate) exec: u64,
@@ -154,6 +159,15 @@ pub(crate) struct MissedRuns {
 
 /// The programs that tell library loads.
 const LOAD_PROGRAMS: [&str; 2] = ["on_map", "on_unlock"];
+
+/// Whether the kernel can skip a program, since another task is in the middle of it on the same CPU. Then a second one tells what
+/// the first was skipped for.
+fn can_skip_programs() -> bool {
+    probe::is_linux((7, 0))
+}
+
+/// How the names of second programs end in `process.bpf.c`.
+const SECOND: &str = "_2";
 
 /// The least room that the rings can have; but what is tried with loads must not be lost among those of a busy host.
 fn smallest() -> Config {
@@ -191,6 +205,17 @@ fn open(config: &Config, object: &'static Aligned<[u8]>) -> Result<Object, Error
         .and_then(|builder| builder.open_memory(&object.bytes))
         .map_err(Error::Load)?;
     size_maps(&mut open, config)?;
+    if !can_skip_programs() {
+        for mut program in open.progs_mut() {
+            if program
+                .name()
+                .to_str()
+                .is_some_and(|name| name.ends_with(SECOND))
+            {
+                program.set_autoload(false);
+            }
+        }
+    }
     open.load().map_err(|source| {
         match FAULT.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(fault) => Error::Refused { fault, source },
@@ -224,6 +249,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         .then(|| open(config, PROCESS_SINCE_6_14_OBJECT).ok())
         .flatten();
     let mut tells_loads = with_loads.is_some();
+    let has_second_programs = with_loads.is_some() && can_skip_programs();
     let object = match with_loads {
         Some(object) => object,
         None => open(config, PROCESS_OBJECT)?,
@@ -263,6 +289,16 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
     for name in ["on_exit", "on_fork", "on_exec"] {
         links.push(attach(name)?);
     }
+    if has_second_programs {
+        for name in ["on_exit_2", "on_fork_2", "on_exec_2"] {
+            links.push(attach(name)?);
+        }
+        if tells_loads {
+            for name in ["on_map_2", "on_unlock_2"] {
+                links.push(attach(name)?);
+            }
+        }
+    }
     Ok(Probes {
         links,
         rings,
@@ -274,6 +310,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         process_ring,
         load_ring,
         tells_loads,
+        has_second_programs,
         known: tells_loads.then(|| handle(&object, "known")).transpose()?,
         prompt_rings: prompt_rings(&object)?,
         object,
@@ -481,27 +518,35 @@ impl Probes {
             sum.process_losses += next();
             sum.loads += next();
             sum.load_losses += next();
+            sum.second_execs += next();
+            sum.second_process_events += next();
         }
         sum
     }
 
-    /// Those since the start.
+    /// Runs since the start that the kernel skipped, since the same program was already running on that CPU, and that no second
+    /// program made up for. With second programs those of loads are left out: nearly all of them are of mappings of data, and that
+    /// both were skipped for one of code has not been seen.
     pub(crate) fn missed_runs(&self) -> MissedRuns {
         let mut missed = MissedRuns::default();
         for program in self.object.progs() {
-            let fd = program.as_fd().as_raw_fd();
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
-            let count = info
-                .unwrap_or_default()
-                .lines()
-                .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
-                .unwrap_or(0_u64);
             match program.name().to_str() {
-                Some("on_exec") => missed.exec += count,
-                Some(name) if LOAD_PROGRAMS.contains(&name) => missed.load += count,
-                _ => missed.process += count,
+                Some(name) if name.ends_with(SECOND) => {}
+                Some("on_exec") => missed.exec += skipped_runs(&program),
+                Some(name) if LOAD_PROGRAMS.contains(&name) => {
+                    if !self.has_second_programs {
+                        missed.load += skipped_runs(&program);
+                    }
+                }
+                _ => missed.process += skipped_runs(&program),
             }
         }
+        // Read behind what was skipped, so that nothing is taken for missed that the second program has told meanwhile.
+        let counters = self.counters();
+        missed.exec = missed.exec.saturating_sub(counters.second_execs);
+        missed.process = missed
+            .process
+            .saturating_sub(counters.second_process_events);
         missed
     }
 
@@ -511,6 +556,16 @@ impl Probes {
             source,
         })
     }
+}
+
+/// How often the kernel did not run a program, since it was running already on that CPU.
+fn skipped_runs(program: &Program<'_>) -> u64 {
+    let fd = program.as_fd().as_raw_fd();
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+        .unwrap_or_default()
 }
 
 /// Declares a pair the host's. False when the kernel's table could not take it: its events then keep coming.
@@ -616,7 +671,7 @@ mod tests {
             ("load_record", 144),
             ("ignored_key", 16),
             ("known_key", 48),
-            ("counters", 48),
+            ("counters", 64),
         ] {
             let record: Struct<'_> = btf.type_by_name(name).unwrap();
             assert_eq!(

@@ -177,6 +177,9 @@ struct counters {
 	/* Mappings likewise. */
 	u64 loads;
 	u64 load_losses;
+	/* What a first program was skipped for and the second one was not: of the host, too. */
+	u64 second_execs;
+	u64 second_process_events;
 };
 
 /* A control group and mount namespace that user space found to be the host's. */

@@ -179,7 +179,7 @@ __noinline int tell_load(u64 mapping)
 	return 0;
 }
 
-static __always_inline void tell_mapped(const char *function, struct ma_state *state, void *entry)
+static __always_inline void tell_mapped(const char *function, struct ma_state *state, void *entry, bool is_second)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct vm_area_struct *vma = entry;
@@ -192,7 +192,7 @@ static __always_inline void tell_mapped(const char *function, struct ma_state *s
 	if (!(READ(vma, vm_flags) & VM_EXEC) || !READ(vma, vm_file))
 		return;
 	bpf_probe_read_kernel(&name, sizeof(name), function);
-	if (name == MAS_STORE)
+	if (name == MAS_STORE && !is_told(is_second, RECORD_LOAD, (u64)entry))
 		tell_load((u64)entry);
 }
 
@@ -205,7 +205,7 @@ SEC("tp_btf/ma_write")
 int BPF_PROG(on_map, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
 {
 	keep_cpu();
-	tell_mapped(function, state, entry);
+	tell_mapped(function, state, entry, false);
 	release_cpu();
 	return 0;
 }
@@ -304,14 +304,15 @@ static __always_inline bool read_range(struct task_struct *task, struct range *r
 	return (protection & PROT_EXEC) || ((protection & PROT_READ) && (task->personality & READ_IMPLIES_EXEC));
 }
 
-static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_write)
+static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_write, bool is_second)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct counters *count;
 	struct scratch *s;
 	struct range range;
 
-	if (!is_write || unlocked != task->mm || !read_range(task, &range))
+	if (!is_write || unlocked != task->mm || !read_range(task, &range) ||
+	    is_told(is_second, RECORD_LOAD, range.start))
 		return;
 	count = own_counters();
 	s = own_scratch();
@@ -334,7 +335,7 @@ SEC("tp_btf/mmap_lock_released")
 int BPF_PROG(on_unlock, struct mm_struct *unlocked, bool is_write)
 {
 	keep_cpu();
-	tell_protected(unlocked, is_write);
+	tell_protected(unlocked, is_write, false);
 	release_cpu();
 	return 0;
 }

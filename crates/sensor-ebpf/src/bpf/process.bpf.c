@@ -153,24 +153,74 @@ struct {
 /* libbpf sets it. */
 extern int LINUX_KERNEL_VERSION __kconfig;
 
-/*
- * Since Linux 7.0 another task can take the CPU in the middle of a program: it would write to the same scratch, or be skipped by
- * the kernel, as the program runs already. Before, the tracepoint itself keeps the CPU.
- */
+static __always_inline struct counters *own_counters(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
 #ifdef SINCE_6_14
 extern void bpf_preempt_disable(void) __ksym;
 extern void bpf_preempt_enable(void) __ksym;
 
+/*
+ * Since Linux 7.0 another task can take the CPU in the middle of a program. It would write to the same scratch: so the CPU is kept.
+ * Before, the tracepoint itself does that.
+ */
 static __always_inline void keep_cpu(void)
 {
 	if (LINUX_KERNEL_VERSION >= LINUX_7_0)
 		bpf_preempt_disable();
 }
 
+/* Whoever was kept waiting gets it here, while the kernel still takes the program for running, and skips it for others. */
 static __always_inline void release_cpu(void)
 {
 	if (LINUX_KERNEL_VERSION >= LINUX_7_0)
 		bpf_preempt_enable();
+}
+
+/* What a thread was the last to tell by a program, so that the second program, which runs behind, knows what was skipped. */
+struct told_key {
+	u32 tid;
+	u32 kind;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct told_key);
+	__type(value, u64);
+} told SEC(".maps");
+
+/* Of the first program: says that it tells. Of the second, which must not tell it again: whether the first one did. */
+static __always_inline bool is_told(bool is_second, u32 kind, u64 what)
+{
+	struct told_key key = {
+		.tid = (u32)bpf_get_current_pid_tgid(),
+		.kind = kind,
+	};
+	struct counters *count = own_counters();
+	u64 *last;
+
+	if (LINUX_KERNEL_VERSION < LINUX_7_0)
+		return false;
+	if (!is_second) {
+		bpf_map_update_elem(&told, &key, &what, BPF_ANY);
+		return false;
+	}
+	last = bpf_map_lookup_elem(&told, &key);
+	if (!last || *last != what) {
+		if (count && kind == RECORD_EXEC)
+			count->second_execs++;
+		else if (count && kind != RECORD_LOAD)
+			count->second_process_events++;
+		return false;
+	}
+	/* The same address can be given to what comes next. */
+	bpf_map_delete_elem(&told, &key);
+	return true;
 }
 #else
 static __always_inline void keep_cpu(void)
@@ -180,17 +230,15 @@ static __always_inline void keep_cpu(void)
 static __always_inline void release_cpu(void)
 {
 }
+
+static __always_inline bool is_told(bool is_second, u32 kind, u64 what)
+{
+	return false;
+}
 #endif
 
 /* The mount namespace of the host, set before loading; 0 when it is not known. */
 const volatile u32 host_mnt_namespace = 0;
-
-static __always_inline struct counters *own_counters(void)
-{
-	u32 zero = 0;
-
-	return bpf_map_lookup_elem(&counters, &zero);
-}
 
 /*
  * Writes a record, and only then looks whether the reader sleeps: it says that it does and then looks at the ring, so one of
@@ -596,7 +644,7 @@ static __always_inline void tell_promptly(const struct record_header *header, u3
 		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
 
-static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm)
+static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm, bool is_second)
 {
 	struct counters *count = own_counters();
 	struct scratch *s = own_scratch();
@@ -615,7 +663,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 		return;
 	record = &s->record;
 	fill_header(&record->header, task, cgroup, RECORD_EXEC, 0);
-	if (is_ignored(&record->header))
+	if (is_told(is_second, RECORD_EXEC, (u64)bprm) || is_ignored(&record->header))
 		return;
 	count->execs++;
 	__builtin_memset((char *)record + sizeof(record->header), 0, sizeof(*record) - sizeof(record->header));
@@ -695,17 +743,17 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	keep_cpu();
-	tell_exec(task, bprm);
+	tell_exec(task, bprm, false);
 	release_cpu();
 	return 0;
 }
 
-static __always_inline void tell_fork(struct task_struct *parent, struct task_struct *child)
+static __always_inline void tell_fork(struct task_struct *parent, struct task_struct *child, bool is_second)
 {
 	struct counters *count = own_counters();
 	struct fork_record record;
 
-	if (child->pid != child->tgid || !count)
+	if (is_told(is_second, RECORD_FORK, (u64)child) || child->pid != child->tgid || !count)
 		return;
 	__builtin_memset(&record, 0, sizeof(record));
 	fill_header(&record.header, child, telling_cgroup(child), RECORD_FORK, sizeof(record));
@@ -726,17 +774,17 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
 	keep_cpu();
-	tell_fork(parent, child);
+	tell_fork(parent, child, false);
 	release_cpu();
 	return 0;
 }
 
-static __always_inline void tell_exit(struct task_struct *task)
+static __always_inline void tell_exit(struct task_struct *task, bool is_second)
 {
 	struct counters *count = own_counters();
 	struct record_header record;
 
-	if (!count || task->signal->live.counter != 0)
+	if (is_told(is_second, RECORD_EXIT, (u64)task) || !count || task->signal->live.counter != 0)
 		return;
 	__builtin_memset(&record, 0, sizeof(record));
 	fill_header(&record, task, telling_cgroup(task), RECORD_EXIT, sizeof(record));
@@ -755,11 +803,60 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	keep_cpu();
-	tell_exit(task);
+	tell_exit(task, false);
 	release_cpu();
 	return 0;
 }
 
 #ifdef SINCE_6_14
 #include "loads.h"
+
+/*
+ * The same programs a second time, attached since Linux 7.0 behind the first ones: they tell what those were skipped for. What both
+ * are skipped for is a loss.
+ */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec_2, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	keep_cpu();
+	tell_exec(task, bprm, true);
+	release_cpu();
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork_2, struct task_struct *parent, struct task_struct *child)
+{
+	keep_cpu();
+	tell_fork(parent, child, true);
+	release_cpu();
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit_2, struct task_struct *task)
+{
+	keep_cpu();
+	tell_exit(task, true);
+	release_cpu();
+	return 0;
+}
+
+SEC("tp_btf/ma_write")
+int BPF_PROG(on_map_2, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
+{
+	keep_cpu();
+	tell_mapped(function, state, entry, true);
+	release_cpu();
+	return 0;
+}
+
+SEC("tp_btf/mmap_lock_released")
+int BPF_PROG(on_unlock_2, struct mm_struct *unlocked, bool is_write)
+{
+	keep_cpu();
+	tell_protected(unlocked, is_write, true);
+	release_cpu();
+	return 0;
+}
 #endif
