@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Seconds that each fuzz target runs.
 SECONDS ?= 60
 
-.PHONY: help run demo test conformance browser bench fuzz build rust root
+.PHONY: help run demo test conformance browser kernels bench fuzz build rust root
 
 help:
 	@echo 'make run         install what is missing, build, and watch every container on this machine (ARGS="..." for options)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test        install what is missing, and run all tests, those in real containers too'
 	@echo 'make conformance run the clients of Google and schemathesis against the API, and check what is sent on'
 	@echo 'make browser     drive the review page in headless Chromium; leaves pictures in e2e/browser/artifacts'
+	@echo 'make kernels     watch simulations on kernels of other versions, in an emulated machine'
 	@echo 'make bench       measure, and print one table'
 	@echo 'make fuzz        run every fuzz target for SECONDS=60 each'
 
@@ -36,6 +37,11 @@ conformance: rust
 browser: rust
 	@scripts/install build clients
 	@scripts/browser
+
+kernels: rust
+	@scripts/install build kernels
+	cargo build --package hullwatch
+	@scripts/kernels $(TARGET)/debug/hullwatch $(ARGS)
 
 bench: root rust
 	@scripts/install build test
