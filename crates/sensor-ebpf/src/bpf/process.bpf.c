@@ -197,21 +197,20 @@ struct {
 /* Of the first program: says that it tells. Of the second, which must not tell it again: whether the first one did. */
 static __always_inline bool is_told(bool is_second, u32 kind, u64 what)
 {
-	struct told_key key = {
-		.tid = (u32)bpf_get_current_pid_tgid(),
-		.kind = kind,
-	};
-	struct counters *count = own_counters();
+	struct told_key key = {.kind = kind};
+	struct counters *count;
 	u64 *last;
 
 	if (LINUX_KERNEL_VERSION < LINUX_7_0)
 		return false;
+	key.tid = (u32)bpf_get_current_pid_tgid();
 	if (!is_second) {
 		bpf_map_update_elem(&told, &key, &what, BPF_ANY);
 		return false;
 	}
 	last = bpf_map_lookup_elem(&told, &key);
 	if (!last || *last != what) {
+		count = own_counters();
 		if (count && kind == RECORD_EXEC)
 			count->second_execs++;
 		else if (count && kind != RECORD_LOAD)
