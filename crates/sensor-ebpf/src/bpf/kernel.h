@@ -294,6 +294,8 @@ struct linux_binprm {
 	int envc;
 	const char *filename;
 	const char *interp;
+	/* Since 5.9. */
+	const char *fdpath;
 };
 
 struct in6_addr {

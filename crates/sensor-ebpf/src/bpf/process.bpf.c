@@ -607,14 +607,14 @@ static __always_inline bool is_watched(const struct record_header *header, struc
 }
 
 /*
- * The number in "/dev/fd/N", -1 for any other name. The kernel makes it up (alloc_bprm) for what is executed by a descriptor
- * alone, as fexecve does.
+ * What was executed by a descriptor alone, as fexecve does, or -1. The kernel makes up a name for it (alloc_bprm): "/dev/fd/N",
+ * copied to `name`. What a program itself calls so can be another file than its descriptor.
  */
-static __always_inline s32 executed_descriptor(const char *name)
+static __always_inline s32 executed_descriptor(struct linux_binprm *bprm, const char *name)
 {
 	s32 descriptor = 0;
 
-	if (*(const u64 *)name != DEV_FD)
+	if (!bpf_core_field_exists(bprm->fdpath) || bprm->fdpath != bprm->filename || *(const u64 *)name != DEV_FD)
 		return -1;
 	for (int i = 8; i < 8 + DESCRIPTOR_DIGITS_MAX; i++) {
 		if (!name[i])
@@ -705,7 +705,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 
 	length = bpf_probe_read_kernel_str(&s->strings[offset & STRING_OFFSET_MASK], PATH_BYTES_MAX, bprm->filename);
 	if ((s64)length > 0 && length <= PATH_BYTES_MAX) {
-		descriptor = executed_descriptor(&s->strings[offset & STRING_OFFSET_MASK]);
+		descriptor = executed_descriptor(bprm, &s->strings[offset & STRING_OFFSET_MASK]);
 		record->filename_length = length;
 		offset += length;
 	}

@@ -210,19 +210,6 @@ static void load(const char *way, int number, const char *dir)
 	_exit(0);
 }
 
-static void libraries(const char *way, int count, const char *dir)
-{
-	int status;
-
-	for (int i = 0; i < count; i++) {
-		pid_t pid = fork();
-
-		if (pid == 0)
-			load(way, i, dir);
-		check(waitpid(pid, &status, 0) == pid && status == 0, "library");
-	}
-}
-
 static void script(const char *way, int number, const char *dir)
 {
 	static const char text[] = "#!/bin/true\n";
@@ -247,16 +234,17 @@ static void script(const char *way, int number, const char *dir)
 	_exit(1);
 }
 
-static void scripts(const char *way, int count, const char *dir)
+/* `act` ends its process by exit code 0. */
+static void in_children(void (*act)(const char *, int, const char *), char **argv)
 {
-	int status;
+	int status, count = atoi(argv[3]);
 
 	for (int i = 0; i < count; i++) {
 		pid_t pid = fork();
 
 		if (pid == 0)
-			script(way, i, dir);
-		check(waitpid(pid, &status, 0) == pid && status == 0, "script");
+			act(argv[2], i, argv[4]);
+		check(waitpid(pid, &status, 0) == pid && status == 0, argv[1]);
 	}
 }
 
@@ -406,9 +394,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "fresh")) {
 		fresh(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "library")) {
-		libraries(argv[2], atoi(argv[3]), argv[4]);
+		in_children(load, argv);
 	} else if (!strcmp(mode, "script")) {
-		scripts(argv[2], atoi(argv[3]), argv[4]);
+		in_children(script, argv);
 	} else if (!strcmp(mode, "map")) {
 		map_in_child(argv[2]);
 	} else if (!strcmp(mode, "patched")) {
