@@ -70,6 +70,11 @@ impl Files {
         self.held.pop(&moment).map(|(fd, _)| fd)
     }
 
+    fn has(&mut self, moment: Moment) -> bool {
+        self.receive();
+        self.held.contains(&moment)
+    }
+
     fn receive(&mut self) {
         for (moment, fd) in self.opened.try_iter() {
             self.held.put(moment, (fd, Instant::now()));
@@ -139,6 +144,16 @@ impl Prompt {
     /// The library of a load, or the script of an exec, that was reached by a descriptor, `O_PATH`.
     pub(crate) fn take_descriptor_file(&mut self, pid: u32, boot_ns: u64) -> Option<OwnedFd> {
         self.by_descriptor.take((pid, boot_ns))
+    }
+
+    /// Whether [`Prompt::take_program`] has it.
+    pub(crate) fn has_program(&mut self, pid: u32, boot_ns: u64) -> bool {
+        self.programs.has((pid, boot_ns))
+    }
+
+    /// Whether [`Prompt::take_descriptor_file`] has it.
+    pub(crate) fn has_descriptor_file(&mut self, pid: u32, boot_ns: u64) -> bool {
+        self.by_descriptor.has((pid, boot_ns))
     }
 
     /// Lets go of those held too long.

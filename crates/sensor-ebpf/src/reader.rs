@@ -34,7 +34,7 @@ use crate::{
     bpf::{KernelCounters, MissedRuns, Probes},
     clock::{self, Clock},
     content::{self, Content, Delivered},
-    decode::{PerfRecord, Record, fanotify_events},
+    decode::{Header, PerfRecord, Record, fanotify_events},
     loads::{Held, PerfBuffers, Root},
     marks::{self, Marks},
     opened::Opened,
@@ -83,6 +83,10 @@ const FANOTIFY_READS_MAX: usize = 64;
 /// Time between taking a record's time and its being there to read: records of the last moment are left for the next
 /// round, since an older one may still come.
 const WRITE_NS_MAX: u64 = 50_000;
+
+/// Time that an event waits for a file that a prompt told of (see `prompt.rs`), and what came later with it. Opening takes some
+/// 50 us, more when the machine beneath this one takes the CPU away; what cannot be opened does not come.
+const PROMPT_NS_MAX: u64 = 20_000_000;
 
 /// How often the kernel's counters are read: a loss is known at most this long after.
 const COUNT_INTERVAL: Duration = Duration::from_millis(20);
@@ -444,7 +448,12 @@ impl Reader {
         items.sort_by_key(Item::boot_ns);
         if items.len() < PENDING_MAX && !is_last {
             let until = batch.complete_until.min(complete_until);
-            let ready = items.partition_point(|item| item.boot_ns() <= until);
+            let complete = items.partition_point(|item| item.boot_ns() <= until);
+            let ready = items
+                .iter()
+                .take(complete)
+                .position(|item| self.awaits_file(item, boot_ns))
+                .unwrap_or(complete);
             self.pending.extend(items.drain(ready..));
             is_waiting |= !self.pending.is_empty();
         }
@@ -503,6 +512,28 @@ impl Reader {
         }
         self.send_all()?;
         Ok(was_busy || is_waiting)
+    }
+
+    /// Whether a file that a prompt told of is about to be opened. The reader can be faster than who opens it.
+    fn awaits_file(&mut self, item: &Item, now_ns: u64) -> bool {
+        let Item::Ring(record) = item else {
+            return false;
+        };
+        let Header {
+            boot_ns, process, ..
+        } = *record.header();
+        let (awaits_program, awaits_other) = match record {
+            Record::Exec(exec) => (
+                exec.has_prompt && !self.early.contains_key(&(process.pid, boot_ns)),
+                exec.has_script_prompt,
+            ),
+            Record::Load(load) => (false, load.has_prompt),
+            _ => return false,
+        };
+        let is_young = now_ns.saturating_sub(boot_ns) < PROMPT_NS_MAX;
+        is_young
+            && ((awaits_program && !self.prompt.has_program(process.pid, boot_ns))
+                || (awaits_other && !self.prompt.has_descriptor_file(process.pid, boot_ns)))
     }
 
     fn take_control(&mut self) {

@@ -110,6 +110,9 @@ _Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
 #define EXEC_MEMFD (1 << 4)
 /* linux_binprm.interp is not filename: a script or a binfmt_misc handler. */
 #define EXEC_INTERPRETED (1 << 5)
+/* A prompt record tells of the program, or of the script, too: it is being opened, or has been. */
+#define EXEC_PROMPT (1 << 6)
+#define EXEC_SCRIPT_PROMPT (1 << 7)
 
 /*
  * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control
@@ -150,6 +153,8 @@ _Static_assert(sizeof(struct exec_record) == 376, "exec_record is 376 bytes");
 #define LOAD_BY_EXEC (1 << 2)
 /* User space has not said that it knows the file. */
 #define LOAD_UNKNOWN (1 << 3)
+/* A prompt record tells of it, too: it is being opened, or has been. */
+#define LOAD_PROMPT (1 << 4)
 
 /* A file was mapped executable. Followed by its path, as that of an exec. */
 struct load_record {

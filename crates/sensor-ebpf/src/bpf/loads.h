@@ -85,7 +85,7 @@ static __always_inline s32 descriptor_of_mmap(struct task_struct *task)
 #endif
 }
 
-static __always_inline void tell_load_promptly(const struct load_record *record, struct task_struct *task)
+static __always_inline bool tell_load_promptly(const struct load_record *record, struct task_struct *task)
 {
 	struct prompted_key key = {
 		.start_ns = record->header.start_ns,
@@ -98,9 +98,9 @@ static __always_inline void tell_load_promptly(const struct load_record *record,
 
 	/* Libraries of the host are nobody's concern. */
 	if (record->header.mnt_namespace == host_mnt_namespace)
-		return;
-	if (descriptor >= 0 && !bpf_map_update_elem(&prompted, &key, &once, BPF_NOEXIST))
-		tell_promptly(&record->header, task->pid, descriptor);
+		return false;
+	return descriptor >= 0 && !bpf_map_update_elem(&prompted, &key, &once, BPF_NOEXIST) &&
+	       tell_promptly(&record->header, task->pid, descriptor);
 }
 
 static __always_inline bool is_regular(struct inode *inode)
@@ -163,8 +163,11 @@ __noinline int tell_load(u64 mapping)
 	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), READ(READ(sb, s_type), name));
 	if (is_memfd(sb))
 		record->flags |= LOAD_MEMFD;
-	if (!is_known(&record->file))
+	if (!is_known(&record->file)) {
 		record->flags |= LOAD_UNKNOWN;
+		if (tell_load_promptly(record, task))
+			record->flags |= LOAD_PROMPT;
+	}
 	length = walk_path(s, fs, path.dentry, path.mnt, sizeof(*record));
 	if (length > sizeof(*record) + PATH_BYTES_MAX)
 		length = sizeof(*record) + PATH_BYTES_MAX;
@@ -174,8 +177,6 @@ __noinline int tell_load(u64 mapping)
 	record->header.length = length;
 	if (emit(&load_ring, record, length, 256 * 1024))
 		count->load_losses++;
-	if (record->flags & LOAD_UNKNOWN)
-		tell_load_promptly(record, task);
 	return 0;
 }
 

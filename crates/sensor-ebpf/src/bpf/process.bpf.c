@@ -626,8 +626,11 @@ static __always_inline s32 executed_descriptor(struct linux_binprm *bprm, const 
 	return descriptor;
 }
 
-/* Not counted when the ring is full: what is missed that way is a file without bytes, and its event says so. */
-static __always_inline void tell_promptly(const struct record_header *header, u32 tid, s32 descriptor)
+/*
+ * False when the ring is full, which is not counted: what is missed that way is a file without bytes, and its event says so. Told
+ * of ahead of the event, whose reader has to know; nothing is opened before the probe is done, as it has the CPU.
+ */
+static __always_inline bool tell_promptly(const struct record_header *header, u32 tid, s32 descriptor)
 {
 	struct prompt_record record = {
 		.header = *header,
@@ -639,8 +642,7 @@ static __always_inline void tell_promptly(const struct record_header *header, u3
 
 	record.header.kind = RECORD_PROMPT;
 	record.header.length = sizeof(record);
-	if (ring)
-		bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+	return ring && !bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm, bool is_second)
@@ -722,15 +724,17 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	if (length > sizeof(*record) + STRING_BYTES_MAX)
 		length = sizeof(*record) + STRING_BYTES_MAX;
 	record->header.length = length;
+	/* Before 6.5 fanotify is not told of what is executed by a descriptor alone, but of its interpreter. */
+	if (((descriptor >= 0 && LINUX_KERNEL_VERSION < LINUX_6_5 && !(record->flags & EXEC_INTERPRETED)) ||
+	     !is_watched(&record->header, sb, file->f_path.mnt)) &&
+	    tell_promptly(&record->header, task->pid, -1))
+		record->flags |= EXEC_PROMPT;
+	/* Nor at any time of a script in a memfd. */
+	if (descriptor >= 0 && record->flags & EXEC_INTERPRETED &&
+	    tell_promptly(&record->header, task->pid, descriptor))
+		record->flags |= EXEC_SCRIPT_PROMPT;
 	if (emit(&exec_ring, record, length, 512 * 1024))
 		count->exec_losses++;
-	/* Before 6.5 fanotify is not told of what is executed by a descriptor alone, but of its interpreter. */
-	if ((descriptor >= 0 && LINUX_KERNEL_VERSION < LINUX_6_5 && !(record->flags & EXEC_INTERPRETED)) ||
-	    !is_watched(&record->header, sb, file->f_path.mnt))
-		tell_promptly(&record->header, task->pid, -1);
-	/* Nor at any time of a script in a memfd. */
-	if (descriptor >= 0 && record->flags & EXEC_INTERPRETED)
-		tell_promptly(&record->header, task->pid, descriptor);
 }
 
 /*

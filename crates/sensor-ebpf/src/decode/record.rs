@@ -24,11 +24,14 @@ const PATH_TRUNCATED: u32 = 1 << 0;
 const CWD_TRUNCATED: u32 = 1 << 1;
 const MEMFD: u32 = 1 << 4;
 const INTERPRETED: u32 = 1 << 5;
+const PROMPT: u32 = 1 << 6;
+const SCRIPT_PROMPT: u32 = 1 << 7;
 
 const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
 const LOAD_MEMFD: u32 = 1 << 1;
 const LOAD_BY_EXEC: u32 = 1 << 2;
 const LOAD_UNKNOWN: u32 = 1 << 3;
+const LOAD_PROMPT: u32 = 1 << 4;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -101,6 +104,10 @@ pub struct ExecRecord {
     pub cgroup_path: Text,
     /// The file given to execve was a script (or handled by binfmt_misc): `exec.file` is its interpreter.
     pub interpreted: bool,
+    /// A [`Record::Prompt`] tells of the program, too.
+    pub has_prompt: bool,
+    /// A [`Record::Prompt`] tells of the script, too.
+    pub has_script_prompt: bool,
 }
 
 /// A mapping.
@@ -112,6 +119,8 @@ pub struct LoadRecord {
     pub mapping: Mapping,
     /// The kernel's doing in the middle of an exec, which is not reported yet.
     pub is_by_exec: bool,
+    /// A [`Record::Prompt`] tells of it, too.
+    pub has_prompt: bool,
 }
 
 /// Decodes one ring-buffer record.
@@ -212,6 +221,8 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
         header,
         cgroup_path,
         interpreted: flags & INTERPRETED != 0,
+        has_prompt: flags & PROMPT != 0,
+        has_script_prompt: flags & SCRIPT_PROMPT != 0,
         exec: Exec {
             file: FileFacts {
                 path,
@@ -274,6 +285,7 @@ fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
             })),
         },
         is_by_exec: flags & LOAD_BY_EXEC != 0,
+        has_prompt: flags & LOAD_PROMPT != 0,
     })
 }
 
