@@ -29,6 +29,28 @@ fn stimulus() -> &'static Path {
     })
 }
 
+/// Holds the first CPU every other millisecond, against all that do not have a high real-time priority. Lets go when dropped.
+pub(crate) struct HeldCpu(Child);
+
+impl HeldCpu {
+    pub(crate) fn new() -> Self {
+        let held = Command::new("taskset")
+            .args(["--cpu-list", "0", "chrt", "--fifo", "50"])
+            .arg(stimulus())
+            .arg("hold")
+            .stdin(Stdio::piped())
+            .spawn();
+        Self(held.unwrap())
+    }
+}
+
+impl Drop for HeldCpu {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 impl Container {
     /// Makes the root filesystem. Nothing runs yet.
     pub(crate) fn new(test: &str) -> Self {

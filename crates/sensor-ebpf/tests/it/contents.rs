@@ -9,7 +9,7 @@ use model::{
 use sensor_ebpf::Config;
 
 use crate::{
-    container::Container,
+    container::{Container, HeldCpu},
     watch,
     watch::{Seen, Watch, exec, host_file, is_in, load},
     watch_by_perf,
@@ -192,6 +192,24 @@ fn every_script_that_a_descriptor_leads_to_is_read() {
             .collect();
         assert_eq!(numbers.len(), COUNT, "{way}");
     }
+}
+
+/// Between an exec and the opening of its script the reader has a look, on another CPU.
+#[test]
+fn a_script_that_is_opened_late_is_read() {
+    const COUNT: usize = 300;
+    let watch = watch();
+    let mut container = Container::new("late");
+    let held = HeldCpu::new();
+    let script = format!("taskset --cpu-list 0 /stimulus/s script memfd {COUNT} /");
+    container.run(&["/bin/sh", "-c", &script]);
+    drop(held);
+    let seen = watch.wait_end(&container.cgroup());
+    let numbers: HashSet<[u8; 4]> = seen
+        .iter()
+        .filter_map(|seen| seen.scripts.first()?.as_ref()?.last_chunk().copied())
+        .collect();
+    assert_eq!(numbers.len(), COUNT);
 }
 
 #[test]

@@ -19,6 +19,7 @@
  *   wait                   wait for the standard input to end
  *   deep LIBRARY           copy LIBRARY to a directory whose path is longer than the kernel tells, map it there, `wait`
  *   leaderless LIBRARY     end the first thread; in another, map LIBRARY after a line of standard input, and `wait`
+ *   hold                   until the standard input ends: hold the CPU for a millisecond, and let go of it for one
  *   mount DIR              when nothing has happened for a while: mount a tmpfs on DIR, and wait again
  */
 #define _GNU_SOURCE
@@ -26,6 +27,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
@@ -39,6 +41,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -326,6 +329,20 @@ static void wait_for_end_of_input(void)
 		;
 }
 
+static void hold_cpu(void)
+{
+	struct pollfd input = {.fd = 0, .events = POLLIN};
+
+	while (!poll(&input, 1, 1)) {
+		struct timespec start, now;
+
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		do
+			clock_gettime(CLOCK_MONOTONIC, &now);
+		while ((now.tv_sec - start.tv_sec) * 1000000000L + now.tv_nsec - start.tv_nsec < 1000000);
+	}
+}
+
 static void deep(const char *library)
 {
 	static char bytes[4 << 20];
@@ -414,6 +431,8 @@ int main(int argc, char **argv)
 
 		check(pthread_create(&thread, NULL, without_leader, argv[2]) == 0, "a thread");
 		pthread_exit(NULL);
+	} else if (!strcmp(mode, "hold")) {
+		hold_cpu();
 	} else if (!strcmp(mode, "mount")) {
 		usleep(300000);
 		check(mount("t", argv[2], "tmpfs", 0, "") == 0, "mount");
