@@ -38,7 +38,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* KERNEL_VERSION of linux/version.h. */
 #define LINUX_6_5 0x060500
-#define LINUX_7_0 0x070000
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -160,81 +159,7 @@ static __always_inline struct counters *own_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-#ifdef SINCE_6_14
-extern void bpf_preempt_disable(void) __ksym;
-extern void bpf_preempt_enable(void) __ksym;
-
-/*
- * Since Linux 7.0 another task can take the CPU in the middle of a program. It would write to the same scratch: so the CPU is kept.
- * Before, the tracepoint itself does that.
- */
-static __always_inline void keep_cpu(void)
-{
-	if (LINUX_KERNEL_VERSION >= LINUX_7_0)
-		bpf_preempt_disable();
-}
-
-/* Whoever was kept waiting gets it here, while the kernel still takes the program for running, and skips it for others. */
-static __always_inline void release_cpu(void)
-{
-	if (LINUX_KERNEL_VERSION >= LINUX_7_0)
-		bpf_preempt_enable();
-}
-
-/* What a thread was the last to tell by a program, so that the second program, which runs behind, knows what was skipped. */
-struct told_key {
-	u32 tid;
-	u32 kind;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct told_key);
-	__type(value, u64);
-} told SEC(".maps");
-
-/* Of the first program: says that it tells. Of the second, which must not tell it again: whether the first one did. */
-static __always_inline bool is_told(bool is_second, u32 kind, u64 what)
-{
-	struct told_key key = {.kind = kind};
-	struct counters *count;
-	u64 *last;
-
-	if (LINUX_KERNEL_VERSION < LINUX_7_0)
-		return false;
-	key.tid = (u32)bpf_get_current_pid_tgid();
-	if (!is_second) {
-		bpf_map_update_elem(&told, &key, &what, BPF_ANY);
-		return false;
-	}
-	last = bpf_map_lookup_elem(&told, &key);
-	if (!last || *last != what) {
-		count = own_counters();
-		if (count && kind == RECORD_EXEC)
-			count->second_execs++;
-		else if (count && kind != RECORD_LOAD)
-			count->second_process_events++;
-		return false;
-	}
-	/* The same address can be given to what comes next. */
-	bpf_map_delete_elem(&told, &key);
-	return true;
-}
-#else
-static __always_inline void keep_cpu(void)
-{
-}
-
-static __always_inline void release_cpu(void)
-{
-}
-
-static __always_inline bool is_told(bool is_second, u32 kind, u64 what)
-{
-	return false;
-}
-#endif
+#include "preemption.h"
 
 /* The mount namespace of the host, set before loading; 0 when it is not known. */
 const volatile u32 host_mnt_namespace = 0;
@@ -813,53 +738,5 @@ int BPF_PROG(on_exit, struct task_struct *task)
 
 #ifdef SINCE_6_14
 #include "loads.h"
-
-/*
- * The same programs a second time, attached since Linux 7.0 behind the first ones: they tell what those were skipped for. What both
- * are skipped for is a loss.
- */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec_2, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
-{
-	keep_cpu();
-	tell_exec(task, bprm, true);
-	release_cpu();
-	return 0;
-}
-
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(on_fork_2, struct task_struct *parent, struct task_struct *child)
-{
-	keep_cpu();
-	tell_fork(parent, child, true);
-	release_cpu();
-	return 0;
-}
-
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(on_exit_2, struct task_struct *task)
-{
-	keep_cpu();
-	tell_exit(task, true);
-	release_cpu();
-	return 0;
-}
-
-SEC("tp_btf/ma_write")
-int BPF_PROG(on_map_2, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
-{
-	keep_cpu();
-	tell_mapped(function, state, entry, true);
-	release_cpu();
-	return 0;
-}
-
-SEC("tp_btf/mmap_lock_released")
-int BPF_PROG(on_unlock_2, struct mm_struct *unlocked, bool is_write)
-{
-	keep_cpu();
-	tell_protected(unlocked, is_write, true);
-	release_cpu();
-	return 0;
-}
+#include "second.h"
 #endif
