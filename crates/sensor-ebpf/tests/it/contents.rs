@@ -194,6 +194,28 @@ fn every_script_that_a_descriptor_leads_to_is_read() {
     }
 }
 
+#[test]
+fn a_script_called_as_a_descriptor_is_not_taken_for_what_that_leads_to() {
+    const COUNT: usize = 20;
+    let watch = watch();
+    let mut container = Container::new("disguised");
+    let count = COUNT.to_string();
+    container.run(&["/stimulus/s", "script", "disguised", &count, "/"]);
+    let seen = watch.wait_end(&container.cgroup());
+    let scripts: Vec<_> = seen
+        .iter()
+        .filter(|seen| exec(seen).is_some_and(|exec| !exec.scripts.is_empty()))
+        .filter_map(|seen| Some((exec(seen)?.scripts.first()?, seen.scripts.first()?)))
+        .collect();
+    assert_eq!(scripts.len(), COUNT);
+    for (facts, bytes) in scripts {
+        // One on a mount of a moment ago is told of as not read.
+        let number = bytes.as_ref().and_then(|bytes| bytes.last_chunk().copied());
+        assert_ne!(number.map(i32::from_ne_bytes), Some(-1), "{facts:?}");
+        assert!(number.is_some() || facts.missing.is_some(), "{facts:?}");
+    }
+}
+
 /// Between an exec and the opening of its script the reader has a look, on another CPU.
 #[test]
 fn a_script_that_is_opened_late_is_read() {

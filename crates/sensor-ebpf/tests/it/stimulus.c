@@ -10,7 +10,8 @@
  *                          is where: `file` and `unlinked` (before it is mapped) in DIR, `chroot` in one to DIR, `fresh` on a
  *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading
  *   script WAY N DIR       N times, each in a process that ends at once: execute a script by its descriptor. WAY is where it is:
- *                          `memfd`, or `unlinked` in DIR
+ *                          `memfd`, or `unlinked` in DIR; or `disguised`: it is called as the descriptor of another, on a
+ *                          tmpfs that was just mounted on /dev/fd, and executed by that name
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
@@ -213,14 +214,39 @@ static void load(const char *way, int number, const char *dir)
 	_exit(0);
 }
 
+static void disguised_script(int number)
+{
+	static const char text[] = "#!/bin/true\n";
+	int other = syscall(SYS_memfd_create, "innocent", 0), fd;
+	char path[64];
+	char *argv[] = {path, NULL};
+
+	check(other >= 0, "the other");
+	write_program(other, text, sizeof(text) - 1, -1);
+	snprintf(path, sizeof(path), "/dev/fd/%d", other);
+	/* runc makes a link of it. */
+	unlink("/dev/fd");
+	mkdir("/dev/fd", 0755);
+	check(unshare(CLONE_NEWNS) == 0 && mount("t", "/dev/fd", "tmpfs", 0, "") == 0, "a mount");
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0755);
+	check(fd >= 0, path);
+	write_program(fd, text, sizeof(text) - 1, number);
+	close(fd);
+	execv(path, argv);
+	_exit(1);
+}
+
 static void script(const char *way, int number, const char *dir)
 {
 	static const char text[] = "#!/bin/true\n";
 	char *argv[] = {"script", NULL};
 	char path[256];
-	/* The kernel refuses a script whose descriptor would be closed before its interpreter can open it. */
-	int fd = syscall(SYS_memfd_create, "innocent", 0);
+	int fd;
 
+	if (!strcmp(way, "disguised"))
+		disguised_script(number);
+	/* The kernel refuses a script whose descriptor would be closed before its interpreter can open it. */
+	fd = syscall(SYS_memfd_create, "innocent", 0);
 	if (!strcmp(way, "unlinked")) {
 		snprintf(path, sizeof(path), "%s/script-%d", dir, number);
 		close(fd);
