@@ -50,16 +50,19 @@ const STACK_BYTES: usize = 64 * 1024;
 /// An exec or load: the process, and when (CLOCK_BOOTTIME).
 type Moment = (u32, u64);
 
+/// What a thread has opened, `O_PATH`; `None` when it could not, so that nobody waits for it.
+type Opened = (Moment, Option<OwnedFd>);
+
 /// Files of one kind.
 #[derive(Debug)]
 struct Files {
-    /// What the threads have opened, `O_PATH`. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
-    opened: Receiver<(Moment, OwnedFd)>,
-    held: LruCache<Moment, (OwnedFd, Instant)>,
+    /// From the threads. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
+    opened: Receiver<Opened>,
+    held: LruCache<Moment, (Option<OwnedFd>, Instant)>,
 }
 
 impl Files {
-    fn new() -> (SyncSender<(Moment, OwnedFd)>, Self) {
+    fn new() -> (SyncSender<Opened>, Self) {
         let (sender, opened) = sync_channel(HELD_MAX.get());
         let held = LruCache::new(HELD_MAX);
         (sender, Self { opened, held })
@@ -67,10 +70,11 @@ impl Files {
 
     fn take(&mut self, moment: Moment) -> Option<OwnedFd> {
         self.receive();
-        self.held.pop(&moment).map(|(fd, _)| fd)
+        // What is left says that there is nothing to wait for.
+        self.held.peek_mut(&moment)?.0.take()
     }
 
-    fn has(&mut self, moment: Moment) -> bool {
+    fn is_decided(&mut self, moment: Moment) -> bool {
         self.receive();
         self.held.contains(&moment)
     }
@@ -146,14 +150,14 @@ impl Prompt {
         self.by_descriptor.take((pid, boot_ns))
     }
 
-    /// Whether [`Prompt::take_program`] has it.
-    pub(crate) fn has_program(&mut self, pid: u32, boot_ns: u64) -> bool {
-        self.programs.has((pid, boot_ns))
+    /// Whether [`Prompt::take_program`] has it, or will not have it.
+    pub(crate) fn is_program_decided(&mut self, pid: u32, boot_ns: u64) -> bool {
+        self.programs.is_decided((pid, boot_ns))
     }
 
-    /// Whether [`Prompt::take_descriptor_file`] has it.
-    pub(crate) fn has_descriptor_file(&mut self, pid: u32, boot_ns: u64) -> bool {
-        self.by_descriptor.has((pid, boot_ns))
+    /// Whether [`Prompt::take_descriptor_file`] has it, or will not have it.
+    pub(crate) fn is_descriptor_file_decided(&mut self, pid: u32, boot_ns: u64) -> bool {
+        self.by_descriptor.is_decided((pid, boot_ns))
     }
 
     /// Lets go of those held too long.
@@ -175,7 +179,7 @@ fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    [programs, by_descriptor]: [SyncSender<(Moment, OwnedFd)>; 2],
+    [programs, by_descriptor]: [SyncSender<Opened>; 2],
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(0);
@@ -189,14 +193,14 @@ fn spawn(
                 tid,
                 descriptor,
             }) = record(bytes)
-                && let Some(file) = open(tid, descriptor)
             {
                 let sender = match descriptor {
                     None => &programs,
                     Some(_) => &by_descriptor,
                 };
                 // Full when the reader is far behind: the newest is let go, and its event will say so.
-                let _ = sender.try_send(((header.process.pid, header.boot_ns), file));
+                let moment = (header.process.pid, header.boot_ns);
+                let _ = sender.try_send((moment, open(tid, descriptor)));
             }
             0
         })

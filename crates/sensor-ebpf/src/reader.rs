@@ -85,7 +85,7 @@ const FANOTIFY_READS_MAX: usize = 64;
 const WRITE_NS_MAX: u64 = 50_000;
 
 /// Time that an event waits for a file that a prompt told of (see `prompt.rs`), and what came later with it. Opening takes some
-/// 50 us, more when the machine beneath this one takes the CPU away; what cannot be opened does not come.
+/// 50 us, more when the machine beneath this one takes the CPU away; that it could not be opened is told likewise.
 const PROMPT_NS_MAX: u64 = 20_000_000;
 
 /// How often the kernel's counters are read: a loss is known at most this long after.
@@ -532,8 +532,8 @@ impl Reader {
         };
         let is_young = now_ns.saturating_sub(boot_ns) < PROMPT_NS_MAX;
         is_young
-            && ((awaits_program && !self.prompt.has_program(process.pid, boot_ns))
-                || (awaits_other && !self.prompt.has_descriptor_file(process.pid, boot_ns)))
+            && ((awaits_program && !self.prompt.is_program_decided(process.pid, boot_ns))
+                || (awaits_other && !self.prompt.is_descriptor_file_decided(process.pid, boot_ns)))
     }
 
     fn take_control(&mut self) {

@@ -47,7 +47,9 @@ impl HeldCpu {
 impl Drop for HeldCpu {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        let status = self.0.wait().unwrap();
+        // Without the priority nothing was held.
+        assert!(status.success() || std::thread::panicking(), "{status}");
     }
 }
 
