@@ -207,7 +207,8 @@ impl Judge {
         }
         if let Bytes::Reading(reading) = &mut request.bytes {
             let size = reading.key().size;
-            if let Some(content) = self.cache.get(&reading.key()) {
+            let known = (!request.facts.is_unsettled).then(|| self.cache.get(&reading.key()));
+            if let Some(content) = known.flatten() {
                 self.end(&mut request, Ok(content));
             } else if size > self.hash_bytes_max {
                 request.bytes = Bytes::Missing(MissingReason::TooLarge);
@@ -279,8 +280,10 @@ impl Judge {
                     .facts
                     .key
                     .filter(|seen| seen.ctime_ns == reading.key().ctime_ns);
-                self.cache
-                    .put(reading, alias.filter(|_| is_as_seen), &content);
+                if !request.facts.is_unsettled {
+                    self.cache
+                        .put(reading, alias.filter(|_| is_as_seen), &content);
+                }
                 if is_as_seen || !self.matches(&content.sha256).is_empty() {
                     Bytes::Known(content)
                 } else {

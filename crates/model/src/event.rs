@@ -193,6 +193,9 @@ pub struct FileFacts {
     pub filesystem: Text,
     /// On the kernel's internal shmem mount: a memfd (or SysV/anonymous shared memory), never reachable by path.
     pub is_memfd: bool,
+    /// Its bytes can change while `key` stays the same: somebody has it mapped for writing, or the layer that an overlay has it in
+    /// is on a filesystem that does not tell of that.
+    pub is_unsettled: bool,
     /// Why no descriptor came with it and its content is not known either.
     pub missing: Option<MissingReason>,
 }

@@ -92,6 +92,11 @@ impl Delivered {
         self.keys.get(key).is_some()
     }
 
+    /// The bytes behind a key may be others by now.
+    pub(crate) fn forget(&mut self, key: &FileKey) {
+        self.keys.pop(key);
+    }
+
     /// Whether most of the descriptors that may be open were, since the last time that it was asked.
     pub(crate) fn takes_many_descriptors(&mut self) -> bool {
         std::mem::take(&mut self.has_many_descriptors)

@@ -374,6 +374,7 @@ pub(crate) fn facts(
             mount_id: seen.mount_id,
             filesystem: seen.filesystem.clone(),
             is_memfd: seen.is_memfd,
+            is_unsettled: seen.is_unsettled,
             missing,
         };
     }

@@ -72,8 +72,10 @@ impl Enricher {
         fallback: Fallback,
     ) -> Slot {
         let links_seen = facts.link_count;
+        // Tells nothing of the bytes otherwise.
+        let key = facts.key.filter(|_| !facts.is_unsettled);
         let mut path_used = used.filter(|used| !used.is_empty() && *used != facts.path);
-        let id = facts.key.map(|key| FileId {
+        let id = key.map(|key| FileId {
             container: place.number,
             key,
             mount_id: facts.mount_id,
@@ -90,7 +92,7 @@ impl Enricher {
             facts.path.clone_from(&id.path);
             path_used.clone_from(&id.path_used);
         }
-        let known = facts.key.and_then(|key| self.judge.cache.get(&key));
+        let known = key.and_then(|key| self.judge.cache.get(&key));
         let bytes = match (known, fd) {
             (Some(content), fd) => {
                 fd.inspect(|fd| complete_facts(place.pid, &mut facts, fd));
@@ -100,7 +102,7 @@ impl Enricher {
                 complete_facts(place.pid, &mut facts, &fd);
                 Bytes::Descriptor(fd)
             }
-            (None, None) if facts.key.is_some_and(|key| self.reading.contains_key(&key)) => {
+            (None, None) if key.is_some_and(|key| self.reading.contains_key(&key)) => {
                 Bytes::Missing(facts.missing.unwrap_or(MissingReason::ProcessGone))
             }
             (None, None) => self.bytes_without_descriptor(place.pid, &mut facts, fallback),
@@ -128,8 +130,7 @@ impl Enricher {
             id,
         };
         if matches!(request.bytes, Bytes::Missing(_))
-            && let Some(key) = request.facts.key
-            && let Some(others) = self.reading.get_mut(&key)
+            && let Some(others) = key.and_then(|key| self.reading.get_mut(&key))
             && self.parked_shares.has_room(&place.container.id)
         {
             others.push((wanted, Box::new(request)));
@@ -206,6 +207,7 @@ impl Enricher {
     ) -> Bytes {
         if let Some(content) = facts
             .key
+            .filter(|_| !facts.is_unsettled)
             .and_then(|key| self.judge.cache.get_unsettled(&key))
         {
             return Bytes::Known(content);

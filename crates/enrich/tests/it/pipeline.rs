@@ -757,3 +757,26 @@ fn files_that_look_alike_keep_their_own_bytes() {
         .collect();
     assert_eq!(seen, expected);
 }
+
+/// Somebody has it mapped and writes to it: the bytes that were read under its key are not what runs.
+#[test]
+fn a_file_that_changes_under_its_key_is_read_each_time() {
+    const PATH: &str = "/opt/changing";
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    let mut first = None;
+    for (contents, is_unsettled) in [("first", false), ("other", true), ("third", true)] {
+        container.sh(&format!("printf {contents} > {PATH}"));
+        let fd = container.open(PATH);
+        while !key(&fd).is_settled(0, SystemTime::now().into()) {
+            std::thread::yield_now();
+        }
+        let found = first.get_or_insert_with(|| facts(&fd, PATH));
+        found.is_unsettled = is_unsettled;
+        // Bytes under another key than the one that was seen count when they are known.
+        let sha256 = digest(contents.as_bytes());
+        pipeline.known.0.lock().unwrap().push(sha256);
+        let binary = pipeline.exec(&container, found.clone(), Some(fd));
+        assert_eq!(binary.sha256(), Some(sha256));
+    }
+}

@@ -113,6 +113,8 @@ _Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
 /* A prompt record tells of the program, or of the script, too: it is being opened, or has been. */
 #define EXEC_PROMPT (1 << 6)
 #define EXEC_SCRIPT_PROMPT (1 << 7)
+/* The file can be changed without a change of its times, as far as it is known. */
+#define EXEC_UNSETTLED (1 << 8)
 
 /*
  * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control
@@ -155,6 +157,8 @@ _Static_assert(sizeof(struct exec_record) == 376, "exec_record is 376 bytes");
 #define LOAD_UNKNOWN (1 << 3)
 /* A prompt record tells of it, too: it is being opened, or has been. */
 #define LOAD_PROMPT (1 << 4)
+/* As EXEC_UNSETTLED. */
+#define LOAD_UNSETTLED (1 << 5)
 
 /* A file was mapped executable. Followed by its path, as that of an exec. */
 struct load_record {

@@ -73,10 +73,19 @@ struct timespec64 {
 	long tv_nsec;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct address_space {
+	atomic_t i_mmap_writable;
+};
+
 /* Since 6.11. */
 struct inode {
 	unsigned short i_mode;
 	struct super_block *i_sb;
+	struct address_space *i_mapping;
 	unsigned long i_ino;
 	unsigned int i_nlink;
 	s64 i_size;
@@ -114,6 +123,11 @@ struct file {
 /* A file that a stacked filesystem (overlayfs) has opened in the name of one of its own. */
 struct backing_file {
 	struct path user_path;
+};
+
+/* Since 6.13, of overlayfs, which may be a module; before, `private_data` is what `realfile` is. */
+struct ovl_file {
+	struct file *realfile;
 };
 
 struct fdtable {
@@ -257,10 +271,6 @@ struct css_set {
 	struct cgroup_subsys_state *subsys[16];
 	struct cgroup *dfl_cgrp;
 };
-
-typedef struct {
-	int counter;
-} atomic_t;
 
 struct signal_struct {
 	atomic_t live;

@@ -17,12 +17,6 @@
 /* Of include/uapi/linux/personality.h: what may be read may be executed. */
 #define READ_IMPLIES_EXEC 0x0400000
 
-/*
- * Of include/linux/fs.h: the kernel has opened the file for itself, as all in a `struct backing_file` are. (Those have a bit of
- * their own, too, which moves from version to version.)
- */
-#define FMODE_NOACCOUNT (1 << 29)
-
 /* Mappings that one change of protection is followed through; more are losses. */
 #define PROTECT_MAPPINGS_MAX 512
 
@@ -103,11 +97,6 @@ static __always_inline bool tell_load_promptly(const struct load_record *record,
 	       tell_promptly(&record->header, task->pid, descriptor);
 }
 
-static __always_inline bool is_regular(struct inode *inode)
-{
-	return inode && (READ(inode, i_mode) & S_IFMT) == S_IFREG;
-}
-
 /* A global function, so that the verifier looks at it once. `mapping` is a `struct vm_area_struct` of the current process. */
 __noinline int tell_load(u64 mapping)
 {
@@ -122,6 +111,7 @@ __noinline int tell_load(u64 mapping)
 	struct inode *inode, *real;
 	struct path path;
 	struct super_block *sb;
+	bool is_mapped;
 	u64 length;
 
 	if (!count || !s || !mm || !fs)
@@ -163,7 +153,10 @@ __noinline int tell_load(u64 mapping)
 	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), READ(READ(sb, s_type), name));
 	if (is_memfd(sb))
 		record->flags |= LOAD_MEMFD;
-	if (!is_known(&record->file)) {
+	is_mapped = is_mapped_for_writing(real);
+	if (is_mapped || is_never_stamped(real))
+		record->flags |= LOAD_UNSETTLED;
+	if (is_mapped || !is_known(&record->file)) {
 		record->flags |= LOAD_UNKNOWN;
 		if (tell_load_promptly(record, task))
 			record->flags |= LOAD_PROMPT;

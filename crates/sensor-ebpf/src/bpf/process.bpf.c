@@ -17,7 +17,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SB_KERNMOUNT (1 << 22)
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
+#define RAMFS_MAGIC 0x858458f6
 #define ANON_INODE_FS_MAGIC 0x09041934
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+/* FILESYSTEM_MAX_STACK_DEPTH of include/linux/fs.h. */
+#define OVERLAYS_NESTED_MAX 2
 
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
@@ -26,6 +31,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define S_IFDIR 0040000
 #define S_IFCHR 0020000
 #define S_IFIFO 0010000
+
+/*
+ * Of include/linux/fs.h: the kernel has opened the file for itself, as all in a `struct backing_file` are. (Those have a bit of
+ * their own, too, which moves from version to version.)
+ */
+#define FMODE_NOACCOUNT (1 << 29)
 
 /* Of include/linux/fsnotify_backend.h: FAN_OPEN_EXEC. */
 #define FS_OPEN_EXEC 0x00001000
@@ -38,6 +49,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* KERNEL_VERSION of linux/version.h. */
 #define LINUX_6_5 0x060500
+#define LINUX_6_13 0x060d00
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -380,6 +392,57 @@ static __always_inline void fill_times(struct inode_stamp *stamp, struct inode *
 	}
 }
 
+static __always_inline bool is_regular(struct inode *inode)
+{
+	return inode && (READ(inode, i_mode) & S_IFMT) == S_IFREG;
+}
+
+/* What an overlay has opened in the name of one of its own files. */
+static __always_inline struct file *file_of_layer(struct file *file)
+{
+	void *private = READ(file, private_data);
+	struct file *of_layer = private;
+
+	if (bpf_core_type_exists(struct ovl_file))
+		bpf_probe_read_kernel(&of_layer, sizeof(of_layer),
+				      private + bpf_core_field_offset(struct ovl_file, realfile));
+	else if (LINUX_KERNEL_VERSION >= LINUX_6_13)
+		bpf_probe_read_kernel(&of_layer, sizeof(of_layer), private);
+	return of_layer;
+}
+
+/* The inode that has the bytes of an open file and the times of their changes: on an overlay that of a layer. NULL when not known. */
+static __always_inline struct inode *storing_inode(struct file *file)
+{
+	struct inode *inode = READ(file, f_inode);
+
+	for (int depth = 0; depth < OVERLAYS_NESTED_MAX; depth++) {
+		if (READ(READ(inode, i_sb), s_magic) != OVERLAYFS_SUPER_MAGIC)
+			return inode;
+		file = file_of_layer(file);
+		if (!file || !(READ(file, f_mode) & FMODE_NOACCOUNT))
+			return NULL;
+		inode = READ(file, f_inode);
+		if (!is_regular(inode))
+			return NULL;
+	}
+	return READ(READ(inode, i_sb), s_magic) != OVERLAYFS_SUPER_MAGIC ? inode : NULL;
+}
+
+/* Somebody has the file mapped and may write to it: only the first write to a page changes the file's times. */
+static __always_inline bool is_mapped_for_writing(struct inode *storing)
+{
+	return READ(READ(storing, i_mapping), i_mmap_writable.counter) > 0;
+}
+
+/* Filesystems that do not tell of writes to a mapping at all. */
+static __always_inline bool is_never_stamped(struct inode *storing)
+{
+	unsigned long magic = READ(READ(storing, i_sb), s_magic);
+
+	return magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC || magic == RAMFS_MAGIC;
+}
+
 /* `inode` is what the path leads to; on an overlay `real` is the inode of the layer, which is ahead with size and times. */
 static __always_inline void fill_file(struct inode_facts *facts, struct inode *inode, struct inode *real,
 				      struct vfsmount *mount)
@@ -581,6 +644,8 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct super_block *sb;
+	struct inode *storing;
+	bool is_mapped;
 	u32 offset = 0, next;
 	s32 descriptor = -1;
 	u64 length;
@@ -608,6 +673,10 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	fill_file(&record->file, file->f_inode, file->f_inode, file->f_path.mnt);
 	sb = file->f_inode->i_sb;
 	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), sb->s_type->name);
+	storing = storing_inode(file);
+	is_mapped = storing && is_mapped_for_writing(storing);
+	if (is_mapped || (storing && is_never_stamped(storing)))
+		record->flags |= EXEC_UNSETTLED;
 	if (is_memfd(sb))
 		record->flags |= EXEC_MEMFD;
 	if (bprm->interp != bprm->filename)
@@ -649,8 +718,12 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	if (length > sizeof(*record) + STRING_BYTES_MAX)
 		length = sizeof(*record) + STRING_BYTES_MAX;
 	record->header.length = length;
-	/* Before 6.5 fanotify is not told of what is executed by a descriptor alone, but of its interpreter. */
-	if (((descriptor >= 0 && LINUX_KERNEL_VERSION < LINUX_6_5 && !(record->flags & EXEC_INTERPRETED)) ||
+	/*
+	 * Before 6.5 fanotify is not told of what is executed by a descriptor alone, but of its interpreter. And who reads what
+	 * fanotify tells of may take the bytes of a file for known that is being changed.
+	 */
+	if ((is_mapped ||
+	     (descriptor >= 0 && LINUX_KERNEL_VERSION < LINUX_6_5 && !(record->flags & EXEC_INTERPRETED)) ||
 	     !is_watched(&record->header, sb, file->f_path.mnt)) &&
 	    tell_promptly(&record->header, task->pid, -1))
 		record->flags |= EXEC_PROMPT;

@@ -95,6 +95,8 @@ pub struct Seen {
     pub filesystem: Text,
     /// It is a memfd, or anonymous shared memory.
     pub is_memfd: bool,
+    /// It can be changed without a change of its key.
+    pub is_unsettled: bool,
     /// The path is longer than its limit.
     pub path_truncated: bool,
     /// The probe had not been told that the file is known.

@@ -26,12 +26,14 @@ const MEMFD: u32 = 1 << 4;
 const INTERPRETED: u32 = 1 << 5;
 const PROMPT: u32 = 1 << 6;
 const SCRIPT_PROMPT: u32 = 1 << 7;
+const UNSETTLED: u32 = 1 << 8;
 
 const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
 const LOAD_MEMFD: u32 = 1 << 1;
 const LOAD_BY_EXEC: u32 = 1 << 2;
 const LOAD_UNKNOWN: u32 = 1 << 3;
 const LOAD_PROMPT: u32 = 1 << 4;
+const LOAD_UNSETTLED: u32 = 1 << 5;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -232,6 +234,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
                 mount_id: file.mount_id,
                 filesystem,
                 is_memfd: flags & MEMFD != 0,
+                is_unsettled: flags & UNSETTLED != 0,
                 missing: None,
             },
             scripts: Vec::new(),
@@ -279,6 +282,7 @@ fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
                 mount_id: file.mount_id,
                 filesystem,
                 is_memfd: flags & LOAD_MEMFD != 0,
+                is_unsettled: flags & LOAD_UNSETTLED != 0,
                 path_truncated: flags & LOAD_PATH_TRUNCATED != 0,
                 is_unknown: flags & LOAD_UNKNOWN != 0,
                 real_inode,

@@ -51,6 +51,7 @@ fn a_load_record_is_read_in_full() {
             mount_id: 89,
             filesystem: Text::from("tmpfs"),
             is_memfd: false,
+            is_unsettled: false,
             path_truncated: false,
             is_unknown: true,
             real_inode: 2,

@@ -124,6 +124,9 @@ impl Reader {
         if content.is_none() {
             content = self.content_by_proc(&record.header, &record.exec.file);
         }
+        if record.exec.file.is_unsettled {
+            content = self.unsettled(&record, content);
+        }
         self.saw(&record.header, now);
         if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
             known.program_inode = key.inode;
@@ -210,6 +213,24 @@ impl Reader {
             })?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
+    }
+
+    /// A program that may have changed under a key that is known: its bytes are wanted in any case, and are not known afterwards.
+    fn unsettled(&mut self, record: &ExecRecord, content: Option<Content>) -> Option<Content> {
+        let (pid, boot_ns) = (record.header.process.pid, record.header.boot_ns);
+        let prompt = self.prompt.take_program(pid, boot_ns);
+        let mut content = match content {
+            Some(known) if known.fd.is_none() && !known.is_overload => {
+                self.delivered.forget(&known.key);
+                prompt
+                    .and_then(|program| self.read_promptly_opened(program))
+                    .or_else(|| self.open_exe(pid))
+                    .filter(|content| content.key.inode == known.key.inode)
+            }
+            content => content,
+        }?;
+        content.is_settled = false;
+        Some(content)
     }
 
     fn read_promptly_opened(&mut self, file: OwnedFd) -> Option<Content> {

@@ -82,6 +82,9 @@ impl Reader {
         {
             return Ok(());
         }
+        if let (Some(content), Some(seen)) = (&mut content, &mapping.seen) {
+            content.is_settled &= !seen.is_unsettled;
+        }
         if let (Some(content), Some(seen)) = (&content, &mapping.seen)
             && seen.is_unknown
             && content.settles(seen)
@@ -129,13 +132,13 @@ impl Reader {
         time: Timestamp,
     ) -> Option<Content> {
         let pid = mapping.pid;
-        if let Some(seen) = &mapping.seen
-            && let Some(key) = seen
-                .keys()
-                .into_iter()
-                .find(|key| self.delivered.contains(key))
-        {
-            return Some(Content::known(key, seen.link_count));
+        if let Some(seen) = &mapping.seen {
+            let keys = seen.keys();
+            if seen.is_unsettled {
+                keys.iter().for_each(|key| self.delivered.forget(key));
+            } else if let Some(key) = keys.into_iter().find(|key| self.delivered.contains(key)) {
+                return Some(Content::known(key, seen.link_count));
+            }
         }
         if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device) {
             return Some(content);

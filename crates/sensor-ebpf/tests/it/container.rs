@@ -56,19 +56,36 @@ impl Drop for HeldCpu {
 impl Container {
     /// Makes the root filesystem. Nothing runs yet.
     pub(crate) fn new(test: &str) -> Self {
+        let container = Self::empty(test, &std::env::temp_dir());
+        // A filesystem of its own, so that the overlay's layers lie on two, and nothing is written to disk.
+        mount_tmpfs(&container.dir);
+        container.fill();
+        container
+    }
+
+    /// The same, with what the container writes on the disk that the tests are built on.
+    pub(crate) fn on_disk(test: &str) -> Self {
+        let container = Self::empty(test, Path::new(env!("CARGO_TARGET_TMPDIR")));
+        // One layer must not be in another.
+        fs::create_dir(container.dir.join("layer")).unwrap();
+        mount_tmpfs(&container.dir.join("layer"));
+        container.fill();
+        container
+    }
+
+    fn empty(test: &str, parent: &Path) -> Self {
         let name = format!("hwt-{}-{test}", std::process::id());
-        let dir = std::env::temp_dir().join(&name);
-        let container = Self {
+        let dir = parent.join(&name);
+        fs::create_dir(&dir).unwrap();
+        Self {
             name,
             dir,
             is_running: None,
-        };
-        let dir = &container.dir;
-        fs::create_dir(dir).unwrap();
-        // A filesystem of its own, so that the overlay's layers lie on two, and nothing is written to disk.
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "tmpfs"])
-            .arg(dir));
+        }
+    }
+
+    fn fill(&self) {
+        let dir = &self.dir;
         for part in ["layer/bin", "upper", "work", "root", "volume", "bundle"] {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
@@ -84,7 +101,6 @@ impl Container {
         run(Command::new("mount")
             .args(["-t", "overlay", "overlay", "-o", &options])
             .arg(dir.join("root")));
-        container
     }
 
     /// Puts a file into the image.
@@ -166,11 +182,23 @@ impl Drop for Container {
             .args(["delete", "-f", &self.name])
             .stderr(Stdio::null())
             .status();
-        for mount in [self.dir.join("root"), self.dir.clone()] {
-            let _ = Command::new("umount").arg("-l").arg(mount).status();
+        for mount in [
+            self.dir.join("root"),
+            self.dir.join("layer"),
+            self.dir.clone(),
+        ] {
+            let _ = Command::new("umount")
+                .arg("-l")
+                .arg(mount)
+                .stderr(Stdio::null())
+                .status();
         }
-        let _ = fs::remove_dir(&self.dir);
+        let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn mount_tmpfs(on: &Path) {
+    run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(on));
 }
 
 fn run(command: &mut Command) {

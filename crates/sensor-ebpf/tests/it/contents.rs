@@ -314,6 +314,51 @@ fn a_library_of_the_image_is_read_again_after_a_change() {
 }
 
 #[test]
+fn what_is_changed_through_a_mapping_is_read_each_time() {
+    changed_through_a_mapping(Container::on_disk("changing"));
+}
+
+/// There the times of a file never tell of that, and those of the overlay are no better.
+#[test]
+fn what_is_changed_through_a_mapping_is_read_each_time_with_a_layer_in_memory() {
+    changed_through_a_mapping(Container::new("changing-tmpfs"));
+}
+
+fn changed_through_a_mapping(mut container: Container) {
+    let watch = watch();
+    let (cgroup, path) = (container.cgroup(), Text::from("/changing"));
+    container.start(&["/stimulus/s", "changing", "/"]);
+    let letters = if watch.has_load_probes() {
+        "pplplp"
+    } else {
+        "ppp"
+    };
+    for (letter, number) in letters.chars().zip(1_i32..) {
+        container.say(&letter.to_string());
+        // The next change comes when this one has been read.
+        let facts = watch.wait("the file", |seen| {
+            let own = seen.iter().filter(|seen| is_in(seen, &cgroup));
+            let mut files = own.filter_map(|seen| {
+                let facts = exec(seen)
+                    .map(|exec| &exec.file)
+                    .or(load(seen).map(|load| &load.file))?;
+                (facts.path == path).then(|| (facts.clone(), seen.file.clone()))
+            });
+            files.nth(number as usize - 1)
+        });
+        let (facts, bytes) = facts;
+        let told = bytes.as_deref().and_then(<[u8]>::last_chunk).copied();
+        assert_eq!(
+            told.map(i32::from_ne_bytes),
+            Some(number),
+            "{letter}: {facts:?}"
+        );
+        assert!(facts.is_unsettled);
+    }
+    container.end();
+}
+
+#[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();
     let mut container = Container::new("leaderless");

@@ -14,6 +14,8 @@
  *                          tmpfs that was just mounted on /dev/fd, and executed by that name
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
+ *   changing DIR           write a program, map it shared, and for each letter of standard input: change its last four bytes to the
+ *                          next number by the mapping, and execute it (`p`) or `map` it (`l`)
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -303,6 +305,43 @@ static void patched(const char *library)
 	unlink(library);
 }
 
+/* The times of the file tell of the first change, and no longer of the others, as long as the page is not written to disk. */
+static void changing(const char *dir)
+{
+	char path[256], letter;
+	char *argv[] = {path, NULL};
+	int fd, number = 0;
+	char *address;
+	struct stat stat;
+	struct timespec now;
+
+	snprintf(path, sizeof(path), "%s/changing", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	check(fd >= 0, path);
+	write_program(fd, nothing, sizeof(nothing), number);
+	address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	check(address != MAP_FAILED, "mmap");
+	memcpy(address + sizeof(nothing), &number, sizeof(number));
+	check(fstat(fd, &stat) == 0, "stat");
+	/* What is open for writing is not executed; what is mapped is, on an overlay. */
+	close(fd);
+	/* A file that has just changed is read each time. */
+	do {
+		usleep(1000);
+		clock_gettime(CLOCK_REALTIME, &now);
+	} while ((now.tv_sec - stat.st_ctim.tv_sec) * 1000 + (now.tv_nsec - stat.st_ctim.tv_nsec) / 1000000 < 300);
+	while (read(0, &letter, 1) == 1) {
+		if (letter != 'p' && letter != 'l')
+			continue;
+		number++;
+		memcpy(address + sizeof(nothing), &number, sizeof(number));
+		if (letter == 'p')
+			run(path, argv);
+		else
+			map_in_child(path);
+	}
+}
+
 static void unlinked(const char *dir)
 {
 	char path[256];
@@ -444,6 +483,8 @@ int main(int argc, char **argv)
 		map_in_child(argv[2]);
 	} else if (!strcmp(mode, "patched")) {
 		patched(argv[2]);
+	} else if (!strcmp(mode, "changing")) {
+		changing(argv[2]);
 	} else if (!strcmp(mode, "unlinked")) {
 		unlinked(argv[2]);
 	} else if (!strcmp(mode, "socket")) {
