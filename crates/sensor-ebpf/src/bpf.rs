@@ -130,6 +130,8 @@ pub(crate) struct Probes {
     has_second_programs: bool,
     /// Files that are known, when loads are told.
     known: Option<MapHandle>,
+    /// Programs that fanotify does not tell of, on kernels that can.
+    untold: Option<MapHandle>,
     /// By CPU.
     pub(crate) prompt_rings: Vec<(u32, MapHandle)>,
 }
@@ -311,6 +313,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         load_ring,
         tells_loads,
         has_second_programs,
+        untold: handle(&object, "untold").ok(),
         known: tells_loads.then(|| handle(&object, "known")).transpose()?,
         prompt_rings: prompt_rings(&object)?,
         object,
@@ -477,25 +480,34 @@ impl Probes {
         let Some(known) = &self.known else {
             return;
         };
-        let second = |time_ns: i64| time_ns.div_euclid(1_000_000_000).to_ne_bytes();
-        let nanosecond = |time_ns: i64| {
-            u32::try_from(time_ns.rem_euclid(1_000_000_000))
-                .unwrap_or_default()
-                .to_ne_bytes()
-        };
-        let key = [
-            &file.inode.to_ne_bytes()[..],
-            &file.size.to_ne_bytes(),
-            &second(file.mtime_ns),
-            &second(file.ctime_ns),
-            &nanosecond(file.mtime_ns),
-            &nanosecond(file.ctime_ns),
-            &kernel_device(file.device).to_ne_bytes(),
-            &[0; 4],
-        ]
-        .concat();
+        let device = kernel_device(file.device).to_ne_bytes();
+        let key = [&inode_stamp(file)[..], &device, &[0; 4]].concat();
         // When it is refused, the file is opened promptly each time: more work, nothing missed.
         let _ = known.update(&key, &[1], MapFlags::ANY);
+    }
+
+    /// Whether [`Probes::expect`] can be asked: before Linux 6.14 it cannot.
+    pub(crate) fn can_expect(&self) -> bool {
+        self.untold.is_some()
+    }
+
+    /// Asks the probes to look whether a program, which fanotify does not tell of from now on, has changed: then it is opened
+    /// promptly. False when there is no room.
+    pub(crate) fn expect(&self, program: &FileKey) -> bool {
+        let key = untold_key(program);
+        let stamp = inode_stamp(program);
+        self.untold
+            .as_ref()
+            .is_some_and(|untold| untold.update(&key, &stamp, MapFlags::ANY).is_ok())
+    }
+
+    /// Fanotify has been telling of the program again, for long enough.
+    pub(crate) fn expect_no_longer(&self, program: &FileKey) {
+        // That it is gone already is as well.
+        let _ = self
+            .untold
+            .as_ref()
+            .map(|untold| untold.delete(&untold_key(program)));
     }
 
     /// Reads the counters of all CPUs.
@@ -566,6 +578,31 @@ fn skipped_runs(program: &Program<'_>) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
         .unwrap_or_default()
+}
+
+/// `struct inode_stamp`.
+fn inode_stamp(file: &FileKey) -> Vec<u8> {
+    let second = |time_ns: i64| time_ns.div_euclid(1_000_000_000).to_ne_bytes();
+    let nanosecond = |time_ns: i64| {
+        u32::try_from(time_ns.rem_euclid(1_000_000_000))
+            .unwrap_or_default()
+            .to_ne_bytes()
+    };
+    [
+        &file.inode.to_ne_bytes()[..],
+        &file.size.to_ne_bytes(),
+        &second(file.mtime_ns),
+        &second(file.ctime_ns),
+        &nanosecond(file.mtime_ns),
+        &nanosecond(file.ctime_ns),
+    ]
+    .concat()
+}
+
+/// `struct untold_key`.
+fn untold_key(file: &FileKey) -> Vec<u8> {
+    let device = kernel_device(file.device).to_ne_bytes();
+    [&file.inode.to_ne_bytes()[..], &device, &[0; 4]].concat()
 }
 
 /// Declares a pair the host's. False when the kernel's table could not take it: its events then keep coming.
@@ -671,6 +708,8 @@ mod tests {
             ("load_record", 144),
             ("ignored_key", 16),
             ("known_key", 48),
+            ("untold_key", 16),
+            ("inode_stamp", 40),
             ("counters", 64),
         ] {
             let record: Struct<'_> = btf.type_by_name(name).unwrap();

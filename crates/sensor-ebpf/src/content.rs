@@ -104,42 +104,42 @@ impl Delivered {
 
     /// Takes a descriptor in: closes it at once when its bytes are known.
     pub(crate) fn content(&mut self, fd: OwnedFd) -> Option<Content> {
-        self.has_many_descriptors |= is_one_of_many(&fd);
-        let stat = rustix::fs::fstat(&fd).ok()?;
+        match self.look(&fd)? {
+            (content, false) => Some(content),
+            (content, true) => Some(Content {
+                fd: Some(fd),
+                ..content
+            }),
+        }
+    }
+
+    /// What a descriptor leads to, and whether its bytes are wanted.
+    pub(crate) fn look(&mut self, fd: &OwnedFd) -> Option<(Content, bool)> {
+        self.has_many_descriptors |= is_one_of_many(fd);
+        let stat = rustix::fs::fstat(fd).ok()?;
         let key = file_key(&stat);
         let link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
         let known = self.keys.get(&key).copied();
-        let kind = known.unwrap_or_else(|| kind(&fd));
+        let kind = known.unwrap_or_else(|| kind(fd));
         let (path, mount_id) = match kind {
             Kind::Elf => (Text::default(), 0),
-            Kind::Script | Kind::Other => (path_of(&fd, link_count), mount_id(&fd)),
+            Kind::Script | Kind::Other => (path_of(fd, link_count), mount_id(fd)),
         };
-        if known.is_some() {
-            return Some(Content {
-                key,
-                kind,
-                link_count,
-                mount_id,
-                path,
-                fd: None,
-                is_settled: true,
-                is_overload: false,
-            });
-        }
+        let is_known = known.is_some();
         // The kernel gives out the lowest free number: one above the limit says that as many are open.
-        let is_overload =
-            usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
-        let is_settled = is_settled(&key, &fd);
-        Some(Content {
+        let is_overload = !is_known
+            && usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
+        let content = Content {
             key,
             kind,
             link_count,
             mount_id,
             path,
-            fd: (!is_overload).then_some(fd),
-            is_settled,
+            fd: None,
+            is_settled: is_known || is_settled(&key, fd),
             is_overload,
-        })
+        };
+        Some((content, !is_known && !is_overload))
     }
 
     /// The descriptor to send with an observation: none when an earlier observation took the same bytes along.

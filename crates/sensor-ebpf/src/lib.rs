@@ -11,6 +11,7 @@ mod bpf;
 mod clock;
 mod content;
 pub mod decode;
+mod familiar;
 mod loads;
 mod marks;
 mod opened;

@@ -6,6 +6,7 @@
 
 mod already_running;
 mod execs;
+mod familiar_programs;
 mod libraries;
 mod say;
 
@@ -35,6 +36,7 @@ use crate::{
     clock::{self, Clock},
     content::{self, Content, Delivered},
     decode::{Header, PerfRecord, Record, fanotify_events},
+    familiar::Familiar,
     loads::{Held, PerfBuffers, Root},
     marks::{self, Marks},
     opened::Opened,
@@ -173,6 +175,7 @@ pub(crate) struct Reader {
     clock: Clock,
     opened: Opened,
     delivered: Delivered,
+    familiar: Familiar,
     processes: LruCache<u32, Known>,
     cgroups: LruCache<u64, Arc<Cgroup>>,
     reported: KernelCounters,
@@ -294,6 +297,7 @@ impl Reader {
             clock: Clock::new(),
             opened: Opened::new(),
             delivered: Delivered::new(),
+            familiar: Familiar::new(),
             processes: LruCache::new(one(limits::PROCESSES_MAX)),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
             reported: KernelCounters::default(),
@@ -502,6 +506,9 @@ impl Reader {
             self.roots.clear();
             self.opened.expire(now);
             self.prompt.expire(now);
+            for program in self.familiar.expire(now) {
+                self.probes.expect_no_longer(&program);
+            }
             if let Some(marks) = &mut self.marks {
                 marks.expire();
                 let counters = &self.shared.counters;
@@ -562,17 +569,27 @@ impl Reader {
         let Some(marks) = &self.marks else {
             return Ok(0);
         };
-        let (mut count, mut overflows) = (0, 0);
+        let (mut count, mut overflows, mut due) = (0, 0, Vec::new());
         match rustix::io::read(marks.group(), &mut self.fanotify_buffer) {
             Ok(read) => {
                 let events = self.fanotify_buffer.get(..read).unwrap_or_default();
                 for event in fanotify_events(events) {
                     count += 1;
                     overflows += u64::from(event.is_overflow);
-                    let fd = event.fd.map(sys::own_event_fd);
-                    if let Some(content) = fd.and_then(|fd| self.delivered.content(fd)) {
-                        self.opened.push(event.pid, content, now);
+                    let Some(fd) = event.fd.map(sys::own_event_fd) else {
+                        continue;
+                    };
+                    let Some((mut content, is_wanted)) = self.delivered.look(&fd) else {
+                        continue;
+                    };
+                    if is_wanted {
+                        content.fd = Some(fd);
+                    } else if self.familiar.is_due(&content.key)
+                        && due.iter().all(|(key, _)| *key != content.key)
+                    {
+                        due.push((content.key, fd));
                     }
+                    self.opened.push(event.pid, content, now);
                 }
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
@@ -581,6 +598,9 @@ impl Reader {
                 count += 1;
                 overflows += 1;
             }
+        }
+        for (key, fd) in due {
+            self.leave_untold(key, fd, now);
         }
         add(&self.shared.counters.fanotify_events, count);
         if overflows > 0 {

@@ -64,6 +64,47 @@ pub(crate) fn fanotify_mark(
     }
 }
 
+/// Has fanotify not tell of `FAN_OPEN_EXEC` of one file, until it is written to or the kernel forgets its inode.
+pub(crate) fn fanotify_ignore(group: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    /// Since Linux 5.19: the mark does not keep the inode in memory.
+    const FAN_MARK_EVICTABLE: libc::c_uint = 0x200;
+    let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORED_MASK | FAN_MARK_EVICTABLE;
+    // SAFETY: without a path it is the file of the descriptor that is meant; no pointers are passed.
+    let result = unsafe {
+        libc::fanotify_mark(
+            group.as_fd().as_raw_fd(),
+            flags,
+            libc::FAN_OPEN_EXEC,
+            file.as_fd().as_raw_fd(),
+            std::ptr::null(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Takes back all that [`fanotify_ignore`] did.
+pub(crate) fn fanotify_ignore_none(group: impl AsFd) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    let result = unsafe {
+        libc::fanotify_mark(
+            group.as_fd().as_raw_fd(),
+            libc::FAN_MARK_FLUSH,
+            0,
+            libc::AT_FDCWD,
+            std::ptr::null(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Takes ownership of a descriptor that the kernel has just put into an event read by this process.
 pub(crate) fn own_event_fd(fd: RawFd) -> OwnedFd {
     // SAFETY: the caller got the number from a fanotify event, which transfers the descriptor to the reader; each event

@@ -115,6 +115,8 @@ _Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
 #define EXEC_SCRIPT_PROMPT (1 << 7)
 /* The file can be changed without a change of its times, as far as it is known. */
 #define EXEC_UNSETTLED (1 << 8)
+/* The times are those of the inode that has the bytes, on a filesystem that changes them with each change of the bytes. */
+#define EXEC_STAMPED (1 << 9)
 
 /*
  * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control
@@ -208,5 +210,14 @@ struct known_key {
 };
 
 _Static_assert(sizeof(struct known_key) == 48, "known_key is 48 bytes");
+
+/* A program that fanotify does not tell of: the file whose stamp user space knows. */
+struct untold_key {
+	u64 inode;
+	u32 device;
+	u32 pad;
+};
+
+_Static_assert(sizeof(struct untold_key) == 16, "untold_key is 16 bytes");
 
 #endif

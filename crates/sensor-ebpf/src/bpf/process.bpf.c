@@ -20,6 +20,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define RAMFS_MAGIC 0x858458f6
 #define ANON_INODE_FS_MAGIC 0x09041934
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define EXT4_SUPER_MAGIC 0xef53
+#define XFS_SUPER_MAGIC 0x58465342
+#define BTRFS_SUPER_MAGIC 0x9123683e
+#define EROFS_SUPER_MAGIC_V1 0xe0f5e1e2
+#define SQUASHFS_MAGIC 0x73717368
 
 /* FILESYSTEM_MAX_STACK_DEPTH of include/linux/fs.h. */
 #define OVERLAYS_NESTED_MAX 2
@@ -163,6 +168,19 @@ struct {
 
 /* libbpf sets it. */
 extern int LINUX_KERNEL_VERSION __kconfig;
+
+#ifdef SINCE_6_14
+/*
+ * Programs that fanotify does not tell of, since they run all the time, and how they looked when it was told so. Not an LRU: what
+ * goes from here must be told of by fanotify before.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct untold_key);
+	__type(value, struct inode_stamp);
+} untold SEC(".maps");
+#endif
 
 static __always_inline struct counters *own_counters(void)
 {
@@ -429,6 +447,21 @@ static __always_inline struct inode *storing_inode(struct file *file)
 	return READ(READ(inode, i_sb), s_magic) != OVERLAYFS_SUPER_MAGIC ? inode : NULL;
 }
 
+/* Filesystems that change the times of a file whenever its bytes change, if nobody had it mapped, or that have no changes. */
+static __always_inline bool is_stamped(struct inode *storing)
+{
+	switch (READ(READ(storing, i_sb), s_magic)) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case EROFS_SUPER_MAGIC_V1:
+	case SQUASHFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Somebody has the file mapped and may write to it: only the first write to a page changes the file's times. */
 static __always_inline bool is_mapped_for_writing(struct inode *storing)
 {
@@ -594,6 +627,25 @@ static __always_inline bool is_watched(const struct record_header *header, struc
 	return (READ(sb, s_fsnotify_mask) | READ(mount_of(mount), mnt_fsnotify_mask)) & FS_OPEN_EXEC;
 }
 
+/* Whether fanotify is not to tell of the file, which is not the same any more. */
+static __always_inline bool is_changed(const struct inode_facts *file)
+{
+#ifdef SINCE_6_14
+	struct untold_key key = {
+		.inode = file->stamp.inode,
+		.device = file->device,
+	};
+	struct inode_stamp *untold_stamp = bpf_map_lookup_elem(&untold, &key);
+
+	return untold_stamp &&
+	       (untold_stamp->size != file->stamp.size || untold_stamp->mtime_sec != file->stamp.mtime_sec ||
+		untold_stamp->mtime_nsec != file->stamp.mtime_nsec || untold_stamp->ctime_sec != file->stamp.ctime_sec ||
+		untold_stamp->ctime_nsec != file->stamp.ctime_nsec);
+#else
+	return false;
+#endif
+}
+
 /*
  * What was executed by a descriptor alone, as fexecve does, or -1. The kernel makes up a name for it (alloc_bprm): "/dev/fd/N",
  * copied to `name`. What a program itself calls so can be another file than its descriptor.
@@ -670,13 +722,15 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	file = bprm->file;
 	fs = task->fs;
 	mm = task->mm;
-	fill_file(&record->file, file->f_inode, file->f_inode, file->f_path.mnt);
 	sb = file->f_inode->i_sb;
 	bpf_probe_read_kernel_str(record->filesystem, sizeof(record->filesystem), sb->s_type->name);
 	storing = storing_inode(file);
+	fill_file(&record->file, file->f_inode, storing ?: file->f_inode, file->f_path.mnt);
 	is_mapped = storing && is_mapped_for_writing(storing);
 	if (is_mapped || (storing && is_never_stamped(storing)))
 		record->flags |= EXEC_UNSETTLED;
+	else if (storing && is_stamped(storing))
+		record->flags |= EXEC_STAMPED;
 	if (is_memfd(sb))
 		record->flags |= EXEC_MEMFD;
 	if (bprm->interp != bprm->filename)
@@ -722,7 +776,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	 * Before 6.5 fanotify is not told of what is executed by a descriptor alone, but of its interpreter. And who reads what
 	 * fanotify tells of may take the bytes of a file for known that is being changed.
 	 */
-	if ((is_mapped ||
+	if ((is_mapped || is_changed(&record->file) ||
 	     (descriptor >= 0 && LINUX_KERNEL_VERSION < LINUX_6_5 && !(record->flags & EXEC_INTERPRETED)) ||
 	     !is_watched(&record->header, sb, file->f_path.mnt)) &&
 	    tell_promptly(&record->header, task->pid, -1))

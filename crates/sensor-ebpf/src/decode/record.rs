@@ -27,6 +27,7 @@ const INTERPRETED: u32 = 1 << 5;
 const PROMPT: u32 = 1 << 6;
 const SCRIPT_PROMPT: u32 = 1 << 7;
 const UNSETTLED: u32 = 1 << 8;
+const STAMPED: u32 = 1 << 9;
 
 const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
 const LOAD_MEMFD: u32 = 1 << 1;
@@ -110,6 +111,8 @@ pub struct ExecRecord {
     pub has_prompt: bool,
     /// A [`Record::Prompt`] tells of the script, too.
     pub has_script_prompt: bool,
+    /// The times in `exec.file.key` are those of the inode that has the bytes, which change whenever they do.
+    pub is_stamped: bool,
 }
 
 /// A mapping.
@@ -225,6 +228,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
         interpreted: flags & INTERPRETED != 0,
         has_prompt: flags & PROMPT != 0,
         has_script_prompt: flags & SCRIPT_PROMPT != 0,
+        is_stamped: flags & STAMPED != 0,
         exec: Exec {
             file: FileFacts {
                 path,

@@ -113,19 +113,42 @@ impl Reader {
         let pid = record.header.process.pid;
         // Whatever was opened before the exec was reported is in the queue. Read on until it is found.
         let early = self.early.remove(&(pid, record.header.boot_ns));
-        if early.is_none() && self.is_watched(&record) {
+        let seen = record.exec.file.key;
+        let is_familiar = seen.is_some_and(|seen| self.familiar.contains(&seen));
+        let is_untold = is_familiar && seen.is_some_and(|seen| self.delivered.contains(&seen));
+        if early.is_none() && self.is_watched(&record) && (!is_untold || record.interpreted) {
             while !self.opened.has(&record) && self.read_fanotify(now)? > 0 {}
         }
         let found = self.opened.take(&record);
         for content in found.failed {
             self.exec_no_format(pid, content)?;
         }
-        let mut content = found.file.or(early);
+        let is_changed = seen.is_some_and(|seen| self.familiar.is_changed(&seen));
+        // Or its bytes are not known any more, or it turns out to be an interpreter.
+        if is_changed || (is_familiar && (!is_untold || record.interpreted)) {
+            self.tell_all(now);
+        }
+        // Without a descriptor it is of an exec before the change.
+        let told = found
+            .file
+            .filter(|content| !is_changed || content.fd.is_some());
+        let mut content = told.or(early);
         if content.is_none() {
             content = self.content_by_proc(&record.header, &record.exec.file);
         }
         if record.exec.file.is_unsettled {
             content = self.unsettled(&record, content);
+        }
+        if record.has_prompt {
+            // Not needed when fanotify has told of it, too.
+            drop(self.prompt.take_program(pid, record.header.boot_ns));
+        }
+        if let (Some(content), Some(seen)) = (&content, &seen)
+            && record.is_stamped
+            && self.probes.can_expect()
+            && (!is_untold || record.interpreted)
+        {
+            self.familiar.ran(seen, content, record.interpreted);
         }
         self.saw(&record.header, now);
         if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {

@@ -58,18 +58,18 @@ impl Container {
     pub(crate) fn new(test: &str) -> Self {
         let container = Self::empty(test, &std::env::temp_dir());
         // A filesystem of its own, so that the overlay's layers lie on two, and nothing is written to disk.
-        mount_tmpfs(&container.dir);
-        container.fill();
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(&container.dir));
+        container.fill("layer", &format!("{}/layer:/", container.dir.display()));
         container
     }
 
-    /// The same, with what the container writes on the disk that the tests are built on.
+    /// The same on the disk of the host's files, as containers are as a rule.
     pub(crate) fn on_disk(test: &str) -> Self {
         let container = Self::empty(test, Path::new(env!("CARGO_TARGET_TMPDIR")));
-        // One layer must not be in another.
-        fs::create_dir(container.dir.join("layer")).unwrap();
-        mount_tmpfs(&container.dir.join("layer"));
-        container.fill();
+        // A layer must not be in another one: what is brought along has been written by the container, as it were.
+        container.fill("upper", "/");
         container
     }
 
@@ -84,18 +84,19 @@ impl Container {
         }
     }
 
-    fn fill(&self) {
+    /// Mounts the overlay over `lower`, with the stimulus in the directory `layer`.
+    fn fill(&self, layer: &str, lower: &str) {
         let dir = &self.dir;
-        for part in ["layer/bin", "upper", "work", "root", "volume", "bundle"] {
-            fs::create_dir_all(dir.join(part)).unwrap();
+        for part in ["upper", "work", "root", "volume", "bundle"] {
+            fs::create_dir(dir.join(part)).unwrap();
         }
         // `/bin` is a link on the host: the stimulus gets a directory of its own.
-        fs::remove_dir(dir.join("layer/bin")).unwrap();
-        fs::create_dir(dir.join("layer/stimulus")).unwrap();
-        fs::create_dir(dir.join("layer/volume")).unwrap();
-        fs::copy(stimulus(), dir.join("layer/stimulus/s")).unwrap();
+        let layer = dir.join(layer);
+        fs::create_dir_all(layer.join("stimulus")).unwrap();
+        fs::create_dir(layer.join("volume")).unwrap();
+        fs::copy(stimulus(), layer.join("stimulus/s")).unwrap();
         let options = format!(
-            "lowerdir={0}/layer:/,upperdir={0}/upper,workdir={0}/work",
+            "lowerdir={lower},upperdir={0}/upper,workdir={0}/work",
             dir.display()
         );
         run(Command::new("mount")
@@ -182,11 +183,7 @@ impl Drop for Container {
             .args(["delete", "-f", &self.name])
             .stderr(Stdio::null())
             .status();
-        for mount in [
-            self.dir.join("root"),
-            self.dir.join("layer"),
-            self.dir.clone(),
-        ] {
+        for mount in [self.dir.join("root"), self.dir.clone()] {
             let _ = Command::new("umount")
                 .arg("-l")
                 .arg(mount)
@@ -195,10 +192,6 @@ impl Drop for Container {
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-fn mount_tmpfs(on: &Path) {
-    run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(on));
 }
 
 fn run(command: &mut Command) {

@@ -358,6 +358,45 @@ fn changed_through_a_mapping(mut container: Container) {
     container.end();
 }
 
+/// Fanotify does not tell of it any more: neither of the change through a mapping, nor of the script's interpreter.
+#[test]
+fn a_program_that_runs_all_the_time_is_read_after_each_change() {
+    const CHANGES: usize = 16;
+    let watch = watch();
+    let mut container = Container::on_disk("familiar");
+    container.run(&["/stimulus/s", "familiar", &CHANGES.to_string(), "/"]);
+    let seen = watch.wait_end(&container.cgroup());
+    let number = |bytes: Option<&[u8]>| Some(i32::from_ne_bytes(*bytes?.last_chunk()?));
+    let (mut runs, mut scripts) = (0_usize, Vec::new());
+    for one in &seen {
+        let Some(exec) = exec(one).filter(|exec| exec.file.path == Text::from("/familiar")) else {
+            continue;
+        };
+        assert_eq!(exec.file.missing, None);
+        let content = watch.content(&exec.file);
+        if let [script] = &exec.scripts[..] {
+            scripts.push(number(watch.content(script).as_deref()));
+        } else {
+            runs += 1;
+            let expected = exec.args[1].as_str().unwrap().parse().unwrap();
+            assert_eq!(
+                number(content.as_deref()),
+                Some(expected),
+                "{:?}",
+                exec.file
+            );
+        }
+    }
+    assert_eq!(scripts, (0..).map(Some).take(CHANGES).collect::<Vec<_>>());
+    let counters = watch.sensors.as_ref().unwrap().counters();
+    eprintln!(
+        "{runs} runs, {} events of fanotify",
+        counters.fanotify_events
+    );
+    // Those of a moment after each change are told.
+    assert!(!watch.has_load_probes() || counters.fanotify_events < counters.execs / 2);
+}
+
 #[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();

@@ -16,6 +16,9 @@
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   changing DIR           write a program, map it shared, and for each letter of standard input: change its last four bytes to the
  *                          next number by the mapping, and execute it (`p`) or `map` it (`l`)
+ *   familiar CHANGES DIR   write a program and run it for a quarter of a second, with its number as argument; CHANGES times: change
+ *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again. In the
+ *                          end run scripts that it interprets, one for each change
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -342,6 +345,58 @@ static void changing(const char *dir)
 	}
 }
 
+static void run_for_a_while(char *path, int number)
+{
+	char text[16];
+	char *argv[] = {path, text, NULL};
+	struct timespec start, now;
+
+	snprintf(text, sizeof(text), "%d", number);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		run(path, argv);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 250);
+}
+
+static void familiar(int changes, const char *dir)
+{
+	char path[256], script[300], text[300];
+	char *argv[] = {script, NULL};
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/familiar", dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	check(fd >= 0, path);
+	write_program(fd, nothing, sizeof(nothing), 0);
+	close(fd);
+	run_for_a_while(path, 0);
+	for (int number = 1; number <= changes; number++) {
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		check(fd >= 0, path);
+		if (number % 2) {
+			check(pwrite(fd, &number, sizeof(number), sizeof(nothing)) == sizeof(number), "pwrite");
+		} else {
+			char *address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+			check(address != MAP_FAILED, "mmap");
+			memcpy(address + sizeof(nothing), &number, sizeof(number));
+			munmap(address, 4096);
+		}
+		close(fd);
+		run_for_a_while(path, number);
+	}
+	snprintf(text, sizeof(text), "#!%s\n", path);
+	for (int number = 0; number < changes; number++) {
+		snprintf(script, sizeof(script), "%s/script-%d", dir, number);
+		fd = open(script, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+		check(fd >= 0, script);
+		write_program(fd, text, strlen(text), number);
+		close(fd);
+		run(script, argv);
+	}
+}
+
 static void unlinked(const char *dir)
 {
 	char path[256];
@@ -485,6 +540,8 @@ int main(int argc, char **argv)
 		patched(argv[2]);
 	} else if (!strcmp(mode, "changing")) {
 		changing(argv[2]);
+	} else if (!strcmp(mode, "familiar")) {
+		familiar(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "unlinked")) {
 		unlinked(argv[2]);
 	} else if (!strcmp(mode, "socket")) {

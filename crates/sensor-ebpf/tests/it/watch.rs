@@ -117,7 +117,10 @@ impl Said {
         let programs = facts.into_iter().zip([&file]);
         for (facts, content) in programs.chain(script_facts.iter().zip(&scripts)) {
             if let (Some(key), Some(content)) = (facts.key, content) {
-                self.contents.insert(key, Arc::clone(content));
+                // The first one: a descriptor may lead to what the file has become since it was executed as `key`.
+                self.contents
+                    .entry(key)
+                    .or_insert_with(|| Arc::clone(content));
             }
         }
         self.seen.push(Seen {

@@ -1,0 +1,137 @@
+//! Programs that run all the time, which fanotify need not tell of.
+//!
+//! Each event of fanotify costs a descriptor: a fifth of all that the sensor does when programs of a moment run one after the
+//! other. So the inode of a program that has been run some dozens of times is ignored. Nothing rests on fanotify alone then:
+//!
+//! * A write to the file ends that by itself (`FAN_MARK_IGNORED_MASK` without `FAN_MARK_IGNORED_SURV_MODIFY`).
+//! * A write through a mapping does not, but it changes the file's times. The probe compares them, and has the file opened promptly
+//!   when they are others (see `prompt.rs`). Only files whose times the probe sees as they are can become familiar.
+//! * A script is told apart from what its process executes next by the event of its interpreter. So whatever has interpreted
+//!   something is never ignored.
+//!
+//! To take back a single mark needs the file, which may be gone: all are taken back at once, and earned again.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+use model::event::FileKey;
+
+use crate::content::Content;
+
+/// Runs after which a program is familiar.
+const RUNS_MIN: u32 = 64;
+
+/// Programs whose runs are counted.
+const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Programs that fanotify does not tell of; the probes have room for twice as many, for those that it tells of again.
+const UNTOLD_MAX: usize = 1024;
+
+/// An exec that began before the marks were taken back, without an event, has been told by the probe after that time.
+const EXEC_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Runs {
+    count: u32,
+    /// Of scripts, too.
+    is_interpreter: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Untold {
+    key: FileKey,
+    /// When fanotify was asked to tell of it again.
+    told_since: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Familiar {
+    runs: LruCache<FileKey, Runs>,
+    /// By device and inode number.
+    untold: HashMap<(u64, u64), Untold>,
+}
+
+impl Familiar {
+    pub(crate) fn new() -> Self {
+        Self {
+            runs: LruCache::new(COUNTED_MAX),
+            untold: HashMap::new(),
+        }
+    }
+
+    /// A program ran. `seen` is what the probe says of it.
+    ///
+    /// On an overlay of several filesystems that is another device than `stat` says, and which inode is meant is not certain once a
+    /// device number is given to the next: no program there becomes familiar.
+    pub(crate) fn ran(&mut self, seen: &FileKey, content: &Content, is_interpreter: bool) {
+        if content.is_settled && !content.is_overload && *seen == content.key {
+            let runs = self.runs.get_or_insert_mut(*seen, Runs::default);
+            runs.count = runs.count.saturating_add(1);
+            runs.is_interpreter |= is_interpreter;
+        }
+    }
+
+    /// Whether fanotify need not tell any more of a file that was opened for execution.
+    pub(crate) fn is_due(&self, key: &FileKey) -> bool {
+        self.runs
+            .peek(key)
+            .is_some_and(|runs| runs.count >= RUNS_MIN && !runs.is_interpreter)
+    }
+
+    /// Whether there is room for it among those that fanotify does not tell of.
+    pub(crate) fn has_room(&self, key: &FileKey) -> bool {
+        self.untold.len() < UNTOLD_MAX || self.untold.contains_key(&(key.device, key.inode))
+    }
+
+    /// Fanotify does not tell of it from now on.
+    pub(crate) fn leave_untold(&mut self, key: FileKey) {
+        let told_since = None;
+        self.untold
+            .insert((key.device, key.inode), Untold { key, told_since });
+    }
+
+    /// Whether fanotify does not tell of this program, or did not until a moment ago.
+    pub(crate) fn contains(&self, seen: &FileKey) -> bool {
+        self.untold
+            .get(&(seen.device, seen.inode))
+            .is_some_and(|untold| untold.key == *seen)
+    }
+
+    /// Whether the file is another one than the one that fanotify does not tell of, or did not until a moment ago.
+    pub(crate) fn is_changed(&self, seen: &FileKey) -> bool {
+        self.untold
+            .get(&(seen.device, seen.inode))
+            .is_some_and(|untold| untold.key != *seen)
+    }
+
+    /// Fanotify is to tell of all of them again. False when it does already.
+    pub(crate) fn tell_all(&mut self, now: Instant) -> bool {
+        let mut is_news = false;
+        for untold in self.untold.values_mut() {
+            is_news |= untold.told_since.is_none();
+            untold.told_since.get_or_insert(now);
+        }
+        if is_news {
+            self.runs.iter_mut().for_each(|(_, runs)| runs.count = 0);
+        }
+        is_news
+    }
+
+    /// Those that the probes need not look for any more.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<FileKey> {
+        let is_over = |untold: &Untold| {
+            untold
+                .told_since
+                .is_some_and(|since| now.duration_since(since) > EXEC_MAX)
+        };
+        self.untold
+            .extract_if(|_, untold| is_over(untold))
+            .map(|(_, untold)| untold.key)
+            .collect()
+    }
+}

@@ -1,0 +1,37 @@
+//! What fanotify tells of, and no longer: see `familiar.rs`.
+
+use std::{os::fd::OwnedFd, time::Instant};
+
+use model::event::FileKey;
+
+use crate::sys;
+
+use super::Reader;
+
+impl Reader {
+    /// Has fanotify not tell of a program any more.
+    pub(super) fn leave_untold(&mut self, key: FileKey, file: OwnedFd, now: Instant) {
+        let Some(marks) = &self.marks else {
+            return;
+        };
+        // The probe has to know first, and forgets last.
+        if !self.familiar.has_room(&key) || !self.probes.expect(&key) {
+            self.tell_all(now);
+        } else {
+            self.familiar.leave_untold(key);
+            if sys::fanotify_ignore(marks.group(), &file).is_err() {
+                self.tell_all(now);
+            }
+        }
+    }
+
+    /// Has fanotify tell of all programs again.
+    pub(super) fn tell_all(&mut self, now: Instant) {
+        if self.familiar.tell_all(now)
+            && let Some(marks) = &self.marks
+        {
+            // Cannot fail; the probes would still tell of a change.
+            let _ = sys::fanotify_ignore_none(marks.group());
+        }
+    }
+}
