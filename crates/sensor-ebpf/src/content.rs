@@ -92,11 +92,6 @@ impl Delivered {
         self.keys.get(key).is_some()
     }
 
-    /// The bytes behind a key may be others by now.
-    pub(crate) fn forget(&mut self, key: &FileKey) {
-        self.keys.pop(key);
-    }
-
     /// Whether most of the descriptors that may be open were, since the last time that it was asked.
     pub(crate) fn takes_many_descriptors(&mut self) -> bool {
         std::mem::take(&mut self.has_many_descriptors)
@@ -113,6 +108,18 @@ impl Delivered {
         }
     }
 
+    /// The same for a file that may have changed under its key: its bytes are wanted in any case, and are not known afterwards.
+    pub(crate) fn unsettled(&mut self, fd: OwnedFd) -> Option<Content> {
+        let (content, _) = self.look(&fd)?;
+        let is_overload = is_one_too_many(&fd);
+        Some(Content {
+            fd: (!is_overload).then_some(fd),
+            is_settled: false,
+            is_overload,
+            ..content
+        })
+    }
+
     /// What a descriptor leads to, and whether its bytes are wanted.
     pub(crate) fn look(&mut self, fd: &OwnedFd) -> Option<(Content, bool)> {
         self.has_many_descriptors |= is_one_of_many(fd);
@@ -126,9 +133,7 @@ impl Delivered {
             Kind::Script | Kind::Other => (path_of(fd, link_count), mount_id(fd)),
         };
         let is_known = known.is_some();
-        // The kernel gives out the lowest free number: one above the limit says that as many are open.
-        let is_overload = !is_known
-            && usize::try_from(fd.as_raw_fd()).unwrap_or_default() > limits::DESCRIPTORS_HELD_MAX;
+        let is_overload = !is_known && is_one_too_many(fd);
         let content = Content {
             key,
             kind,
@@ -155,6 +160,11 @@ impl Delivered {
 /// The kernel gives out the lowest free number: one as high says that most of those that may be open are.
 pub(crate) fn is_one_of_many(fd: &OwnedFd) -> bool {
     usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd >= DESCRIPTORS_MANY)
+}
+
+/// One above the limit says that as many are open.
+fn is_one_too_many(fd: &OwnedFd) -> bool {
+    usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd > limits::DESCRIPTORS_HELD_MAX)
 }
 
 /// The clock that stamps files may be behind by as much: a tick, at the lowest rate that kernels are built with.

@@ -235,7 +235,9 @@ pub(crate) fn content(
     root: Option<&mut Root>,
     delivered: &mut Delivered,
 ) -> Option<Content> {
+    let is_unsettled = is_unsettled(mapping);
     if has_ended
+        && !is_unsettled
         && let Some(root) = &root
         && let Some(content) = root.found(mapping, delivered)
     {
@@ -254,14 +256,14 @@ pub(crate) fn content(
     };
     if mapping.inode == 0 {
         let path = mapped()?;
-        return open(&path, &regular_file(&path)?, delivered);
+        return open(&path, &regular_file(&path)?, is_unsettled, delivered);
     }
     let mut others = Vec::new();
     if let Some(path) = mapped()
         && let Some(stat) = regular_file(&path)
     {
         if is_mapped_file(mapping, &stat, &path) {
-            return open(&path, &stat, delivered);
+            return open(&path, &stat, is_unsettled, delivered);
         }
         others.push((path, stat));
     }
@@ -271,7 +273,7 @@ pub(crate) fn content(
         if is_mapped {
             let found = (mapping.device, mapping.inode, stat);
             root.found.insert(mapping.path.clone(), found);
-            return open(&path, &stat, delivered);
+            return open(&path, &stat, is_unsettled, delivered);
         }
         others.push((path, stat));
     }
@@ -282,7 +284,12 @@ pub(crate) fn content(
             && is_overlay(path)
             && path_of(path, stat.stx_nlink) == mapping.path
     })?;
-    open(path, stat, delivered)
+    open(path, stat, is_unsettled, delivered)
+}
+
+fn is_unsettled(mapping: &Mapping) -> bool {
+    let seen = mapping.seen.as_ref();
+    seen.is_some_and(|seen| seen.is_unsettled)
 }
 
 /// Finds a path the way a process sees it. The path is the container's choice: it must not lead out.
@@ -313,14 +320,24 @@ fn is_mapped_file(mapping: &Mapping, stat: &Statx, path: &OwnedFd) -> bool {
         || ((key.inode == mapping.inode || Some(key.inode) == real_inode) && is_overlay(path))
 }
 
-/// Opens what an `O_PATH` descriptor leads to, if its bytes are wanted.
-pub(crate) fn open(path: &OwnedFd, stat: &Statx, delivered: &mut Delivered) -> Option<Content> {
-    if delivered.contains(&statx_key(stat)) {
+/// Opens what an `O_PATH` descriptor leads to, if its bytes are wanted. `is_unsettled`: they may have changed under a known key.
+pub(crate) fn open(
+    path: &OwnedFd,
+    stat: &Statx,
+    is_unsettled: bool,
+    delivered: &mut Delivered,
+) -> Option<Content> {
+    if !is_unsettled && delivered.contains(&statx_key(stat)) {
         return Some(known(stat));
     }
     let magic = format!("/proc/self/fd/{}", path.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut content = delivered.content(rustix::fs::open(magic, flags, Mode::empty()).ok()?)?;
+    let fd = rustix::fs::open(magic, flags, Mode::empty()).ok()?;
+    let mut content = if is_unsettled {
+        delivered.unsettled(fd)?
+    } else {
+        delivered.content(fd)?
+    };
     content.mount_id = mount_id(stat);
     Some(content)
 }
@@ -332,7 +349,8 @@ pub(crate) fn opened(
     delivered: &mut Delivered,
 ) -> Option<Content> {
     let stat = regular_file(path)?;
-    is_mapped_file(mapping, &stat, path).then(|| open(path, &stat, delivered))?
+    let is_unsettled = is_unsettled(mapping);
+    is_mapped_file(mapping, &stat, path).then(|| open(path, &stat, is_unsettled, delivered))?
 }
 
 fn known(stat: &Statx) -> Content {

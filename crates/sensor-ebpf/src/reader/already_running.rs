@@ -39,7 +39,7 @@ impl Reader {
                 continue;
             };
             let mut fd = None;
-            match self.open_exe(pid) {
+            match self.open_exe(pid, false) {
                 Some(mut content) => {
                     exec.file.key = Some(content.key);
                     exec.file.link_count = content.link_count;

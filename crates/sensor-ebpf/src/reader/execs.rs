@@ -128,19 +128,20 @@ impl Reader {
         if is_changed || (is_familiar && (!is_untold || record.interpreted)) {
             self.tell_all(now);
         }
-        // Without a descriptor it is of an exec before the change.
-        let told = found
-            .file
-            .filter(|content| !is_changed || content.fd.is_some());
+        // Bytes that were known before the change, or while it may be changing, are not what ran.
+        let is_unsettled = record.exec.file.is_unsettled;
+        let told = found.file.filter(|content| {
+            !(is_changed || is_unsettled) || content.fd.is_some() || content.is_overload
+        });
         let mut content = told.or(early);
         if content.is_none() {
             content = self.content_by_proc(&record.header, &record.exec.file);
         }
-        if record.exec.file.is_unsettled {
-            content = self.unsettled(&record, content);
+        if let Some(content) = &mut content {
+            content.is_settled &= !is_unsettled;
         }
         if record.has_prompt {
-            // Not needed when fanotify has told of it, too.
+            // Not needed when it is known, or fanotify has told of it, too.
             drop(self.prompt.take_program(pid, record.header.boot_ns));
         }
         if let (Some(content), Some(seen)) = (&content, &seen)
@@ -180,7 +181,7 @@ impl Reader {
             && let Some(script) = self.prompt.take_descriptor_file(pid, record.header.boot_ns)
             && scripts.is_empty()
         {
-            scripts.extend(self.read_promptly_opened(script));
+            scripts.extend(self.read_promptly_opened(&script, false));
         }
         for mut script in scripts {
             script_fds.push(self.delivered.deliver(&mut script));
@@ -210,10 +211,15 @@ impl Reader {
         self.release_loads(pid)
     }
 
-    pub(super) fn open_exe(&mut self, pid: u32) -> Option<Content> {
+    /// The program that a process runs now. `is_unsettled`: what is known under its key are not its bytes.
+    pub(super) fn open_exe(&mut self, pid: u32, is_unsettled: bool) -> Option<Content> {
         let fd = proc_reader::open(pid, "exe", OFlags::RDONLY | OFlags::NOCTTY)?;
         let mount_id = content::mount_id(&fd);
-        let mut content = self.delivered.content(fd)?;
+        let mut content = if is_unsettled {
+            self.delivered.unsettled(fd)?
+        } else {
+            self.delivered.content(fd)?
+        };
         content.mount_id = mount_id;
         Some(content)
     }
@@ -222,43 +228,26 @@ impl Reader {
     pub(super) fn content_by_proc(&mut self, header: &Header, file: &FileFacts) -> Option<Content> {
         let key = file.key?;
         let (pid, boot_ns) = (header.process.pid, header.boot_ns);
-        let prompt = self.prompt.take_program(pid, boot_ns);
-        if self.delivered.contains(&key) {
+        if !file.is_unsettled && self.delivered.contains(&key) {
             return Some(Content::known(key, file.link_count));
         }
         // The process may be too fast for `open_exe`, but then its program has been opened by the time that this fails.
-        let content = prompt
-            .and_then(|program| self.read_promptly_opened(program))
-            .or_else(|| self.open_exe(pid))
-            .or_else(|| {
-                let program = self.prompt.take_program(pid, boot_ns)?;
-                self.read_promptly_opened(program)
-            })?;
+        let content = self
+            .promptly_opened(pid, boot_ns, file.is_unsettled)
+            .or_else(|| self.open_exe(pid, file.is_unsettled))
+            .or_else(|| self.promptly_opened(pid, boot_ns, file.is_unsettled))?;
         // Otherwise the process has moved on to another program.
         (content.key.inode == key.inode && content.key.size == key.size).then_some(content)
     }
 
-    /// A program that may have changed under a key that is known: its bytes are wanted in any case, and are not known afterwards.
-    fn unsettled(&mut self, record: &ExecRecord, content: Option<Content>) -> Option<Content> {
-        let (pid, boot_ns) = (record.header.process.pid, record.header.boot_ns);
-        let prompt = self.prompt.take_program(pid, boot_ns);
-        let mut content = match content {
-            Some(known) if known.fd.is_none() && !known.is_overload => {
-                self.delivered.forget(&known.key);
-                prompt
-                    .and_then(|program| self.read_promptly_opened(program))
-                    .or_else(|| self.open_exe(pid))
-                    .filter(|content| content.key.inode == known.key.inode)
-            }
-            content => content,
-        }?;
-        content.is_settled = false;
-        Some(content)
+    fn promptly_opened(&mut self, pid: u32, boot_ns: u64, is_unsettled: bool) -> Option<Content> {
+        let program = self.prompt.take_program(pid, boot_ns)?;
+        self.read_promptly_opened(&program, is_unsettled)
     }
 
-    fn read_promptly_opened(&mut self, file: OwnedFd) -> Option<Content> {
-        let stat = loads::regular_file(&file)?;
-        loads::open(&file, &stat, &mut self.delivered)
+    fn read_promptly_opened(&mut self, file: &OwnedFd, is_unsettled: bool) -> Option<Content> {
+        let stat = loads::regular_file(file)?;
+        loads::open(file, &stat, is_unsettled, &mut self.delivered)
     }
 
     /// Whether fanotify tells of executions on the mount that the program is on.

@@ -132,15 +132,19 @@ impl Reader {
         time: Timestamp,
     ) -> Option<Content> {
         let pid = mapping.pid;
-        if let Some(seen) = &mapping.seen {
-            let keys = seen.keys();
-            if seen.is_unsettled {
-                keys.iter().for_each(|key| self.delivered.forget(key));
-            } else if let Some(key) = keys.into_iter().find(|key| self.delivered.contains(key)) {
-                return Some(Content::known(key, seen.link_count));
-            }
+        let is_unsettled = mapping.seen.as_ref().is_some_and(|seen| seen.is_unsettled);
+        if let Some(seen) = &mapping.seen
+            && !is_unsettled
+            && let Some(key) = seen
+                .keys()
+                .into_iter()
+                .find(|key| self.delivered.contains(key))
+        {
+            return Some(Content::known(key, seen.link_count));
         }
-        if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device) {
+        if let Some(content) = self.opened.take_inode(pid, mapping.inode, mapping.device)
+            && (!is_unsettled || content.fd.is_some())
+        {
             return Some(content);
         }
         if let Some(path) = self.prompt.take_descriptor_file(pid, mapping.boot_ns)

@@ -372,7 +372,7 @@ fn a_program_that_runs_all_the_time_is_read_after_each_change() {
         let Some(exec) = exec(one).filter(|exec| exec.file.path == Text::from("/familiar")) else {
             continue;
         };
-        assert_eq!(exec.file.missing, None);
+        assert_eq!(exec.file.missing, None, "{exec:?}");
         let content = watch.content(&exec.file);
         if let [script] = &exec.scripts[..] {
             scripts.push(number(watch.content(script).as_deref()));

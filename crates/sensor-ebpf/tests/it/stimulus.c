@@ -17,8 +17,8 @@
  *   changing DIR           write a program, map it shared, and for each letter of standard input: change its last four bytes to the
  *                          next number by the mapping, and execute it (`p`) or `map` it (`l`)
  *   familiar CHANGES DIR   write a program and run it for a quarter of a second, with its number as argument; CHANGES times: change
- *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again. In the
- *                          end run scripts that it interprets, one for each change
+ *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again; then
+ *                          once more while it is mapped for writing. In the end run scripts that it interprets, one for each change
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -350,6 +350,8 @@ static void run_for_a_while(char *path, int number)
 	char text[16];
 	char *argv[] = {path, text, NULL};
 	struct timespec start, now;
+	void *address;
+	int fd;
 
 	snprintf(text, sizeof(text), "%d", number);
 	clock_gettime(CLOCK_MONOTONIC, &start);
@@ -357,6 +359,12 @@ static void run_for_a_while(char *path, int number)
 		run(path, argv);
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 250);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	check(address != MAP_FAILED, "mmap");
+	close(fd);
+	run(path, argv);
+	munmap(address, 4096);
 }
 
 static void familiar(int changes, const char *dir)
