@@ -232,7 +232,7 @@ const SETTLED_WHOLE_SECOND_NS: i64 = 2_100_000_000;
 impl FileKey {
     /// Whether a change from `now` on is sure to show in the key. `filesystem` is the `f_type` of statfs(2).
     ///
-    /// An overlay whose upper layer is on a tmpfs is not told apart from others.
+    /// An overlay whose upper layer is on a tmpfs is not told apart from others: see [`FileFacts::is_unsettled`].
     pub fn is_settled(&self, filesystem: i64, now: Timestamp) -> bool {
         let age = if self.ctime_ns % 1_000_000_000 == 0 {
             SETTLED_WHOLE_SECOND_NS

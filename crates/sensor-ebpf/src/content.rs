@@ -92,6 +92,11 @@ impl Delivered {
         self.keys.get(key).is_some()
     }
 
+    /// The same, which does not count as a use of it.
+    pub(crate) fn remembers(&self, key: &FileKey) -> bool {
+        self.keys.contains(key)
+    }
+
     /// Whether most of the descriptors that may be open were, since the last time that it was asked.
     pub(crate) fn takes_many_descriptors(&mut self) -> bool {
         std::mem::take(&mut self.has_many_descriptors)

@@ -31,7 +31,7 @@ const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Programs that fanotify does not tell of; the probes have room for twice as many, for those that it tells of again.
 const UNTOLD_MAX: usize = 1024;
 
-/// An exec that began before the marks were taken back, without an event, has been told by the probe after that time.
+/// Longest that an exec is under way: the probe compares that of a file that was opened before the marks were taken back.
 const EXEC_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,6 +102,14 @@ impl Familiar {
             .is_some_and(|untold| untold.key == *seen)
     }
 
+    /// Those that fanotify does not tell of.
+    pub(crate) fn untold(&self) -> impl Iterator<Item = &FileKey> {
+        self.untold
+            .values()
+            .filter(|untold| untold.told_since.is_none())
+            .map(|untold| &untold.key)
+    }
+
     /// Whether the file is another one than the one that fanotify does not tell of, or did not until a moment ago.
     pub(crate) fn is_changed(&self, seen: &FileKey) -> bool {
         self.untold
@@ -133,5 +141,74 @@ impl Familiar {
             .extract_if(|_, untold| is_over(untold))
             .map(|(_, untold)| untold.key)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(inode: u64, mtime_ns: i64) -> FileKey {
+        FileKey {
+            device: 1,
+            inode,
+            size: 1,
+            mtime_ns,
+            ctime_ns: mtime_ns,
+        }
+    }
+
+    fn run(table: &mut Familiar, key: FileKey, times: u32) {
+        for _ in 0..times {
+            table.ran(&key, &Content::known(key, 1), false);
+        }
+    }
+
+    #[test]
+    fn what_runs_all_the_time_is_left_untold_until_it_changes() {
+        let now = Instant::now();
+        let mut table = Familiar::new();
+        let (old, new) = (program(1, 1), program(1, 2));
+        run(&mut table, old, RUNS_MIN - 1);
+        assert!(!table.is_due(&old));
+        run(&mut table, old, 1);
+        assert!(table.is_due(&old) && table.has_room(&old));
+        table.leave_untold(old);
+        assert!(table.contains(&old) && !table.is_changed(&old));
+        assert!(!table.contains(&new) && table.is_changed(&new));
+        assert!(!table.is_changed(&program(2, 2)));
+
+        // What was executed before that is known still.
+        assert!(table.tell_all(now) && !table.tell_all(now));
+        assert!(table.contains(&old) && table.is_changed(&new) && !table.is_due(&old));
+        assert!(table.expire(now + EXEC_MAX).is_empty());
+        assert_eq!(table.expire(now + 2 * EXEC_MAX), [old]);
+        assert!(!table.contains(&old));
+    }
+
+    #[test]
+    fn no_interpreter_and_nothing_of_another_device_is_left_untold() {
+        let mut table = Familiar::new();
+        let shell = program(1, 1);
+        table.ran(&shell, &Content::known(shell, 1), true);
+        run(&mut table, shell, 2 * RUNS_MIN);
+        assert!(!table.is_due(&shell));
+
+        let (seen, by_stat) = (program(2, 1), program(2, 1));
+        let seen = FileKey { device: 2, ..seen };
+        for _ in 0..2 * RUNS_MIN {
+            table.ran(&seen, &Content::known(by_stat, 1), false);
+        }
+        assert!(!table.is_due(&by_stat) && !table.is_due(&seen));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut table = Familiar::new();
+        for inode in 0..UNTOLD_MAX as u64 {
+            table.leave_untold(program(inode, 1));
+        }
+        assert!(!table.has_room(&program(UNTOLD_MAX as u64, 1)));
+        assert!(table.has_room(&program(0, 2)));
     }
 }

@@ -486,6 +486,7 @@ impl Reader {
         if now.duration_since(self.looked) > Duration::from_secs(1) || is_last {
             self.looked = now;
             self.missed_runs = self.probes.missed_runs();
+            self.tell_what_is_forgotten(now);
             if let Some(perf) = &mut self.perf {
                 // Tried again in a second; until then, or for good, the self-test says that loads are not seen.
                 let _ = perf.follow_cpus(&self.sleep);

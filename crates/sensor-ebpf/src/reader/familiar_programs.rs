@@ -25,6 +25,14 @@ impl Reader {
         }
     }
 
+    /// So many other files have come that one of them is forgotten: its bytes would not be there with its next run.
+    pub(super) fn tell_what_is_forgotten(&mut self, now: Instant) {
+        let delivered = &self.delivered;
+        if self.familiar.untold().any(|key| !delivered.remembers(key)) {
+            self.tell_all(now);
+        }
+    }
+
     /// Has fanotify tell of all programs again.
     pub(super) fn tell_all(&mut self, now: Instant) {
         if self.familiar.tell_all(now)
