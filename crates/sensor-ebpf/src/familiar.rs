@@ -6,8 +6,8 @@
 //! * A write to the file ends that by itself (`FAN_MARK_IGNORED_MASK` without `FAN_MARK_IGNORED_SURV_MODIFY`).
 //! * A write through a mapping does not, but it changes the file's times. The probe compares them, and has the file opened promptly
 //!   when they are others (see `prompt.rs`). Only files whose times the probe sees as they are can become familiar.
-//! * A script is told apart from what its process executes next by the event of its interpreter. So whatever has interpreted
-//!   something is never ignored.
+//! * A script is told apart from what its process executes next by the event of its interpreter, if that has no `ld.so`. So whatever
+//!   has interpreted something is never ignored again; only the first time such scripts may be told as nested ones, too.
 //!
 //! To take back a single mark needs the file, which may be gone: all are taken back at once, and earned again.
 
@@ -46,6 +46,17 @@ struct Untold {
     key: FileKey,
     /// When fanotify was asked to tell of it again.
     told_since: Option<Instant>,
+}
+
+/// What is known of an executed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Fanotify tells of it.
+    Told,
+    /// Fanotify does not tell of it, or did not until a moment ago.
+    Untold,
+    /// The same, but of the file as it was: it has changed.
+    Changed,
 }
 
 /// See the module.
@@ -95,11 +106,13 @@ impl Familiar {
             .insert((key.device, key.inode), Untold { key, told_since });
     }
 
-    /// Whether fanotify does not tell of this program, or did not until a moment ago.
-    pub(crate) fn contains(&self, seen: &FileKey) -> bool {
-        self.untold
-            .get(&(seen.device, seen.inode))
-            .is_some_and(|untold| untold.key == *seen)
+    /// What is known of a program that ran.
+    pub(crate) fn state(&self, seen: &FileKey) -> State {
+        match self.untold.get(&(seen.device, seen.inode)) {
+            None => State::Told,
+            Some(untold) if untold.key == *seen => State::Untold,
+            Some(_) => State::Changed,
+        }
     }
 
     /// Those that fanotify does not tell of.
@@ -108,13 +121,6 @@ impl Familiar {
             .values()
             .filter(|untold| untold.told_since.is_none())
             .map(|untold| &untold.key)
-    }
-
-    /// Whether the file is another one than the one that fanotify does not tell of, or did not until a moment ago.
-    pub(crate) fn is_changed(&self, seen: &FileKey) -> bool {
-        self.untold
-            .get(&(seen.device, seen.inode))
-            .is_some_and(|untold| untold.key != *seen)
     }
 
     /// Fanotify is to tell of all of them again. False when it does already.
@@ -174,16 +180,17 @@ mod tests {
         run(&mut table, old, 1);
         assert!(table.is_due(&old) && table.has_room(&old));
         table.leave_untold(old);
-        assert!(table.contains(&old) && !table.is_changed(&old));
-        assert!(!table.contains(&new) && table.is_changed(&new));
-        assert!(!table.is_changed(&program(2, 2)));
+        assert_eq!(table.state(&old), State::Untold);
+        assert_eq!(table.state(&new), State::Changed);
+        assert_eq!(table.state(&program(2, 2)), State::Told);
 
         // What was executed before that is known still.
         assert!(table.tell_all(now) && !table.tell_all(now));
-        assert!(table.contains(&old) && table.is_changed(&new) && !table.is_due(&old));
+        assert_eq!(table.state(&old), State::Untold);
+        assert!(table.untold().next().is_none() && !table.is_due(&old));
         assert!(table.expire(now + EXEC_MAX).is_empty());
         assert_eq!(table.expire(now + 2 * EXEC_MAX), [old]);
-        assert!(!table.contains(&old));
+        assert_eq!(table.state(&old), State::Told);
     }
 
     #[test]

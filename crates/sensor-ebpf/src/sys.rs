@@ -57,11 +57,7 @@ pub(crate) fn fanotify_mark(
             path.as_ptr().cast(),
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(result)
 }
 
 /// Has fanotify not tell of `FAN_OPEN_EXEC` of one file, until it is written to or the kernel forgets its inode.
@@ -79,11 +75,7 @@ pub(crate) fn fanotify_ignore(group: impl AsFd, file: impl AsFd) -> io::Result<(
             std::ptr::null(),
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(result)
 }
 
 /// Takes back all that [`fanotify_ignore`] did.
@@ -98,11 +90,7 @@ pub(crate) fn fanotify_ignore_none(group: impl AsFd) -> io::Result<()> {
             std::ptr::null(),
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(result)
 }
 
 /// Takes ownership of a descriptor that the kernel has just put into an event read by this process.
@@ -123,11 +111,7 @@ pub(crate) fn run_ahead() -> io::Result<()> {
             &raw const parameters,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(result)
 }
 
 /// How a file comes to be mapped executable.
@@ -166,6 +150,14 @@ pub(crate) fn map_executable(file: impl AsFd, way: MapWay) -> io::Result<()> {
     // SAFETY: likewise; nothing borrows from it.
     unsafe { munmap(page, bytes) }?;
     Ok(protected?)
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn own(fd: RawFd) -> io::Result<OwnedFd> {

@@ -154,7 +154,7 @@ __noinline int tell_load(u64 mapping)
 	if (is_memfd(sb))
 		record->flags |= LOAD_MEMFD;
 	is_mapped = is_mapped_for_writing(real);
-	if (is_mapped || is_never_stamped(real))
+	if (is_mapped || (real != inode && is_never_stamped(real)))
 		record->flags |= LOAD_UNSETTLED;
 	if (is_mapped || !is_known(&record->file)) {
 		record->flags |= LOAD_UNKNOWN;

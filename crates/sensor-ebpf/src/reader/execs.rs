@@ -18,6 +18,7 @@ use crate::content::Content;
 use crate::decode::ExecRecord;
 use crate::decode::Header;
 use crate::decode::Record;
+use crate::familiar::State;
 use crate::loads;
 
 use super::Closed;
@@ -114,8 +115,9 @@ impl Reader {
         // Whatever was opened before the exec was reported is in the queue. Read on until it is found.
         let early = self.early.remove(&(pid, record.header.boot_ns));
         let seen = record.exec.file.key;
-        let is_familiar = seen.is_some_and(|seen| self.familiar.contains(&seen));
-        let is_untold = is_familiar && seen.is_some_and(|seen| self.delivered.contains(&seen));
+        let state = seen.map_or(State::Told, |seen| self.familiar.state(&seen));
+        let is_untold =
+            state == State::Untold && seen.is_some_and(|seen| self.delivered.contains(&seen));
         if early.is_none() && self.is_watched(&record) && (!is_untold || record.interpreted) {
             while !self.opened.has(&record) && self.read_fanotify(now)? > 0 {}
         }
@@ -123,15 +125,16 @@ impl Reader {
         for content in found.failed {
             self.exec_no_format(pid, content)?;
         }
-        let is_changed = seen.is_some_and(|seen| self.familiar.is_changed(&seen));
-        // Or its bytes are not known any more, or it turns out to be an interpreter.
-        if is_changed || (is_familiar && (!is_untold || record.interpreted)) {
+        // It has changed, its bytes are not known any more, or it turns out to be an interpreter.
+        if state != State::Told && (!is_untold || record.interpreted) {
             self.tell_all(now);
         }
         // Bytes that were known before the change, or while it may be changing, are not what ran.
         let is_unsettled = record.exec.file.is_unsettled;
         let told = found.file.filter(|content| {
-            !(is_changed || is_unsettled) || content.fd.is_some() || content.is_overload
+            !(state == State::Changed || is_unsettled)
+                || content.fd.is_some()
+                || content.is_overload
         });
         let mut content = told.or(early);
         if content.is_none() {

@@ -397,6 +397,41 @@ fn a_program_that_runs_all_the_time_is_read_after_each_change() {
     assert!(!watch.has_load_probes() || counters.fanotify_events < counters.execs / 2);
 }
 
+/// Its own event is what tells its script apart from what its process executes next, if it has no `ld.so`.
+#[test]
+fn a_familiar_interpreter_does_not_join_scripts() {
+    let watch = watch();
+    let mut container = Container::on_disk("interpreter");
+    let names = ["/first", "/first-next", "/second", "/second-next"].map(Text::from);
+    for name in ["/first", "/second"] {
+        container.add(name, b"#!/stimulus/s then\n");
+        container.add(&format!("{name}-next"), b"#!/bin/true\n");
+    }
+    container.start(&["/bin/sh", "-e"]);
+    let cgroup = container.cgroup();
+    let scripts_of = |seen: &[Seen]| -> Vec<(Text, Vec<Text>)> {
+        let own = seen.iter().filter(|seen| is_in(seen, &cgroup));
+        own.filter_map(exec)
+            .filter(|exec| names.contains(&exec.filename))
+            .map(|exec| {
+                let paths = exec.scripts.iter().map(|file| file.path.clone());
+                (exec.filename.clone(), paths.collect())
+            })
+            .collect()
+    };
+    let run_often = "i=0; while [ $i -lt 300 ]; do /stimulus/s; i=$((i + 1)); done";
+    container.say(&format!("{run_often}; /first"));
+    // The first time shows that it is one.
+    watch.wait("the first two scripts", |seen| {
+        (scripts_of(seen).len() == 2).then_some(())
+    });
+    container.say(&format!("{run_often}; /second"));
+    container.end();
+    let scripts = scripts_of(&watch.wait_end(&container.cgroup()));
+    let own = |name: &Text| (name.clone(), vec![name.clone()]);
+    assert_eq!(scripts[2..], [own(&names[2]), own(&names[3])]);
+}
+
 #[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();

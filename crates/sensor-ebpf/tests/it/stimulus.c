@@ -19,6 +19,7 @@
  *   familiar CHANGES DIR   write a program and run it for a quarter of a second, with its number as argument; CHANGES times: change
  *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again; then
  *                          once more while it is mapped for writing. In the end run scripts that it interprets, one for each change
+ *   then SCRIPT            as the interpreter of SCRIPT: execute SCRIPT-next
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
  *   socket PROGRAM ARG...  execute PROGRAM in a child with a connected TCP socket as standard input, a pipe as output
@@ -308,6 +309,15 @@ static void patched(const char *library)
 	unlink(library);
 }
 
+/* Its page stays mapped when the descriptor is closed. */
+static char *map_shared(int fd)
+{
+	char *address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	check(address != MAP_FAILED, "mmap");
+	return address;
+}
+
 /* The times of the file tell of the first change, and no longer of the others, as long as the page is not written to disk. */
 static void changing(const char *dir)
 {
@@ -322,8 +332,7 @@ static void changing(const char *dir)
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 	check(fd >= 0, path);
 	write_program(fd, nothing, sizeof(nothing), number);
-	address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	check(address != MAP_FAILED, "mmap");
+	address = map_shared(fd);
 	memcpy(address + sizeof(nothing), &number, sizeof(number));
 	check(fstat(fd, &stat) == 0, "stat");
 	/* What is open for writing is not executed; what is mapped is, on an overlay. */
@@ -360,8 +369,8 @@ static void run_for_a_while(char *path, int number)
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 250);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	check(address != MAP_FAILED, "mmap");
+	check(fd >= 0, path);
+	address = map_shared(fd);
 	close(fd);
 	run(path, argv);
 	munmap(address, 4096);
@@ -385,9 +394,8 @@ static void familiar(int changes, const char *dir)
 		if (number % 2) {
 			check(pwrite(fd, &number, sizeof(number), sizeof(nothing)) == sizeof(number), "pwrite");
 		} else {
-			char *address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+			char *address = map_shared(fd);
 
-			check(address != MAP_FAILED, "mmap");
 			memcpy(address + sizeof(nothing), &number, sizeof(number));
 			munmap(address, 4096);
 		}
@@ -548,6 +556,13 @@ int main(int argc, char **argv)
 		patched(argv[2]);
 	} else if (!strcmp(mode, "changing")) {
 		changing(argv[2]);
+	} else if (!strcmp(mode, "then")) {
+		char next[256];
+		char *arguments[] = {next, NULL};
+
+		snprintf(next, sizeof(next), "%s-next", argv[2]);
+		execv(next, arguments);
+		check(0, next);
 	} else if (!strcmp(mode, "familiar")) {
 		familiar(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "unlinked")) {
