@@ -153,13 +153,15 @@ fn container(mix: u64, name: String) -> Container {
 
 fn process(mix: u64, time: Timestamp, binary: Arc<File>) -> Process {
     let pid = (mix % 4_000_000) as u32;
-    let ancestor = |pid, name: &str, path: &str, args: &[&str]| Ancestor {
-        key: ProcessKey { pid, start_ns: 1 },
-        pid_in_namespace: pid % 1000,
-        name: name.into(),
-        path: Some(path.into()),
-        args: args.iter().map(|&argument| argument.into()).collect(),
-        ..Ancestor::default()
+    let ancestor = |pid, name: &str, path: &str, args: &[&str]| {
+        Arc::new(Ancestor {
+            key: ProcessKey { pid, start_ns: 1 },
+            pid_in_namespace: pid % 1000,
+            name: name.into(),
+            path: Some(path.into()),
+            args: args.iter().map(|&argument| argument.into()).collect(),
+            ..Ancestor::default()
+        })
     };
     Process {
         key: ProcessKey { pid, start_ns: 1 },

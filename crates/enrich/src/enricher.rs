@@ -27,6 +27,7 @@ use model::{
         HOST_PROCESSES_MAX, OBSERVATIONS_PARKED_MAX,
     },
 };
+use rustc_hash::FxBuildHasher;
 
 use anew::Loaded;
 
@@ -84,7 +85,7 @@ pub struct Enricher {
     states: ContainerStates,
     processes: ProcessTable,
     /// Processes that ran a program on the host, where some of them enter a container afterwards.
-    host_processes: LruCache<ProcessKey, ()>,
+    host_processes: LruCache<ProcessKey, (), FxBuildHasher>,
     judge: Arc<Judge>,
     slow: Slow,
     block: Block,
@@ -132,8 +133,9 @@ impl Enricher {
             containers: Containers::new(config.containers),
             states: ContainerStates::new(config.host_root),
             processes: ProcessTable::default(),
-            host_processes: LruCache::new(
+            host_processes: LruCache::with_hasher(
                 NonZeroUsize::new(HOST_PROCESSES_MAX).unwrap_or(NonZeroUsize::MIN),
+                FxBuildHasher,
             ),
             slow: Slow::start(Arc::clone(&judge)),
             judge,

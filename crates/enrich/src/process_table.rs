@@ -23,6 +23,7 @@ use model::{
     },
     proc_files::environment,
 };
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 /// Bytes that a process takes at least, in all the maps.
 const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + 64;
@@ -112,14 +113,16 @@ pub(crate) struct Entry {
     is_inherited: bool,
     has_exited: bool,
     bytes: usize,
+    /// What those below it are told of it, once it has some and its own files are known.
+    told: Option<Arc<Ancestor>>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ProcessTable {
-    entries: LruCache<ProcessKey, Entry>,
+    entries: LruCache<ProcessKey, Entry, FxBuildHasher>,
     /// Start times of the processes with a pid, in the order they were heard of.
-    by_pid: HashMap<u32, Vec<u64>>,
+    by_pid: FxHashMap<u32, Vec<u64>>,
     exited: VecDeque<(Timestamp, ProcessKey)>,
     bytes: usize,
     /// The same by the container's id.
@@ -129,8 +132,8 @@ pub(crate) struct ProcessTable {
 impl Default for ProcessTable {
     fn default() -> Self {
         Self {
-            entries: LruCache::unbounded(),
-            by_pid: HashMap::new(),
+            entries: LruCache::unbounded_with_hasher(FxBuildHasher),
+            by_pid: FxHashMap::default(),
             exited: VecDeque::new(),
             bytes: 0,
             held: HashMap::new(),
@@ -155,6 +158,7 @@ impl ProcessTable {
             is_inherited: true,
             has_exited: false,
             bytes: ENTRY_BYTES,
+            told: None,
         };
         self.insert(child, entry);
     }
@@ -178,6 +182,7 @@ impl ProcessTable {
             is_inherited: false,
             has_exited: known.is_some_and(|known| known.has_exited),
             bytes,
+            told: None,
         };
         self.insert(key, entry);
     }
@@ -303,7 +308,7 @@ impl ProcessTable {
         &mut self,
         parent: ProcessKey,
         container: &Arc<Container>,
-    ) -> Vec<Ancestor> {
+    ) -> Vec<Arc<Ancestor>> {
         let mut ancestors = Vec::new();
         let mut next = parent;
         while ancestors.len() < ANCESTORS_MAX {
@@ -313,24 +318,36 @@ impl ProcessTable {
             if !Arc::ptr_eq(&entry.container, container) && entry.container.id != container.id {
                 break;
             }
-            let process = entry.program.process();
-            let is_own = !entry.is_inherited;
-            let (args, is_cut) = cut_args(&process.args);
-            ancestors.push(Ancestor {
-                key: next,
-                pid_in_namespace: if is_own { process.pid_in_namespace } else { 0 },
-                name: process.name.clone(),
-                path: process.binary.as_ref().map(|file| file.path.clone()),
-                args,
-                args_truncated: is_cut || process.args_truncated,
-                uid: process.credentials.uid,
+            let parent = entry.parent;
+            ancestors.push(match &entry.told {
+                Some(told) => Arc::clone(told),
+                None => {
+                    let ancestor = as_ancestor(next, entry);
+                    let is_final = entry.program.parked().is_none();
+                    self.tell(next, ancestor, is_final)
+                }
             });
-            if entry.parent == next {
+            if parent == next {
                 break;
             }
-            next = entry.parent;
+            next = parent;
         }
         ancestors
+    }
+
+    /// Keeps what is told of a process.
+    fn tell(&mut self, key: ProcessKey, ancestor: Ancestor, is_final: bool) -> Arc<Ancestor> {
+        let bytes = ancestor_weight(&ancestor);
+        let ancestor = Arc::new(ancestor);
+        if is_final && let Some(entry) = self.entries.peek_mut(&key) {
+            entry.told = Some(Arc::clone(&ancestor));
+            entry.bytes += bytes;
+            self.bytes += bytes;
+            if let Some(held) = self.held.get_mut(&entry.container.id) {
+                *held += bytes;
+            }
+        }
+        ancestor
     }
 
     fn insert(&mut self, key: ProcessKey, entry: Entry) {
@@ -442,6 +459,21 @@ pub(crate) fn keep_env(env: &Text) -> (Vec<EnvVariable>, bool) {
     (environment(env.as_bytes()).map(keep).collect(), is_cut)
 }
 
+fn as_ancestor(key: ProcessKey, entry: &Entry) -> Ancestor {
+    let process = entry.program.process();
+    let is_own = !entry.is_inherited;
+    let (args, is_cut) = cut_args(&process.args);
+    Ancestor {
+        key,
+        pid_in_namespace: if is_own { process.pid_in_namespace } else { 0 },
+        name: process.name.clone(),
+        path: process.binary.as_ref().map(|file| file.path.clone()),
+        args,
+        args_truncated: is_cut || process.args_truncated,
+        uid: process.credentials.uid,
+    }
+}
+
 /// The first [`ANCESTOR_ARGS_BYTES_MAX`] bytes of arguments. True when there are more.
 fn cut_args(args: &[Text]) -> (Vec<Text>, bool) {
     let mut left = ANCESTOR_ARGS_BYTES_MAX;
@@ -459,23 +491,31 @@ fn cut_args(args: &[Text]) -> (Vec<Text>, bool) {
 }
 
 fn weight(process: &Process) -> usize {
-    let text = |text: &Text| size_of::<Text>() + text.0.capacity();
-    let args = |args: &[Text]| args.iter().map(text).sum::<usize>();
+    let args: usize = process.args.iter().map(text_weight).sum();
     let env: usize = process
         .env
         .iter()
         .map(|variable| {
-            text(&variable.name) + variable.value.as_ref().map_or(size_of::<Text>(), text)
+            let value = variable.value.as_ref();
+            text_weight(&variable.name) + value.map_or(size_of::<Text>(), text_weight)
         })
         .sum();
+    // As if none of them were shared.
     let ancestors: usize = process
         .ancestors
         .iter()
-        .map(|ancestor| {
-            size_of::<Ancestor>() + args(&ancestor.args) + ancestor.path.as_ref().map_or(0, text)
-        })
+        .map(|ancestor| ancestor_weight(ancestor))
         .sum();
-    ENTRY_BYTES + size_of::<Process>() + args(&process.args) + env + ancestors + process.cwd.0.len()
+    ENTRY_BYTES + size_of::<Process>() + args + env + ancestors + process.cwd.0.len()
+}
+
+fn ancestor_weight(ancestor: &Ancestor) -> usize {
+    let path = ancestor.path.as_ref().map_or(0, text_weight);
+    size_of::<Ancestor>() + ancestor.args.iter().map(text_weight).sum::<usize>() + path
+}
+
+fn text_weight(text: &Text) -> usize {
+    size_of::<Text>() + text.0.capacity()
 }
 
 #[cfg(test)]

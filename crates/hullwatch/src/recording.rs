@@ -75,7 +75,7 @@ fn without_secrets(process: &Process) -> Process {
     let mut process = process.clone();
     hide(&mut process.args);
     for ancestor in &mut process.ancestors {
-        hide(&mut ancestor.args);
+        hide(&mut Arc::make_mut(ancestor).args);
     }
     for variable in &mut process.env {
         if let Some(value) = &mut variable.value {

@@ -129,8 +129,8 @@ pub struct Process {
     /// Standard input, output and error.
     pub stdio: [Stdio; 3],
     /// The parent, its parent and so on up to the container's first process, at most
-    /// [`crate::limits::ANCESTORS_MAX`].
-    pub ancestors: Vec<Ancestor>,
+    /// [`crate::limits::ANCESTORS_MAX`]. Shared, since what a shell starts has the same ones again and again.
+    pub ancestors: Vec<Arc<Ancestor>>,
     /// When it did its last exec. `None` when it was running before the watch began.
     pub exec_time: Option<Timestamp>,
     /// Control group.

@@ -42,7 +42,7 @@ pub(super) fn processes(detection: &Detection, settings: &Settings) -> Vec<Proce
     for (index, ancestor) in ancestors.iter().take(limits::ANCESTORS_MAX).enumerate() {
         processes.push(ancestor_process(
             ancestor,
-            ancestors.get(index + 1),
+            ancestors.get(index + 1).map(AsRef::as_ref),
             settings,
         ));
     }

@@ -188,7 +188,7 @@ fn a_pid_that_is_not_known_is_the_hosts_wherever_it_is_reported() {
     let mut event = malicious(Provenance::Added);
     let process = Arc::make_mut(event.process.as_mut().unwrap());
     process.pid_in_namespace = 0;
-    process.ancestors[0].pid_in_namespace = 0;
+    Arc::make_mut(&mut process.ancestors[0]).pid_in_namespace = 0;
     let on_host = (process.key.pid, process.ancestors[0].key.pid);
     let finding = build(&event).finding;
     let properties = &finding.source_properties;
@@ -360,7 +360,7 @@ fn severity_follows_the_settings() {
 fn arguments_that_were_cut_before_are_reported_as_cut() {
     let mut event = malicious(Provenance::Added);
     let mut process = event.process.as_deref().cloned().unwrap();
-    process.ancestors[1].args_truncated = true;
+    Arc::make_mut(&mut process.ancestors[1]).args_truncated = true;
     event.process = Some(Arc::new(process));
     let processes = build(&event).finding.processes;
     let truncated: Vec<bool> = processes.iter().map(|p| p.arguments_truncated).collect();
@@ -383,7 +383,7 @@ fn hostile_text_stays_bounded_and_valid() {
     process.name = Text(hostile.clone());
     process.cwd = Text(hostile.clone());
     process.ancestors = vec![process.ancestors[0].clone(); 1000];
-    for ancestor in &mut process.ancestors {
+    for ancestor in process.ancestors.iter_mut().map(Arc::make_mut) {
         ancestor.args = vec![Text(hostile.clone())];
     }
     process.env = vec![

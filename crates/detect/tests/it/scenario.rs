@@ -143,7 +143,7 @@ pub(crate) fn process(binary: File, args: &[&str]) -> Process {
             ..Credentials::default()
         },
         ancestors: vec![
-            Ancestor {
+            Arc::new(Ancestor {
                 key: ProcessKey {
                     pid: 4700,
                     start_ns: 50,
@@ -154,8 +154,8 @@ pub(crate) fn process(binary: File, args: &[&str]) -> Process {
                 args: vec!["sh".into(), "-c".into(), "TOKEN=abc /tmp/x".into()],
                 args_truncated: false,
                 uid: 1000,
-            },
-            Ancestor {
+            }),
+            Arc::new(Ancestor {
                 key: ProcessKey {
                     pid: 4600,
                     start_ns: 1,
@@ -166,7 +166,7 @@ pub(crate) fn process(binary: File, args: &[&str]) -> Process {
                 args: vec!["/usr/bin/web".into()],
                 args_truncated: false,
                 uid: 1000,
-            },
+            }),
         ],
         exec_time: Some(START.plus_ns(1_500_000_000)),
         ..Process::default()

@@ -198,6 +198,45 @@ fn who_has_little_keeps_it_and_the_others_share_the_rest() {
 }
 
 #[test]
+fn children_share_what_is_told_of_a_parent_until_it_runs_something_else() {
+    let mut table = ProcessTable::default();
+    let container = Arc::new(Container::default());
+    exec(&mut table, &container, 10, 1, &["sh", "-c", "x"], 1);
+    let before = table.bytes;
+    let first = table.ancestors(key(10), &container);
+    assert!(table.bytes > before);
+    assert!(Arc::ptr_eq(
+        &first[0],
+        &table.ancestors(key(10), &container)[0]
+    ));
+
+    exec(&mut table, &container, 10, 1, &["y"], 2);
+    assert_eq!(
+        table.ancestors(key(10), &container)[0].name,
+        Text::from("y")
+    );
+    table.forget(key(10));
+    assert_eq!((table.bytes, table.held.len()), (0, 0));
+
+    // Its path may be another once its file was looked at.
+    let parked = Program::new(program(11, &["z"]).process(), Some(1));
+    table.exec(
+        key(11),
+        &container,
+        Arc::clone(&parked),
+        key(1),
+        Timestamp(3),
+    );
+    assert_eq!(
+        table.ancestors(key(11), &container)[0].name,
+        Text::from("z")
+    );
+    parked.finish(|process| process.name = Text::from("resolved"));
+    let told = table.ancestors(key(11), &container);
+    assert_eq!(told[0].name, Text::from("resolved"));
+}
+
+#[test]
 fn values_of_the_environment_are_dropped_but_for_the_loaders() {
     let (env, is_cut) = keep_env(&"DB_PASSWORD=secret\0LD_PRELOAD=/tmp/x.so\0".into());
     assert!(!is_cut);

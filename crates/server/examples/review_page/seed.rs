@@ -178,7 +178,7 @@ pub(crate) fn hostile(now: Timestamp, text: &str) -> FindingResult {
             name: Text::from(text),
             value: Some(Text::from(text)),
         });
-        for ancestor in &mut process.ancestors {
+        for ancestor in process.ancestors.iter_mut().map(Arc::make_mut) {
             ancestor.name = Text::from(text);
             ancestor.args = vec![Text::from(text)];
             ancestor.path = Some(Text::from(text));
@@ -353,17 +353,19 @@ fn changed_ls() -> File {
 }
 
 fn event(container: &Arc<Container>, time: Timestamp, binary: File, number: u64) -> EnrichedEvent {
-    let ancestor = |pid: u32, name: &str, path: &str, args: &[&str], uid: u32| Ancestor {
-        key: ProcessKey {
-            pid: pid + 41_000,
-            start_ns: 1,
-        },
-        pid_in_namespace: pid,
-        name: Text::from(name),
-        path: Some(Text::from(path)),
-        args: args.iter().map(|word| Text::from(*word)).collect(),
-        args_truncated: false,
-        uid,
+    let ancestor = |pid: u32, name: &str, path: &str, args: &[&str], uid: u32| {
+        Arc::new(Ancestor {
+            key: ProcessKey {
+                pid: pid + 41_000,
+                start_ns: 1,
+            },
+            pid_in_namespace: pid,
+            name: Text::from(name),
+            path: Some(Text::from(path)),
+            args: args.iter().map(|word| Text::from(*word)).collect(),
+            args_truncated: false,
+            uid,
+        })
     };
     let name = binary
         .path
