@@ -447,23 +447,26 @@ impl Probes {
         self.links.clear();
     }
 
-    /// Takes at most `records_max` records out of each ring.
-    pub(crate) fn drain(&self, records_max: usize) -> Batch {
-        let mut all = Batch::default();
+    /// Takes at most `records_max` records out of each ring. `empty` is a batch whose records were taken out: its room is used
+    /// again.
+    pub(crate) fn drain(&self, records_max: usize, empty: Batch) -> Batch {
+        let lock = || self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = 0;
+        let mut complete_until = u64::MAX;
         for ring in &self.rings {
             // A ring that cannot be read has no records; what is lost that way shows in the kernel's counters.
             ring.consume_raw_n(records_max);
-            let part =
-                std::mem::take(&mut *self.batch.lock().unwrap_or_else(PoisonError::into_inner));
-            if part.records.len() >= records_max
-                && let Some(last) = part.records.last()
+            let batch = lock();
+            if batch.records.len() - before >= records_max
+                && let Some(last) = batch.records.last()
             {
-                all.complete_until = all.complete_until.min(last.header().boot_ns);
+                complete_until = complete_until.min(last.header().boot_ns);
             }
-            all.records.extend(part.records);
-            all.undecodable += part.undecodable;
+            before = batch.records.len();
         }
-        all
+        let mut batch = std::mem::replace(&mut *lock(), empty);
+        batch.complete_until = complete_until;
+        batch
     }
 
     /// Says whether a record must wake the reader. Off while it naps, since a wake-up per exec costs more than the rest.

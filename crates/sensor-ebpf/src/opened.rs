@@ -12,6 +12,7 @@ use std::{
 
 use lru::LruCache;
 use model::{event::FileKey, limits::SCRIPTS_NESTED_MAX};
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     content::{Content, Kind},
@@ -41,7 +42,7 @@ struct OpenedFile {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    processes: LruCache<u32, VecDeque<OpenedFile>>,
+    processes: LruCache<u32, VecDeque<OpenedFile>, FxBuildHasher>,
     /// Processes that have opened a file of no known format.
     no_format: Vec<u32>,
 }
@@ -59,7 +60,7 @@ pub(crate) struct Match {
 impl Opened {
     pub(crate) fn new() -> Self {
         Self {
-            processes: LruCache::new(PROCESSES_MAX),
+            processes: LruCache::with_hasher(PROCESSES_MAX, FxBuildHasher),
             no_format: Vec::new(),
         }
     }

@@ -28,11 +28,12 @@ use model::{
     event::{Cgroup, LossSource, Observation, ProcessKey, Sensor, SensorCondition, SensorState},
     limits,
 };
+use rustc_hash::FxBuildHasher;
 use rustix::event::{Timespec, epoll};
 
 use crate::{
     Config, Shared,
-    bpf::{KernelCounters, MissedRuns, Probes},
+    bpf::{Batch, KernelCounters, MissedRuns, Probes},
     clock::{self, Clock},
     content::{self, Content, Delivered},
     decode::{Header, PerfRecord, Record, fanotify_events},
@@ -162,10 +163,12 @@ pub(crate) struct Reader {
     early: HashMap<(u32, u64), Content>,
     /// Processes that ended a moment ago, and when: what they opened or mapped may be read after their end. What happens to their
     /// pid later is another's, which may be of the host and never be announced.
-    ended: LruCache<u32, (Known, u64)>,
+    ended: LruCache<u32, (Known, u64), FxBuildHasher>,
     /// Ends were lost: when to look which processes have ended.
     ends_lost: Option<Instant>,
     prompt: Prompt,
+    /// Of the last round, for its room.
+    batch: Batch,
     /// More was in the rings than one round takes.
     is_backlog: bool,
     /// Waited on while napping: what must not wait, and control.
@@ -176,7 +179,7 @@ pub(crate) struct Reader {
     opened: Opened,
     delivered: Delivered,
     familiar: Familiar,
-    processes: LruCache<u32, Known>,
+    processes: LruCache<u32, Known, FxBuildHasher>,
     cgroups: LruCache<u64, Arc<Cgroup>>,
     reported: KernelCounters,
     /// Records that could not be decoded, not reported yet.
@@ -288,9 +291,10 @@ impl Reader {
             already_running,
             pending: Vec::new(),
             early: HashMap::new(),
-            ended: LruCache::new(one(ENDED_MAX)),
+            ended: LruCache::with_hasher(one(ENDED_MAX), FxBuildHasher),
             ends_lost: None,
             prompt,
+            batch: Batch::default(),
             is_backlog: false,
             nap,
             sleep,
@@ -298,7 +302,7 @@ impl Reader {
             opened: Opened::new(),
             delivered: Delivered::new(),
             familiar: Familiar::new(),
-            processes: LruCache::new(one(limits::PROCESSES_MAX)),
+            processes: LruCache::with_hasher(one(limits::PROCESSES_MAX), FxBuildHasher),
             cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
             reported: KernelCounters::default(),
             undecodable: 0,
@@ -422,7 +426,8 @@ impl Reader {
             });
         }
         add(&self.shared.counters.mappings, mappings);
-        let batch = self.probes.drain(BATCH_RECORDS_MAX);
+        let empty = std::mem::take(&mut self.batch);
+        let mut batch = self.probes.drain(BATCH_RECORDS_MAX, empty);
         for record in &batch.records {
             self.look_ahead(record, now);
         }
@@ -447,7 +452,7 @@ impl Reader {
             }
         }
         let mut was_busy = !batch.records.is_empty() || fanotify_count > 0;
-        items.extend(batch.records.into_iter().map(Item::Ring));
+        items.extend(batch.records.drain(..).map(Item::Ring));
         // Times are taken before a record is written: a fork sorts before the child's exec, which sorts before its exit.
         items.sort_by_key(Item::boot_ns);
         if items.len() < PENDING_MAX && !is_last {
@@ -492,7 +497,8 @@ impl Reader {
                 let _ = perf.follow_cpus(&self.sleep);
             }
         }
-        self.undecodable += batch.undecodable + undecodable_loads;
+        self.undecodable += std::mem::take(&mut batch.undecodable) + undecodable_loads;
+        self.batch = batch;
         if is_last || now.duration_since(self.counted) > COUNT_INTERVAL {
             self.counted = now;
             let undecodable = std::mem::take(&mut self.undecodable);
