@@ -173,17 +173,18 @@ __noinline int tell_load(u64 mapping)
 	return 0;
 }
 
+/* Called some twenty times an exec: what most calls end by comes first, and calls no helper. */
 static __always_inline void tell_mapped(const char *function, struct ma_state *state, void *entry, bool is_second)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct vm_area_struct *vma = entry;
-	struct mm_struct *mm = task->mm;
+	struct mm_struct *mm;
 	u64 name = 0;
 
-	if (!mm || !entry || ((u64)entry & 3) ||
-	    (u64)state->tree != (u64)mm + bpf_core_field_offset(struct mm_struct, mm_mt))
+	/* Of another tree this is no mapping; what is read of it then leads nowhere. */
+	if (!entry || ((u64)entry & 3) || !(READ(vma, vm_flags) & VM_EXEC) || !READ(vma, vm_file))
 		return;
-	if (!(READ(vma, vm_flags) & VM_EXEC) || !READ(vma, vm_file))
+	mm = bpf_get_current_task_btf()->mm;
+	if (!mm || (u64)state->tree != (u64)mm + bpf_core_field_offset(struct mm_struct, mm_mt))
 		return;
 	bpf_probe_read_kernel(&name, sizeof(name), function);
 	if (name == MAS_STORE && !is_told(is_second, RECORD_LOAD, (u64)entry))
@@ -305,7 +306,8 @@ static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_w
 	struct scratch *s;
 	struct range range;
 
-	if (!is_write || unlocked != task->mm || !read_range(task, &range) ||
+	/* Of an exec are nearly all calls: it changes no protection but its stack's. */
+	if (!is_write || BPF_CORE_READ_BITFIELD(task, in_execve) || unlocked != task->mm || !read_range(task, &range) ||
 	    is_told(is_second, RECORD_LOAD, range.start))
 		return;
 	count = own_counters();
