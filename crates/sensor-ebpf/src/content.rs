@@ -16,12 +16,18 @@ use crate::decode::Seen;
 const DELIVERED_MAX: NonZeroUsize =
     NonZeroUsize::new(limits::HASH_CACHE_ENTRIES_MAX / 2).expect("the limit is more than one");
 
+/// BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h: what the kernel reads of a script.
+const SCRIPT_HEAD_BYTES: usize = 256;
+
 /// How the kernel takes a file that is given to execve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Elf,
     /// Begins with `#!`.
-    Script,
+    Script {
+        /// As it is written there.
+        interpreter: Text,
+    },
     /// Neither: fails with ENOEXEC, unless binfmt_misc knows it.
     Other,
 }
@@ -131,13 +137,13 @@ impl Delivered {
         let stat = rustix::fs::fstat(fd).ok()?;
         let key = file_key(&stat);
         let link_count = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
-        let known = self.keys.get(&key).copied();
+        let known = self.keys.get(&key).cloned();
+        let is_known = known.is_some();
         let kind = known.unwrap_or_else(|| kind(fd));
         let (path, mount_id) = match kind {
             Kind::Elf => (Text::default(), 0),
-            Kind::Script | Kind::Other => (path_of(fd, link_count), mount_id(fd)),
+            Kind::Script { .. } | Kind::Other => (path_of(fd, link_count), mount_id(fd)),
         };
-        let is_known = known.is_some();
         let is_overload = !is_known && is_one_too_many(fd);
         let content = Content {
             key,
@@ -155,7 +161,7 @@ impl Delivered {
     /// The descriptor to send with an observation: none when an earlier observation took the same bytes along.
     pub(crate) fn deliver(&mut self, content: &mut Content) -> Option<OwnedFd> {
         let fd = content.fd.take()?;
-        if content.is_settled && self.keys.put(content.key, content.kind).is_some() {
+        if content.is_settled && self.keys.put(content.key, content.kind.clone()).is_some() {
             return None;
         }
         Some(fd)
@@ -241,13 +247,27 @@ fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {
 }
 
 fn kind(fd: &OwnedFd) -> Kind {
-    let mut head = [0; 4];
+    let mut head = [0; SCRIPT_HEAD_BYTES];
     let read = rustix::io::pread(fd, &mut head, 0).unwrap_or_default();
     match head.get(..read).unwrap_or_default() {
-        b"\x7fELF" => Kind::Elf,
-        [b'#', b'!', ..] => Kind::Script,
+        [0x7f, b'E', b'L', b'F', ..] => Kind::Elf,
+        [b'#', b'!', line @ ..] => Kind::Script {
+            interpreter: interpreter(line),
+        },
         _ => Kind::Other,
     }
+}
+
+/// What the kernel takes for the interpreter's path in what is behind `#!` (`load_script` of fs/binfmt_script.c).
+fn interpreter(line: &[u8]) -> Text {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = line.iter().position(|byte| !is_blank(byte));
+    let path = start
+        .and_then(|start| line.get(start..))
+        .unwrap_or_default();
+    let is_end = |byte: &u8| is_blank(byte) || matches!(byte, b'\n' | 0);
+    let path = path.split(is_end).next();
+    Text::from(path.unwrap_or_default())
 }
 
 /// The path that the kernel knows for an open file, seen from the root of its mount tree.
@@ -270,6 +290,24 @@ pub(crate) fn without_deleted(mut path: Text, link_count: u32) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_interpreter_is_what_the_kernel_takes_for_it() {
+        for (line, expected) in [
+            ("/bin/sh\n", "/bin/sh"),
+            (" \t/bin/sh -e\nset\n", "/bin/sh"),
+            ("/bin/sh\t-e", "/bin/sh"),
+            ("sh\0/bin/sh\n", "sh"),
+            ("\n/bin/sh\n", ""),
+            ("  ", ""),
+        ] {
+            assert_eq!(
+                interpreter(line.as_bytes()),
+                Text::from(expected),
+                "{line:?}"
+            );
+        }
+    }
 
     #[test]
     fn what_changed_after_the_exec_is_not_what_ran() {

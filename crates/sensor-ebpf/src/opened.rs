@@ -11,7 +11,7 @@ use std::{
 };
 
 use lru::LruCache;
-use model::{event::FileKey, limits::SCRIPTS_NESTED_MAX};
+use model::{Text, event::FileKey, limits::SCRIPTS_NESTED_MAX};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
@@ -104,7 +104,9 @@ impl Opened {
         let end = program.unwrap_or(files.len());
         if record.interpreted {
             let first = script_position(files, end, record.exec.filename.file_name());
-            found.scripts = first.map_or_else(Vec::new, |first| take_scripts(files, first));
+            found.scripts = first.map_or_else(Vec::new, |first| {
+                take_scripts(files, first, &record.interpreter)
+            });
         }
         found.file = program.and_then(|position| take_at(files, position));
         // What was opened earlier and is no part of this exec belongs to one that failed. A program that failed is of no
@@ -214,10 +216,23 @@ fn script_position(files: &VecDeque<OpenedFile>, end: usize, name: &[u8]) -> Opt
     })
 }
 
-/// The script at `first` and those that are its interpreter: they were opened one after the other.
-fn take_scripts(files: &mut VecDeque<OpenedFile>, first: usize) -> Vec<Content> {
+/// The script at `first` and those that are its interpreter: they were opened one after the other. The last of them is the one
+/// that names the `interpreter`; what comes behind that may be the next that the process executes, since fanotify merges the
+/// events of a program that interprets both. With binfmt_misc none names it.
+fn take_scripts(
+    files: &mut VecDeque<OpenedFile>,
+    first: usize,
+    interpreter: &Text,
+) -> Vec<Content> {
     let is_script = |file: &&OpenedFile| file.content.kind != Kind::Elf;
-    let count = files.iter().skip(first).take_while(is_script).count();
+    let scripts = || files.iter().skip(first).take_while(is_script);
+    let names_it = |file: &OpenedFile| match &file.content.kind {
+        Kind::Script { interpreter: named } => named == interpreter,
+        Kind::Elf | Kind::Other => false,
+    };
+    let count = scripts()
+        .position(names_it)
+        .map_or_else(|| scripts().count(), |last| last + 1);
     (first..first + count.min(SCRIPTS_NESTED_MAX))
         .filter_map(|position| take_at(files, position))
         .collect()
@@ -229,17 +244,23 @@ fn take_at(files: &mut VecDeque<OpenedFile>, position: usize) -> Option<Content>
     Some(Content {
         fd: file.content.fd.take(),
         path: file.content.path.clone(),
+        kind: file.content.kind.clone(),
         ..file.content
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use model::{Text, event::ProcessKey};
+    use model::event::ProcessKey;
 
     use super::*;
 
     const PID: u32 = 7;
+
+    fn script(interpreter: &str) -> Kind {
+        let interpreter = Text::from(interpreter);
+        Kind::Script { interpreter }
+    }
 
     fn opened(inode: u64, kind: Kind, path: &str) -> Content {
         let key = FileKey {
@@ -291,12 +312,12 @@ mod tests {
             (1, Kind::Elf, ""),
             (2, Kind::Other, "/notes"),
             // `/outer` is `#!/inner`, which is `#!/bin/sh`.
-            (3, Kind::Script, "/outer"),
-            (4, Kind::Script, "/inner"),
+            (3, script("/inner"), "/outer"),
+            (4, script("/bin/sh"), "/inner"),
             (5, Kind::Elf, ""),
             (6, Kind::Elf, ""),
             // The next exec of the same process.
-            (8, Kind::Script, "/dir/target"),
+            (8, script("/bin/sh"), "/dir/target"),
             (9, Kind::Elf, ""),
         ] {
             table.push(PID, opened(inode, kind, path), now);
@@ -327,8 +348,8 @@ mod tests {
         let now = Instant::now();
         let mut table = Opened::new();
         for (inode, kind, path) in [
-            (1, Kind::Script, "/outer"),
-            (2, Kind::Script, "/inner"),
+            (1, script("/inner"), "/outer"),
+            (2, script("/bin/sh"), "/inner"),
             (3, Kind::Elf, ""),
         ] {
             table.push(PID, opened(inode, kind, path), now);
@@ -340,11 +361,38 @@ mod tests {
             );
         }
         // Another script of the same program, which is in the queue already.
-        table.push(PID, opened(4, Kind::Script, "/other"), now);
+        table.push(PID, opened(4, script("/bin/sh"), "/other"), now);
         assert_eq!(
             take(&mut table, &exec(3, Some("/other"))),
             (Some(3), vec![4], 0)
         );
+    }
+
+    #[test]
+    fn scripts_of_one_interpreter_that_follow_each_other_are_not_nested() {
+        let now = Instant::now();
+        let mut table = Opened::new();
+        for (inode, kind, path) in [
+            (1, script("/bin/sh"), "/first"),
+            // All its later events were merged into this one.
+            (2, Kind::Elf, ""),
+            (3, script("/bin/sh"), "/second"),
+            (4, script("/inner"), "/outer"),
+            (5, script("/bin/sh"), "/inner"),
+            (6, script("/bin/sh"), "/last"),
+        ] {
+            table.push(PID, opened(inode, kind, path), now);
+        }
+        for (name, scripts) in [
+            ("/first", vec![1]),
+            ("/second", vec![3]),
+            ("/outer", vec![4, 5]),
+            ("/last", vec![6]),
+        ] {
+            let mut record = exec(2, Some(name));
+            record.interpreter = Text::from("/bin/sh");
+            assert_eq!(take(&mut table, &record), (Some(2), scripts, 0), "{name}");
+        }
     }
 
     #[test]

@@ -120,8 +120,8 @@ _Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
 
 /*
  * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control
- * group path are the components from the leaf up, each ended by NUL. The file name is ended by NUL; arguments and
- * environment are the memory of the new process as it is.
+ * group path are the components from the leaf up, each ended by NUL. The file name is ended by NUL, and with EXEC_INTERPRETED
+ * linux_binprm.interp is behind it, ended likewise. Arguments and environment are the memory of the new process as it is.
  */
 struct exec_record {
 	struct record_header header;

@@ -30,8 +30,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define NAME_BYTES_MAX 256
 
-/* Three walked paths, the file name, arguments, environment; a power of two above, so that an offset can be masked. */
-#define STRING_BYTES_MAX (4 * PATH_BYTES_MAX + ARGV_BYTES_MAX + ENV_BYTES_MAX)
+/* BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h: what the kernel reads of a script. */
+#define INTERPRETER_BYTES_MAX 256
+
+/* Three walked paths, the file name, the interpreter's, arguments, environment; a power of two above, so that an offset can be masked. */
+#define STRING_BYTES_MAX (4 * PATH_BYTES_MAX + INTERPRETER_BYTES_MAX + ARGV_BYTES_MAX + ENV_BYTES_MAX)
 #define STRING_OFFSET_MASK 0xffff
 _Static_assert(STRING_BYTES_MAX <= STRING_OFFSET_MASK, "every offset of a string fits the mask");
 
@@ -559,6 +562,13 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 		descriptor = executed_descriptor(bprm, &s->strings[offset & STRING_OFFSET_MASK]);
 		record->filename_length = length;
 		offset += length;
+	}
+	if (record->flags & EXEC_INTERPRETED) {
+		length = bpf_probe_read_kernel_str(&s->strings[offset & STRING_OFFSET_MASK], INTERPRETER_BYTES_MAX, bprm->interp);
+		if ((s64)length > 0 && length <= INTERPRETER_BYTES_MAX) {
+			record->filename_length += length;
+			offset += length;
+		}
 	}
 
 	record->argv_bytes = mm->arg_end - mm->arg_start;

@@ -107,6 +107,8 @@ pub struct ExecRecord {
     pub cgroup_path: Text,
     /// The file given to execve was a script (or handled by binfmt_misc): `exec.file` is its interpreter.
     pub interpreted: bool,
+    /// How the last script names its interpreter, or what binfmt_misc has for it. Empty when it is not known.
+    pub interpreter: Text,
     /// A [`Record::Prompt`] tells of the program, too.
     pub has_prompt: bool,
     /// A [`Record::Prompt`] tells of the script, too.
@@ -217,7 +219,10 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
     let path = path_from_leaf(fields.bytes(path_length)?);
     let cwd = path_from_leaf(fields.bytes(cwd_length)?);
     let cgroup_path = path_from_leaf(fields.bytes(cgroup_length)?);
-    let filename = Text::from(until_nul(fields.bytes(filename_length)?));
+    let names = fields.bytes(filename_length)?;
+    let filename = Text::from(until_nul(names));
+    let interpreter = names.get(filename.0.len() + 1..).unwrap_or_default();
+    let interpreter = Text::from(until_nul(interpreter));
     let argv = fields.bytes(argv_length)?;
     let env = fields.bytes(env_length)?;
 
@@ -226,6 +231,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
         header,
         cgroup_path,
         interpreted: flags & INTERPRETED != 0,
+        interpreter,
         has_prompt: flags & PROMPT != 0,
         has_script_prompt: flags & SCRIPT_PROMPT != 0,
         is_stamped: flags & STAMPED != 0,

@@ -432,6 +432,39 @@ fn a_familiar_interpreter_does_not_join_scripts() {
     assert_eq!(scripts[2..], [own(&names[2]), own(&names[3])]);
 }
 
+/// fanotify merges the events of the interpreter that they have in common.
+#[test]
+fn scripts_that_a_process_executes_one_after_the_other_are_not_nested() {
+    let watch = watch();
+    let mut container = Container::on_disk("successive");
+    let names: Vec<String> = (0..6)
+        .map(|at| format!("/a{}", "-next".repeat(at)))
+        .collect();
+    let (last, others) = names.split_last().unwrap();
+    for name in others {
+        container.add(name, b"#! /stimulus/s then\n");
+    }
+    container.add(last, b"#!/inner\n");
+    container.add("/inner", b"#!/bin/true\n");
+    container.start(&["/a"]);
+    container.end();
+    let cgroup = container.cgroup();
+    let seen = watch.wait_end(&cgroup);
+    let scripts: Vec<Vec<String>> = seen
+        .iter()
+        .filter(|seen| is_in(seen, &cgroup))
+        .filter_map(exec)
+        .filter(|exec| names.contains(&exec.filename.to_json_string()))
+        .map(|exec| {
+            let paths = exec.scripts.iter().map(|file| file.path.to_json_string());
+            paths.collect()
+        })
+        .collect();
+    let mut expected: Vec<Vec<String>> = names.iter().map(|name| vec![name.clone()]).collect();
+    expected[names.len() - 1].push("/inner".to_owned());
+    assert_eq!(scripts, expected);
+}
+
 #[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();
