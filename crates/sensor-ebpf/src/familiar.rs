@@ -6,8 +6,7 @@
 //! * A write to the file ends that by itself (`FAN_MARK_IGNORED_MASK` without `FAN_MARK_IGNORED_SURV_MODIFY`).
 //! * A write through a mapping does not, but it changes the file's times. The probe compares them, and has the file opened promptly
 //!   when they are others (see `prompt.rs`). Only files whose times the probe sees as they are can become familiar.
-//! * A script is told apart from what its process executes next by the event of its interpreter, if that has no `ld.so`. So whatever
-//!   has interpreted something is never ignored again; only the first time such scripts may be told as nested ones, too.
+//! * A script needs no event of its interpreter: it says itself which one it has (see `opened.rs`).
 //!
 //! To take back a single mark needs the file, which may be gone: all are taken back at once, and earned again.
 
@@ -34,13 +33,6 @@ const UNTOLD_MAX: usize = 1024;
 /// Longest that an exec is under way: the probe compares that of a file that was opened before the marks were taken back.
 const EXEC_MAX: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Runs {
-    count: u32,
-    /// Of scripts, too.
-    is_interpreter: bool,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Untold {
     key: FileKey,
@@ -62,7 +54,7 @@ pub(crate) enum State {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Familiar {
-    runs: LruCache<FileKey, Runs>,
+    runs: LruCache<FileKey, u32>,
     /// By device and inode number.
     untold: HashMap<(u64, u64), Untold>,
 }
@@ -79,19 +71,16 @@ impl Familiar {
     ///
     /// On an overlay of several filesystems that is another device than `stat` says, and which inode is meant is not certain once a
     /// device number is given to the next: no program there becomes familiar.
-    pub(crate) fn ran(&mut self, seen: &FileKey, content: &Content, is_interpreter: bool) {
+    pub(crate) fn ran(&mut self, seen: &FileKey, content: &Content) {
         if content.is_settled && !content.is_overload && *seen == content.key {
-            let runs = self.runs.get_or_insert_mut(*seen, Runs::default);
-            runs.count = runs.count.saturating_add(1);
-            runs.is_interpreter |= is_interpreter;
+            let runs = self.runs.get_or_insert_mut(*seen, || 0);
+            *runs = runs.saturating_add(1);
         }
     }
 
     /// Whether fanotify need not tell any more of a file that was opened for execution.
     pub(crate) fn is_due(&self, key: &FileKey) -> bool {
-        self.runs
-            .peek(key)
-            .is_some_and(|runs| runs.count >= RUNS_MIN && !runs.is_interpreter)
+        self.runs.peek(key).is_some_and(|runs| *runs >= RUNS_MIN)
     }
 
     /// Whether there is room for it among those that fanotify does not tell of.
@@ -131,7 +120,7 @@ impl Familiar {
             untold.told_since.get_or_insert(now);
         }
         if is_news {
-            self.runs.iter_mut().for_each(|(_, runs)| runs.count = 0);
+            self.runs.iter_mut().for_each(|(_, runs)| *runs = 0);
         }
         is_news
     }
@@ -166,7 +155,7 @@ mod tests {
 
     fn run(table: &mut Familiar, key: FileKey, times: u32) {
         for _ in 0..times {
-            table.ran(&key, &Content::known(key, 1), false);
+            table.ran(&key, &Content::known(key, 1));
         }
     }
 
@@ -194,17 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn no_interpreter_and_nothing_of_another_device_is_left_untold() {
+    fn nothing_of_another_device_is_left_untold() {
         let mut table = Familiar::new();
-        let shell = program(1, 1);
-        table.ran(&shell, &Content::known(shell, 1), true);
-        run(&mut table, shell, 2 * RUNS_MIN);
-        assert!(!table.is_due(&shell));
-
         let (seen, by_stat) = (program(2, 1), program(2, 1));
         let seen = FileKey { device: 2, ..seen };
         for _ in 0..2 * RUNS_MIN {
-            table.ran(&seen, &Content::known(by_stat, 1), false);
+            table.ran(&seen, &Content::known(by_stat, 1));
         }
         assert!(!table.is_due(&by_stat) && !table.is_due(&seen));
     }

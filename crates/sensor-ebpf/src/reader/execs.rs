@@ -125,8 +125,8 @@ impl Reader {
         for content in found.failed {
             self.exec_no_format(pid, content)?;
         }
-        // It has changed, its bytes are not known any more, or it turns out to be an interpreter.
-        if state != State::Told && (!is_untold || record.interpreted) {
+        // It has changed, or its bytes are not known any more.
+        if state != State::Told && !is_untold {
             self.tell_all(now);
         }
         // Bytes that were known before the change, or while it may be changing, are not what ran.
@@ -150,9 +150,9 @@ impl Reader {
         if let (Some(content), Some(seen)) = (&content, &seen)
             && record.is_stamped
             && self.probes.can_expect()
-            && (!is_untold || record.interpreted)
+            && !is_untold
         {
-            self.familiar.ran(seen, content, record.interpreted);
+            self.familiar.ran(seen, content);
         }
         self.saw(&record.header, now);
         if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
