@@ -31,19 +31,36 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a file of no known format waits for an exec that would show that binfmt_misc ran it.
 const NO_FORMAT_WAIT: Duration = Duration::from_millis(10);
 
+/// How long a script that is left waits for the next exec of its process, which may be behind a backlog of others.
+const LEFT_WAIT: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 struct OpenedFile {
     content: Content,
     opened: Instant,
     /// Part of an exec that was seen, or reported as one that failed. Kept for the repeats that fanotify merges.
     is_taken: bool,
+    /// A script right behind those of an exec: of the next one; or of that one, whose scripts were changed meanwhile.
+    is_left: bool,
+}
+
+impl OpenedFile {
+    /// How long it waits for an exec. If none comes it is told by itself: somebody reads it, or it ran nested.
+    fn wait(&self) -> Option<Duration> {
+        match &self.content.kind {
+            _ if self.is_taken => None,
+            Kind::Other => Some(NO_FORMAT_WAIT),
+            Kind::Script { .. } if self.is_left => Some(LEFT_WAIT),
+            Kind::Script { .. } | Kind::Elf => None,
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Opened {
     processes: LruCache<u32, VecDeque<OpenedFile>, FxBuildHasher>,
-    /// Processes that have opened a file of no known format.
+    /// Processes that have opened a file of no known format, or a script that is left.
     no_format: Vec<u32>,
 }
 
@@ -78,6 +95,7 @@ impl Opened {
             content,
             opened: now,
             is_taken: false,
+            is_left: false,
         });
     }
 
@@ -102,24 +120,28 @@ impl Opened {
             .position(|file| !file.is_taken && is_program(file))
             .or_else(|| files.iter().rposition(is_program));
         let end = program.unwrap_or(files.len());
-        if record.interpreted {
-            let first = script_position(files, end, record.exec.filename.file_name());
-            found.scripts = first.map_or_else(Vec::new, |first| {
-                take_scripts(files, first, &record.interpreter)
-            });
+        if record.interpreted
+            && let Some(first) = script_position(files, end, record.exec.filename.file_name())
+        {
+            found.scripts = take_scripts(files, first, &record.interpreter);
+            if files.iter().any(|file| file.is_left && !file.is_taken) {
+                self.no_format.push(record.header.process.pid);
+            }
         }
         found.file = program.and_then(|position| take_at(files, position));
         // What was opened earlier and is no part of this exec belongs to one that failed. A program that failed is of no
-        // further use.
+        // further use, nor is a script, unless it is left.
         for position in 0..program.unwrap_or_default() {
             let Some(file) = files.get_mut(position) else {
                 break;
             };
-            if file.content.kind != Kind::Other {
+            if file.content.kind == Kind::Other {
+                if !file.is_taken {
+                    found.failed.extend(take_at(files, position));
+                }
+            } else if !file.is_left {
                 file.is_taken = true;
                 file.content.fd = None;
-            } else if !file.is_taken {
-                found.failed.extend(take_at(files, position));
             }
         }
         found
@@ -147,10 +169,10 @@ impl Opened {
                 let Some(file) = files.get(position) else {
                     break;
                 };
-                if file.is_taken || file.content.kind != Kind::Other {
+                let Some(wait) = file.wait() else {
                     continue;
-                }
-                if now.duration_since(file.opened) < NO_FORMAT_WAIT {
+                };
+                if now.duration_since(file.opened) < wait {
                     is_waiting = true;
                 } else {
                     failed.extend(take_at(files, position).map(|content| (pid, content)));
@@ -172,7 +194,7 @@ impl Opened {
             .pop(&pid)
             .into_iter()
             .flatten()
-            .filter(|file| !file.is_taken && file.content.kind == Kind::Other)
+            .filter(|file| file.wait().is_some())
             .map(|file| file.content)
             .collect()
     }
@@ -230,9 +252,11 @@ fn take_scripts(
         Kind::Script { interpreter: named } => named == interpreter,
         Kind::Elf | Kind::Other => false,
     };
-    let count = scripts()
-        .position(names_it)
-        .map_or_else(|| scripts().count(), |last| last + 1);
+    let all = scripts().count();
+    let count = scripts().position(names_it).map_or(all, |last| last + 1);
+    for file in files.iter_mut().take(first + all).skip(first + count) {
+        file.is_left = true;
+    }
     (first..first + count.min(SCRIPTS_NESTED_MAX))
         .filter_map(|position| take_at(files, position))
         .collect()
@@ -393,6 +417,42 @@ mod tests {
             record.interpreter = Text::from("/bin/sh");
             assert_eq!(take(&mut table, &record), (Some(2), scripts, 0), "{name}");
         }
+    }
+
+    #[test]
+    fn a_script_between_an_execs_own_and_its_program_is_not_lost() {
+        let now = Instant::now();
+        let mut table = Opened::new();
+        let exec = |name| {
+            let mut record = exec(2, Some(name));
+            record.interpreter = Text::from("/bin/sh");
+            record
+        };
+        // Of the next exec, whose interpreter is told of by the same event.
+        table.push(PID, opened(1, script("/bin/sh"), "/first"), now);
+        table.push(PID, opened(3, script("/bin/sh"), "/second"), now);
+        table.push(PID, opened(2, Kind::Elf, ""), now);
+        assert_eq!(take(&mut table, &exec("/first")), (Some(2), vec![1], 0));
+        assert_eq!(take(&mut table, &exec("/second")), (Some(2), vec![3], 0));
+        assert!(table.failed(now + LEFT_WAIT).is_empty());
+
+        // Of the same exec: `/outer` was `#!/inner` then, and looks like `#!/bin/sh` now.
+        table.push(PID, opened(4, script("/bin/sh"), "/outer"), now);
+        table.push(PID, opened(5, script("/bin/sh"), "/inner"), now);
+        table.push(PID, opened(2, Kind::Elf, ""), now);
+        assert_eq!(take(&mut table, &exec("/outer")), (Some(2), vec![4], 0));
+        assert!(table.failed(now + NO_FORMAT_WAIT).is_empty() && table.is_waiting());
+        let left = table.failed(now + LEFT_WAIT);
+        assert_eq!(left[0].1.key.inode, 5);
+        assert!(!table.is_waiting() && table.exited(PID).is_empty());
+
+        // Likewise, with an interpreter that nobody tells of any more, and the end of the process before that.
+        let mut table = Opened::new();
+        table.push(PID, opened(4, script("/bin/sh"), "/outer"), now);
+        table.push(PID, opened(5, script("/bin/sh"), "/inner"), now);
+        assert_eq!(take(&mut table, &exec("/outer")), (None, vec![4], 0));
+        let left = table.exited(PID);
+        assert_eq!(left[0].key.inode, 5);
     }
 
     #[test]
