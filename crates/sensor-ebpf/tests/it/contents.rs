@@ -468,6 +468,36 @@ fn scripts_that_a_process_executes_one_after_the_other_are_not_nested() {
     assert_eq!(scripts, expected);
 }
 
+/// The chain of scripts is followed as it is when they are read.
+#[test]
+fn no_script_hides_by_changing_the_one_that_it_interprets() {
+    const COUNT: usize = 20;
+    let watch = watch();
+    let mut container = Container::on_disk("hiding");
+    let bytes = |number| format!("#!/bin/sh\nprintf '#!/bin/sh\\n' > /outer-{number}\n");
+    for number in 0..COUNT {
+        let outer = format!("#!/inner-{number}\n");
+        container.add(&format!("/outer-{number}"), outer.as_bytes());
+        container.add(&format!("/inner-{number}"), bytes(number).as_bytes());
+    }
+    let all = format!("i=0; while [ $i -lt {COUNT} ]; do /outer-$i; i=$((i + 1)); done");
+    container.run(&["/bin/sh", "-c", &all]);
+    let cgroup = container.cgroup();
+    let seen = watch.wait_end(&cgroup);
+    for number in 0..COUNT {
+        let path = Text::from(format!("/inner-{number}"));
+        let is_read = |file: &FileFacts| {
+            file.path == path && watch.content(file).as_deref() == Some(bytes(number).as_bytes())
+        };
+        let is_told = seen.iter().any(|seen| match &seen.event.payload {
+            Payload::Exec(exec) => exec.scripts.iter().any(is_read),
+            Payload::ExecNoFormat { file } => is_read(file),
+            _ => false,
+        });
+        assert!(is_told, "{path}");
+    }
+}
+
 #[test]
 fn a_process_whose_first_thread_has_ended_is_read() {
     let first = watch();
