@@ -346,6 +346,9 @@ impl ProcessTable {
             if let Some(held) = self.held.get_mut(&entry.container.id) {
                 *held += bytes;
             }
+            if self.bytes > PROCESSES_BYTES_MAX {
+                self.make_room();
+            }
         }
         ancestor
     }

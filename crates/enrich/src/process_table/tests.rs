@@ -237,6 +237,25 @@ fn children_share_what_is_told_of_a_parent_until_it_runs_something_else() {
 }
 
 #[test]
+fn what_is_told_of_many_parents_is_bounded() {
+    const COUNT: u32 = 30_000;
+    let mut table = ProcessTable::default();
+    let container = Arc::new(Container::default());
+    exec(&mut table, &container, 10, 1, &["x"; 250], 1);
+    for pid in 11..COUNT {
+        table.fork(key(pid), key(pid - 1), Timestamp(2));
+    }
+    let before = table.bytes;
+    assert!(table.entries.len() > 10_000 && before < PROCESSES_BYTES_MAX);
+    // Each loads a library, and nothing is executed meanwhile.
+    for pid in 11..COUNT {
+        table.process(key(pid));
+        assert!(table.bytes <= PROCESSES_BYTES_MAX);
+    }
+    assert!(table.bytes > before);
+}
+
+#[test]
 fn values_of_the_environment_are_dropped_but_for_the_loaders() {
     let (env, is_cut) = keep_env(&"DB_PASSWORD=secret\0LD_PRELOAD=/tmp/x.so\0".into());
     assert!(!is_cut);
