@@ -12,7 +12,7 @@ use std::{
 
 use lru::LruCache;
 use model::{Text, event::FileKey, limits::SCRIPTS_NESTED_MAX};
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::{
     content::{Content, Kind},
@@ -60,8 +60,8 @@ impl OpenedFile {
 #[derive(Debug)]
 pub(crate) struct Opened {
     processes: LruCache<u32, VecDeque<OpenedFile>, FxBuildHasher>,
-    /// Processes that have opened a file of no known format, or a script that is left.
-    no_format: Vec<u32>,
+    /// Processes that may have opened something that waits.
+    waiting: FxHashSet<u32>,
 }
 
 /// What one exec opened.
@@ -78,14 +78,14 @@ impl Opened {
     pub(crate) fn new() -> Self {
         Self {
             processes: LruCache::with_hasher(PROCESSES_MAX, FxBuildHasher),
-            no_format: Vec::new(),
+            waiting: FxHashSet::default(),
         }
     }
 
     /// A process opened a file for execution.
     pub(crate) fn push(&mut self, pid: u32, content: Content, now: Instant) {
         if content.kind == Kind::Other {
-            self.no_format.push(pid);
+            self.waiting.insert(pid);
         }
         let files = self.processes.get_or_insert_mut(pid, VecDeque::new);
         if files.len() >= FILES_MAX {
@@ -125,7 +125,7 @@ impl Opened {
         {
             found.scripts = take_scripts(files, first, &record.interpreter);
             if files.iter().any(|file| file.is_left && !file.is_taken) {
-                self.no_format.push(record.header.process.pid);
+                self.waiting.insert(record.header.process.pid);
             }
         }
         found.file = program.and_then(|position| take_at(files, position));
@@ -156,11 +156,11 @@ impl Opened {
         take_at(files, position)
     }
 
-    /// The files that no execve could run, after a wait for one that could.
+    /// The files that no execve is known to have run, after a wait for one that could.
     pub(crate) fn failed(&mut self, now: Instant) -> Vec<(u32, Content)> {
         let mut failed = Vec::new();
         let processes = &mut self.processes;
-        self.no_format.retain(|&pid| {
+        self.waiting.retain(|&pid| {
             let Some(files) = processes.get_mut(&pid) else {
                 return false;
             };
@@ -185,7 +185,7 @@ impl Opened {
 
     /// Whether [`Opened::failed`] has to be asked again.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.no_format.is_empty()
+        !self.waiting.is_empty()
     }
 
     /// A process ended: what it could not run.

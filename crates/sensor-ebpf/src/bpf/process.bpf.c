@@ -33,7 +33,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h: what the kernel reads of a script. */
 #define INTERPRETER_BYTES_MAX 256
 
-/* Three walked paths, the file name, the interpreter's, arguments, environment; a power of two above, so that an offset can be masked. */
+/*
+ * Three walked paths, the file name, the interpreter's, arguments, environment; a power of two above, so that an offset can be
+ * masked.
+ */
 #define STRING_BYTES_MAX (4 * PATH_BYTES_MAX + INTERPRETER_BYTES_MAX + ARGV_BYTES_MAX + ENV_BYTES_MAX)
 #define STRING_OFFSET_MASK 0xffff
 _Static_assert(STRING_BYTES_MAX <= STRING_OFFSET_MASK, "every offset of a string fits the mask");
