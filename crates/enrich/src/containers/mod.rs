@@ -29,12 +29,12 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lru::LruCache;
 use model::{
-    Text,
+    Text, Timestamp,
     enriched::{Container, Engine},
     event::Cgroup,
     limits::{
@@ -62,6 +62,9 @@ const DESCRIPTION_WAIT: Duration = Duration::from_secs(1);
 /// Going through all processes of the host takes at most one in so many parts of the time: containers that nobody describes
 /// may start by the dozen.
 const SCAN_SHARE: u32 = 10;
+
+/// How long it is believed that a process was alive at a time: the clock of events can be set back.
+const ALIVE_KEPT: Duration = Duration::from_millis(20);
 
 /// Containers whose description is awaited at one time. The events of more go on with what is known.
 const AWAITED_MAX: usize = 256;
@@ -137,6 +140,25 @@ enum Answer {
 struct Held {
     answer: Answer,
     process: OwnedFd,
+    /// When it was last found alive, by the clock of events and by one that nobody sets.
+    alive: Option<(Timestamp, Instant)>,
+}
+
+impl Held {
+    /// Whether its process lived at `time`. What lives now did so when the events happened that were waiting to be read: these
+    /// come by the dozen, and asking costs more than the rest of a look-up.
+    fn was_alive(&mut self, time: Timestamp, now: Instant) -> bool {
+        let was_asked = |(alive, asked): (Timestamp, Instant)| {
+            time <= alive && now.saturating_duration_since(asked) < ALIVE_KEPT
+        };
+        if self.alive.is_some_and(was_asked) {
+            return true;
+        }
+        let asked = Timestamp::from(SystemTime::now());
+        let is_alive = is_running(&self.process);
+        self.alive = is_alive.then_some((asked, now));
+        is_alive
+    }
 }
 
 /// What tells containers apart on one host at one time.
@@ -216,7 +238,7 @@ impl Containers {
         self.finder.log_tail(container, lines_max)
     }
 
-    /// Where the process `pid` in `cgroup` and `mnt_namespace` (0 when not known) runs, asked at `now`.
+    /// Where the process `pid` in `cgroup` and `mnt_namespace` (0 when not known) ran at `time`, asked at `now`.
     ///
     /// Never waits. The answer is remembered; metadata that its engine has not written yet is looked up again on later
     /// calls.
@@ -225,6 +247,7 @@ impl Containers {
         cgroup: &Cgroup,
         pid: u32,
         mnt_namespace: u32,
+        time: Timestamp,
         now: Instant,
     ) -> Resolution {
         let key = Key {
@@ -236,7 +259,7 @@ impl Containers {
             .cgroups
             .get(&key)
             .cloned()
-            .or_else(|| self.held(&key, pid));
+            .or_else(|| self.held(&key, pid, time, now));
         match remembered {
             Some(Answer::Host) => return Resolution::Host,
             Some(Answer::Container(identity)) => {
@@ -316,13 +339,13 @@ impl Containers {
         }
     }
 
-    /// A remembered answer that rests on a namespace, when the process that holds it is alive.
-    fn held(&mut self, key: &Key, pid: u32) -> Option<Answer> {
-        let held = self.namespaces.get(key)?;
+    /// A remembered answer that rests on a namespace, when the process that holds it was alive at `time`.
+    fn held(&mut self, key: &Key, pid: u32, time: Timestamp, now: Instant) -> Option<Answer> {
+        let held = self.namespaces.get_mut(key)?;
         // A runtime prepares a container in a namespace with the host's root, and then changes the root.
         let is_stale = matches!(held.answer, Answer::Host)
             && self.proc.has_host_root(&pid.to_string()) == Some(false);
-        if !is_stale && is_running(&held.process) {
+        if !is_stale && held.was_alive(time, now) {
             return Some(held.answer.clone());
         }
         self.namespaces.pop(key);
@@ -601,6 +624,7 @@ impl Containers {
         let stat = self.proc.stat(&member.pid.to_string());
         if stat.is_some_and(|(_, start_ticks)| start_ticks == member.start_ticks) {
             let held = Held {
+                alive: None,
                 answer: answer.clone(),
                 process: fd,
             };

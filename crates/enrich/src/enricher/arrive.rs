@@ -41,7 +41,7 @@ impl Enricher {
             Some(cgroup) => {
                 match self
                     .containers
-                    .resolve(cgroup, key.pid, mnt_namespace, Instant::now())
+                    .resolve(cgroup, key.pid, mnt_namespace, time, Instant::now())
                 {
                     Resolution::Container(container) => container,
                     Resolution::Host => {
@@ -339,7 +339,7 @@ impl Enricher {
             Some(mnt_namespace) => {
                 match self
                     .containers
-                    .resolve(cgroup, key.pid, mnt_namespace, Instant::now())
+                    .resolve(cgroup, key.pid, mnt_namespace, time, Instant::now())
                 {
                     Resolution::Container(container) => Some(container),
                     Resolution::Host => None,

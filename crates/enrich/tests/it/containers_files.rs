@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use enrich::containers::{Config, Containers, Resolution, bolt, containerd, libpod};
@@ -97,7 +97,7 @@ fn resolve(containers: &mut Containers, cgroup: &str, pid: u32, mnt: u32) -> Res
         id: 0,
         path: cgroup.into(),
     };
-    containers.resolve(&cgroup, pid, mnt, Instant::now())
+    containers.resolve(&cgroup, pid, mnt, SystemTime::now().into(), Instant::now())
 }
 
 pub(crate) fn container(
@@ -357,7 +357,7 @@ fn a_container_that_is_started_again_is_asked_about_again() {
             id,
             path: Text::from(format!("/docker/{DOCKER}").as_str()),
         };
-        match containers.resolve(&cgroup, 8, 200, now) {
+        match containers.resolve(&cgroup, 8, 200, SystemTime::now().into(), now) {
             Resolution::Container(container) => container.name.clone(),
             Resolution::Host => panic!(),
         }

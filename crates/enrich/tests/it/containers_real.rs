@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use enrich::containers::{Config, Containers, Resolution};
@@ -24,7 +24,13 @@ fn resolve(containers: &mut Containers, pid: u32) -> Resolution {
         id,
         path: path.into(),
     };
-    containers.resolve(&cgroup, pid, proc::namespace(pid, "mnt"), Instant::now())
+    containers.resolve(
+        &cgroup,
+        pid,
+        proc::namespace(pid, "mnt"),
+        SystemTime::now().into(),
+        Instant::now(),
+    )
 }
 
 fn container(containers: &mut Containers, pid: u32) -> Arc<enriched::Container> {
@@ -136,7 +142,13 @@ fn check(mut engine: Box<dyn Engine>, expect: enriched::Engine) -> Arc<enriched:
     let mnt_namespace = proc::namespace(running.pid, "mnt");
     let mut others = Containers::new(Config::default());
     for _ in 0..2 {
-        match others.resolve(&cgroup, running.pid, mnt_namespace, Instant::now()) {
+        match others.resolve(
+            &cgroup,
+            running.pid,
+            mnt_namespace,
+            SystemTime::now().into(),
+            Instant::now(),
+        ) {
             Resolution::Container(container) => {
                 assert_eq!(container.id, found.id);
                 assert_eq!(container.engine, found.engine);
@@ -231,7 +243,13 @@ fn a_process_that_leaves_its_containers_control_group_stays_in_the_container() {
             id: 0,
             path: path.clone().into(),
         };
-        match containers.resolve(&cgroup, child, mnt_namespace, Instant::now()) {
+        match containers.resolve(
+            &cgroup,
+            child,
+            mnt_namespace,
+            SystemTime::now().into(),
+            Instant::now(),
+        ) {
             Resolution::Container(container) => assert!(Arc::ptr_eq(&container, &found), "{path}"),
             Resolution::Host => panic!("{path}"),
         }
@@ -319,7 +337,13 @@ fn an_ended_process_is_in_the_container_of_its_control_group() {
         path: format!("{path}/session/1").into(),
     };
     // A mount namespace that is nobody's.
-    match containers.resolve(&cgroup, child.id(), 1, Instant::now()) {
+    match containers.resolve(
+        &cgroup,
+        child.id(),
+        1,
+        SystemTime::now().into(),
+        Instant::now(),
+    ) {
         Resolution::Container(container) => assert!(Arc::ptr_eq(&container, &found)),
         Resolution::Host => panic!("passes for the host's"),
     }
@@ -339,7 +363,13 @@ fn who_was_in_a_control_group_before_its_container_was_known_does_not_make_it_th
     };
     let own = std::process::id();
     let of_the_hosts_mounts = |containers: &mut Containers| {
-        containers.resolve(&cgroup, own, proc::namespace(own, "mnt"), Instant::now())
+        containers.resolve(
+            &cgroup,
+            own,
+            proc::namespace(own, "mnt"),
+            SystemTime::now().into(),
+            Instant::now(),
+        )
     };
     assert_eq!(of_the_hosts_mounts(&mut containers), Resolution::Host);
     let found = container(&mut containers, running.pid);
