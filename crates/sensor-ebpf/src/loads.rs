@@ -9,6 +9,7 @@ use std::{
 };
 
 use model::{Text, Timestamp, event::FileFacts, limits, provenance::MissingReason};
+use rustc_hash::FxHashMap;
 use rustix::{
     event::epoll,
     fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
@@ -115,7 +116,7 @@ impl PerfBuffers {
 
 /// Mappings that wait for their exec, by process.
 #[derive(Debug, Default)]
-pub(crate) struct Held(HashMap<u32, HeldMappings>);
+pub(crate) struct Held(FxHashMap<u32, HeldMappings>);
 
 #[derive(Debug)]
 struct HeldMappings {

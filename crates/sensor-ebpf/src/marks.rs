@@ -1,7 +1,7 @@
 //! Which mounts fanotify watches: every overlay that the host sees, and every mount of every container.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -12,6 +12,7 @@ use model::{
     Text, limits,
     mountinfo::{Mount, mountinfo},
 };
+use rustc_hash::FxHashMap;
 use rustix::{
     event::epoll,
     fs::{Mode, OFlags, ResolveFlags, StatxFlags},
@@ -63,7 +64,7 @@ struct Namespace {
     /// Polled for changes; holds the namespace, so it is closed as soon as `pid` ends.
     table: OwnedFd,
     /// By mount id.
-    mounts: HashMap<u32, Known>,
+    mounts: FxHashMap<u32, Known>,
     /// When the time spent on reading the table will be worn off. See [`SCAN_AHEAD_MAX`].
     worn_off: Instant,
     is_changed: bool,
@@ -124,11 +125,11 @@ pub(crate) struct Marks {
     host_mnt_namespace: u32,
     /// Superblocks that the host has mounted outside of overlays: only single mounts of them are a container's.
     host_devices: HashSet<u64>,
-    namespaces: HashMap<u32, Namespace>,
+    namespaces: FxHashMap<u32, Namespace>,
     /// Superblocks that are watched in all namespaces, and since when (CLOCK_BOOTTIME).
-    superblocks: HashMap<u64, u64>,
+    superblocks: FxHashMap<u64, u64>,
     /// Namespaces of the host's services, and a process in each: once it has ended, the number may be a container's.
-    ignored: HashMap<u32, u32>,
+    ignored: FxHashMap<u32, u32>,
     /// Mounts that could not be watched, since the start.
     failures: u64,
 }
@@ -148,9 +149,9 @@ impl Marks {
             host,
             host_mnt_namespace,
             host_devices: HashSet::new(),
-            namespaces: HashMap::new(),
-            superblocks: HashMap::new(),
-            ignored: HashMap::new(),
+            namespaces: FxHashMap::default(),
+            superblocks: FxHashMap::default(),
+            ignored: FxHashMap::default(),
             failures: 0,
         };
         marks.scan_host(Instant::now());
@@ -329,7 +330,7 @@ impl Marks {
             .filter(|mount| mount.filesystem.as_bytes() != b"overlay")
             .map(|mount| mount.device)
             .collect();
-        let mut current = HashMap::new();
+        let mut current = FxHashMap::default();
         for mount in mounts {
             if mount.filesystem.as_bytes() != b"overlay" {
                 continue;
@@ -361,7 +362,7 @@ impl Marks {
         }
         let started = clock::thread_time();
         namespace.is_changed = false;
-        let (mut current, mut failed) = (HashMap::new(), HashSet::new());
+        let (mut current, mut failed) = (FxHashMap::default(), HashSet::new());
         for mount in read_table(namespace.pid) {
             if mount.is_noexec || NOT_EXECUTABLE.contains(&mount.filesystem.as_bytes()) {
                 continue;
@@ -443,7 +444,7 @@ fn open_namespace(pid: u32) -> io::Result<Namespace> {
         pid,
         table: proc_reader::open(pid, "mountinfo", OFlags::RDONLY)
             .ok_or(io::ErrorKind::NotFound)?,
-        mounts: HashMap::new(),
+        mounts: FxHashMap::default(),
         worn_off: Instant::now(),
         is_changed: false,
         has_ended: false,

@@ -11,7 +11,6 @@ mod libraries;
 mod say;
 
 use std::{
-    collections::HashMap,
     io,
     num::NonZeroUsize,
     os::fd::OwnedFd,
@@ -28,7 +27,7 @@ use model::{
     event::{Cgroup, LossSource, Observation, ProcessKey, Sensor, SensorCondition, SensorState},
     limits,
 };
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use rustix::event::{Timespec, epoll};
 
 use crate::{
@@ -152,15 +151,15 @@ pub(crate) struct Reader {
     held: Held,
     /// Root directories of containers, by process. While something happens all the time: opening one takes a tenth of the
     /// reader's time.
-    roots: HashMap<u32, Root>,
+    roots: FxHashMap<u32, Root>,
     /// When processes ended whose end is still to be reported: `/proc` need not be asked for what they have mapped.
-    ends: HashMap<u32, u64>,
+    ends: FxHashMap<u32, u64>,
     /// Processes to report before anything else.
     already_running: Vec<Running>,
     /// Taken, but newer than something that may still be in a ring.
     pending: Vec<Item>,
     /// Programs that fanotify did not tell of, opened as soon as their exec was read. By process and time.
-    early: HashMap<(u32, u64), Content>,
+    early: FxHashMap<(u32, u64), Content>,
     /// Processes that ended a moment ago, and when: what they opened or mapped may be read after their end. What happens to their
     /// pid later is another's, which may be of the host and never be announced.
     ended: LruCache<u32, (Known, u64), FxBuildHasher>,
@@ -180,7 +179,7 @@ pub(crate) struct Reader {
     delivered: Delivered,
     familiar: Familiar,
     processes: LruCache<u32, Known, FxBuildHasher>,
-    cgroups: LruCache<u64, Arc<Cgroup>>,
+    cgroups: LruCache<u64, Arc<Cgroup>, FxBuildHasher>,
     reported: KernelCounters,
     /// Records that could not be decoded, not reported yet.
     undecodable: u64,
@@ -286,11 +285,11 @@ impl Reader {
             marks,
             perf,
             held: Held::default(),
-            roots: HashMap::new(),
-            ends: HashMap::new(),
+            roots: FxHashMap::default(),
+            ends: FxHashMap::default(),
             already_running,
             pending: Vec::new(),
-            early: HashMap::new(),
+            early: FxHashMap::default(),
             ended: LruCache::with_hasher(one(ENDED_MAX), FxBuildHasher),
             ends_lost: None,
             prompt,
@@ -303,7 +302,7 @@ impl Reader {
             delivered: Delivered::new(),
             familiar: Familiar::new(),
             processes: LruCache::with_hasher(one(limits::PROCESSES_MAX), FxBuildHasher),
-            cgroups: LruCache::new(one(limits::CONTAINERS_MAX)),
+            cgroups: LruCache::with_hasher(one(limits::CONTAINERS_MAX), FxBuildHasher),
             reported: KernelCounters::default(),
             undecodable: 0,
             counted: Instant::now(),
