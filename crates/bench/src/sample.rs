@@ -174,7 +174,8 @@ fn process(mix: u64, time: Timestamp, binary: Arc<File>) -> Process {
                 name: format!("VARIABLE_{number}").as_str().into(),
                 value: None,
             })
-            .collect(),
+            .collect::<Vec<_>>()
+            .into(),
         cwd: "/srv".into(),
         ancestors: vec![
             ancestor(pid / 2, "sh", "/bin/sh", &["sh", "-c", "/tmp/drop --quiet"]),

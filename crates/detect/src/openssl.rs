@@ -358,6 +358,8 @@ fn normalized(path: &str) -> String {
 mod tests {
     use model::enriched::EnvVariable;
 
+    use std::sync::Arc;
+
     use super::*;
 
     /// Splits at spaces; words with `=` before the program's name are the environment.
@@ -368,7 +370,7 @@ mod tests {
             ..Process::default()
         };
         while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
-            process.env.push(EnvVariable {
+            Arc::make_mut(&mut process.env).push(EnvVariable {
                 name: name.into(),
                 value: Some(value.into()),
             });

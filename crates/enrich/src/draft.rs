@@ -42,7 +42,7 @@ impl FileId {
             .into_iter()
             .flatten()
             .chain(evidence.into_iter().flatten());
-        size_of::<Self>() + size_of::<File>() + texts.map(|text| text.0.capacity()).sum::<usize>()
+        size_of::<Self>() + size_of::<File>() + texts.map(|text| text.weight()).sum::<usize>()
     }
 }
 

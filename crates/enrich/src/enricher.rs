@@ -176,7 +176,7 @@ impl Enricher {
             payload,
         } = event;
         match payload {
-            Payload::Exec(exec) => self.exec(time, key, cgroup, *exec, file, scripts, out),
+            Payload::Exec(exec) => self.exec(time, key, cgroup, exec, file, scripts, out),
             Payload::Fork { parent } => {
                 self.processes.fork(key, parent, time);
                 if self.host_processes.contains(&parent) {

@@ -51,19 +51,20 @@ pub(crate) fn complete_facts(pid: u32, facts: &mut FileFacts, fd: &OwnedFd) {
     if facts.is_memfd {
         return;
     }
-    let mut found = proc::path_of(fd).unwrap_or_default().0;
+    let path = proc::path_of(fd).unwrap_or_default();
+    let mut found = path.as_bytes();
     // The link count proves nothing on an overlay, where a deleted file of the image still has its lower name.
     if facts.path.as_bytes().ends_with(GONE) && !has_name(pid, &facts.path, facts.key) {
-        facts.path.0.truncate(facts.path.0.len() - GONE.len());
-        found = found.strip_suffix(GONE).unwrap_or(&found).to_vec();
+        facts.path.truncate(facts.path.len() - GONE.len());
+        found = found.strip_suffix(GONE).unwrap_or(found);
     }
     if found.strip_suffix(GONE) == Some(facts.path.as_bytes()) {
         return;
     }
     // The path at the time of the event counts, not one that the file was renamed to since.
-    let is_longer = found.len() > facts.path.0.len() && found.ends_with(facts.path.as_bytes());
+    let is_longer = found.len() > facts.path.len() && found.ends_with(facts.path.as_bytes());
     if is_longer && found.len() <= PATH_BYTES_MAX {
-        facts.path = Text(found);
+        facts.path = Text::from(found);
     }
 }
 

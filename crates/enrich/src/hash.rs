@@ -274,7 +274,7 @@ impl Cache {
     /// Remembers what `reading` found, also under `alias`: the identity that the kernel reported for the same file.
     pub fn put(&self, reading: &Reading, alias: Option<FileKey>, content: &Arc<Content>) {
         let contents = content.contents.as_ref();
-        let script = contents.map(|text| size_of::<Content>() + text.0.capacity());
+        let script = contents.map(|text| size_of::<Content>() + text.weight());
         let digest = match contents {
             None => Arc::clone(content),
             Some(_) => Arc::new(Content {

@@ -426,7 +426,7 @@ impl Judge {
                 .is_ok_and(|candidate| candidate.sha256 == content.sha256)
         });
         match path {
-            Some(path) => Origin::At(Text(path)),
+            Some(path) => Origin::At(Text::from(path)),
             None if look.is_whole => Origin::Nowhere,
             None => Origin::NotListed,
         }

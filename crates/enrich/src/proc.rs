@@ -75,7 +75,7 @@ pub(crate) fn cgroup_paths(cgroups: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) fn path_of(fd: &impl AsFd) -> Option<Text> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let path = rustix::fs::readlink(link, Vec::new()).ok()?;
-    Some(Text(path.into_bytes()))
+    Some(Text::from(path.into_bytes()))
 }
 
 /// The mount an open file was reached through, as numbered in `mountinfo`.

@@ -448,8 +448,15 @@ fn fair_share(mut held: Vec<usize>, total: usize) -> usize {
     usize::MAX
 }
 
-/// Drops the values that may be secrets, and what is too long of names. True when a name was cut.
-pub(crate) fn keep_env(env: &Text) -> (Vec<EnvVariable>, bool) {
+/// Drops the values that may be secrets, and what is too long of names. True when a name was cut. What the process had `before` is
+/// shared when it is the same: a program mostly has the environment of the one that started it.
+pub(crate) fn keep_env(
+    env: &Text,
+    before: Option<&Arc<Vec<EnvVariable>>>,
+) -> (Arc<Vec<EnvVariable>>, bool) {
+    if let Some(before) = before.filter(|before| is_kept_as(env, before)) {
+        return (Arc::clone(before), false);
+    }
     let mut is_cut = false;
     let keep = |(name, value): (&[u8], &[u8])| {
         let kept = name.get(..ENV_NAME_BYTES_MAX);
@@ -459,7 +466,21 @@ pub(crate) fn keep_env(env: &Text) -> (Vec<EnvVariable>, bool) {
             value: ENV_VALUES_KEPT.contains(&name).then(|| value.into()),
         }
     };
-    (environment(env.as_bytes()).map(keep).collect(), is_cut)
+    let kept = environment(env.as_bytes()).map(keep).collect();
+    (Arc::new(kept), is_cut)
+}
+
+/// Whether `kept` is what is kept of `env`, with no name cut. Which values are depends on the names alone.
+fn is_kept_as(env: &Text, kept: &[EnvVariable]) -> bool {
+    let mut kept = kept.iter();
+    let is_next = |(name, value): (&[u8], &[u8])| {
+        kept.next().is_some_and(|variable| {
+            let kept_value = variable.value.as_ref();
+            variable.name.as_bytes() == name
+                && kept_value.is_none_or(|kept_value| kept_value.as_bytes() == value)
+        })
+    };
+    environment(env.as_bytes()).all(is_next) && kept.next().is_none()
 }
 
 fn as_ancestor(key: ProcessKey, entry: &Entry) -> Ancestor {
@@ -494,13 +515,13 @@ fn cut_args(args: &[Text]) -> (Vec<Text>, bool) {
 }
 
 fn weight(process: &Process) -> usize {
-    let args: usize = process.args.iter().map(text_weight).sum();
+    let args: usize = process.args.iter().map(Text::weight).sum();
     let env: usize = process
         .env
         .iter()
         .map(|variable| {
             let value = variable.value.as_ref();
-            text_weight(&variable.name) + value.map_or(size_of::<Text>(), text_weight)
+            variable.name.weight() + value.map_or(size_of::<Text>(), Text::weight)
         })
         .sum();
     // As if none of them were shared.
@@ -509,16 +530,12 @@ fn weight(process: &Process) -> usize {
         .iter()
         .map(|ancestor| ancestor_weight(ancestor))
         .sum();
-    ENTRY_BYTES + size_of::<Process>() + args + env + ancestors + process.cwd.0.len()
+    ENTRY_BYTES + size_of::<Process>() + args + env + ancestors + process.cwd.len()
 }
 
 fn ancestor_weight(ancestor: &Ancestor) -> usize {
-    let path = ancestor.path.as_ref().map_or(0, text_weight);
-    size_of::<Ancestor>() + ancestor.args.iter().map(text_weight).sum::<usize>() + path
-}
-
-fn text_weight(text: &Text) -> usize {
-    size_of::<Text>() + text.0.capacity()
+    let path = ancestor.path.as_ref().map_or(0, Text::weight);
+    size_of::<Ancestor>() + ancestor.args.iter().map(Text::weight).sum::<usize>() + path
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) fn exec(key: ProcessKey, mnt_namespace: u32) -> Option<(Exec, OwnedFd
     );
     let exec = Exec {
         file: facts_of(&file, Text::default()),
-        cwd: Text(proc_reader::link(pid, "cwd").unwrap_or_default()),
+        cwd: Text::from(proc_reader::link(pid, "cwd").unwrap_or_default()),
         namespaces: Namespaces {
             mnt: mnt_namespace,
             ..Namespaces::default()

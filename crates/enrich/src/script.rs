@@ -118,8 +118,8 @@ pub(crate) fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {
     let stat = fstat(fd).ok();
     let path = proc::path_of(fd).map(|mut path| {
         let is_unnamed = stat.as_ref().is_some_and(|stat| stat.st_nlink == 0);
-        if is_unnamed && path.0.ends_with(b" (deleted)") {
-            path.0.truncate(path.0.len() - b" (deleted)".len());
+        if is_unnamed && path.as_bytes().ends_with(b" (deleted)") {
+            path.truncate(path.len() - b" (deleted)".len());
         }
         path
     });
@@ -183,7 +183,7 @@ fn join(cwd: &Text, argument: &Text) -> Text {
     if argument.as_bytes().starts_with(b"/") {
         return argument.clone();
     }
-    Text([cwd.as_bytes(), b"/", argument.as_bytes()].concat())
+    Text::from([cwd.as_bytes(), b"/", argument.as_bytes()].concat())
 }
 
 /// Leaves out `.`, `..` and doubled slashes. Not right after a symlink: it is for names that can no longer be opened.
@@ -203,7 +203,7 @@ fn normalize(path: &Text) -> Text {
         normal.push(b'/');
         normal.extend_from_slice(part);
     }
-    Text(normal)
+    Text::from(normal)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn without_secrets(process: &Process) -> Process {
     for ancestor in &mut process.ancestors {
         hide(&mut Arc::make_mut(ancestor).args);
     }
-    for variable in &mut process.env {
+    for variable in Arc::make_mut(&mut process.env) {
         if let Some(value) = &mut variable.value {
             let shown = value.to_json_string();
             let kept = redact::text(&shown);
@@ -184,7 +184,11 @@ mod tests {
     fn who_wants_secrets_gets_all_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let process = Process {
-            args: vec!["x".into(), "--password=hunter2".into(), Text(vec![0xff])],
+            args: vec![
+                "x".into(),
+                "--password=hunter2".into(),
+                Text::from(vec![0xff]),
+            ],
             ..Process::default()
         };
         let event = EnrichedEvent {
@@ -202,7 +206,7 @@ mod tests {
             recording.write(&event).unwrap();
             recording.flush().unwrap();
             let args = events(&path)[0].process.as_ref().unwrap().args.clone();
-            assert_eq!(args, ["x".into(), shown.into(), Text(vec![0xff])]);
+            assert_eq!(args, ["x".into(), shown.into(), Text::from(vec![0xff])]);
         }
     }
 }

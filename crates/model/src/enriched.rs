@@ -116,8 +116,9 @@ pub struct Process {
     pub args: Vec<Text>,
     /// Some arguments were cut.
     pub args_truncated: bool,
-    /// Environment. Values are kept only for the names that decide what gets loaded (see `enrich`).
-    pub env: Vec<EnvVariable>,
+    /// Environment. Values are kept only for the names that decide what gets loaded (see `enrich`). Shared by
+    /// processes that have the same.
+    pub env: Arc<Vec<EnvVariable>>,
     /// Some variables, or the name of one, were cut.
     pub env_truncated: bool,
     /// Working directory inside the container.

@@ -71,8 +71,8 @@ pub enum Payload {
     /// A file without a known format was given to execve, which failed with ENOEXEC: what follows is that the caller, a
     /// shell, reads it as a script. Seen by fanotify only.
     ExecNoFormat {
-        /// The file.
-        file: FileFacts,
+        /// The file. Boxed: it is rare, and forks and exits are not.
+        file: Box<FileFacts>,
     },
     /// Some events were lost.
     Loss(Loss),
@@ -161,19 +161,23 @@ pub enum Stdio {
         /// Its inode: both ends share it.
         inode: u64,
     },
-    /// A socket.
-    Socket {
-        /// `AF_*`.
-        family: u16,
-        /// Protocol state (`TCP_ESTABLISHED` is 1).
-        state: u8,
-        /// Local address and port, when the family is IP.
-        local: Option<std::net::SocketAddr>,
-        /// Remote address and port, when connected.
-        peer: Option<std::net::SocketAddr>,
-    },
+    /// A socket. Boxed: it is rare, and every process has room for three.
+    Socket(Box<Socket>),
     /// Anything else (eventfd, epoll, ...).
     Other,
+}
+
+/// A socket as a standard descriptor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// `AF_*`; 0 when it was not looked at.
+    pub family: u16,
+    /// Protocol state (`TCP_ESTABLISHED` is 1).
+    pub state: u8,
+    /// Local address and port, when the family is IP.
+    pub local: Option<std::net::SocketAddr>,
+    /// Remote address and port, when connected.
+    pub peer: Option<std::net::SocketAddr>,
 }
 
 /// A file as the kernel knows it.

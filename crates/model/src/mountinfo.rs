@@ -37,12 +37,12 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let _parent = words.next()?;
     let mut device = words.next()?.splitn(2, |&byte| byte == b':');
     let device = makedev(number(device.next()?)?, number(device.next()?)?);
-    let root = Text(unescape(words.next()?));
-    let mountpoint = Text(unescape(words.next()?));
+    let root = Text::from(unescape(words.next()?));
+    let mountpoint = Text::from(unescape(words.next()?));
     let options = words.next()?;
     // Optional fields, closed by a lone hyphen.
     words.find(|word| *word == b"-")?;
-    let filesystem = Text(unescape(words.next()?));
+    let filesystem = Text::from(unescape(words.next()?));
     let _source = words.next()?;
     // Options of the superblock: noexec may stand there, too.
     let super_options = words.next().unwrap_or_default();

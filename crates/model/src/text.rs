@@ -7,15 +7,50 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use smallvec::SmallVec;
+
+/// What fits into the text itself, which is no larger for it than a vector: the names of most programs, filesystems and
+/// variables, short arguments and paths. An exec has dozens of them.
+const INLINE_BYTES: usize = 16;
 
 /// Bytes that are text by intent. Equality and order are by bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(pub Vec<u8>);
+pub struct Text(SmallVec<[u8; INLINE_BYTES]>);
 
 impl Text {
     /// The bytes as they were.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Empty, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(SmallVec::with_capacity(bytes))
+    }
+
+    /// Appends bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Keeps the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
+    /// Memory that it takes, itself included.
+    pub fn weight(&self) -> usize {
+        let heap = if self.0.spilled() {
+            self.0.capacity()
+        } else {
+            0
+        };
+        size_of::<Self>() + heap
     }
 
     /// True when there is no byte.
@@ -51,19 +86,25 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(text.as_bytes().to_vec())
+        Self::from(text.as_bytes())
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(text.into_bytes())
+        Self::from(text.into_bytes())
     }
 }
 
 impl From<&[u8]> for Text {
     fn from(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
+        Self(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
     }
 }
 
@@ -85,7 +126,7 @@ impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.as_str() {
             Some(text) => serializer.serialize_str(text),
-            None => self.0.serialize(serializer),
+            None => self.as_bytes().serialize(serializer),
         }
     }
 }
@@ -102,7 +143,7 @@ impl<'de> Deserialize<'de> for Text {
             .map_err(|_| D::Error::custom("expected a string or an array of bytes"))?
         {
             Form::Utf8(text) => Ok(Self::from(text)),
-            Form::Bytes(bytes) => Ok(Self(bytes)),
+            Form::Bytes(bytes) => Ok(Self::from(bytes)),
         }
     }
 }

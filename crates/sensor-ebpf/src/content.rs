@@ -274,16 +274,16 @@ fn interpreter(line: &[u8]) -> Text {
 pub(crate) fn path_of(fd: impl AsFd, link_count: u32) -> Text {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let path = rustix::fs::readlink(link, Vec::new()).unwrap_or_default();
-    without_deleted(Text(path.into_bytes()), link_count)
+    without_deleted(Text::from(path.into_bytes()), link_count)
 }
 
 /// Takes off the mark that the kernel puts behind the path of a file without a name.
 pub(crate) fn without_deleted(mut path: Text, link_count: u32) -> Text {
-    let stripped = path.0.strip_suffix(b" (deleted)").map(<[u8]>::len);
+    let stripped = path.as_bytes().strip_suffix(b" (deleted)").map(<[u8]>::len);
     if let Some(bytes) = stripped.filter(|_| link_count == 0) {
-        path.0.truncate(bytes);
+        path.truncate(bytes);
     }
-    path.0.truncate(limits::PATH_BYTES_MAX);
+    path.truncate(limits::PATH_BYTES_MAX);
     path
 }
 

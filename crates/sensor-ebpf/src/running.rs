@@ -235,12 +235,7 @@ fn stdio(pid: u32, fd: u32) -> Stdio {
         FileType::CharacterDevice | FileType::BlockDevice => Stdio::Device,
         FileType::Fifo => Stdio::Pipe { inode: stat.st_ino },
         // Family and peer are looked at in an exec only.
-        FileType::Socket => Stdio::Socket {
-            family: 0,
-            state: 0,
-            local: None,
-            peer: None,
-        },
+        FileType::Socket => Stdio::Socket(Box::default()),
         FileType::Symlink | FileType::Unknown => Stdio::Other,
     }
 }
@@ -251,7 +246,7 @@ fn limit(bytes: usize) -> u64 {
 
 fn link(pid: u32, name: &str) -> Text {
     proc_reader::link(pid, name)
-        .map(|path| crate::content::without_deleted(Text(path), 0))
+        .map(|path| crate::content::without_deleted(Text::from(path), 0))
         .unwrap_or_default()
 }
 

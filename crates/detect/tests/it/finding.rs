@@ -324,7 +324,7 @@ fn a_finding_about_the_agent_is_about_the_host() {
 fn secrets_are_reported_only_when_asked_for() {
     let mut event = malicious(Provenance::Added);
     let mut process = event.process.as_deref().cloned().unwrap();
-    process.env.push(EnvVariable {
+    Arc::make_mut(&mut process.env).push(EnvVariable {
         name: "LD_PRELOAD".into(),
         value: Some("/tmp/hunter3.so".into()),
     });
@@ -372,27 +372,27 @@ fn hostile_text_stays_bounded_and_valid() {
     let hostile = b"/tmp/\x1b]0;owned\x07\n\xff\xfe\xe2\x80\xae".repeat(2_000);
     let mut event = with_args(
         malicious(Provenance::Added),
-        vec![Text(hostile.clone()); 100],
+        vec![Text::from(hostile.clone()); 100],
     );
     let mut process = event.process.as_deref().cloned().unwrap();
     let mut binary = process.binary.as_deref().cloned().unwrap();
-    binary.path = Text(hostile.clone());
-    binary.path_used = Some(Text(hostile.clone()));
-    binary.contents = Some(Text(hostile.clone()));
+    binary.path = Text::from(hostile.clone());
+    binary.path_used = Some(Text::from(hostile.clone()));
+    binary.contents = Some(Text::from(hostile.clone()));
     process.binary = Some(Arc::new(binary));
-    process.name = Text(hostile.clone());
-    process.cwd = Text(hostile.clone());
+    process.name = Text::from(hostile.clone());
+    process.cwd = Text::from(hostile.clone());
     process.ancestors = vec![process.ancestors[0].clone(); 1000];
     for ancestor in process.ancestors.iter_mut().map(Arc::make_mut) {
-        ancestor.args = vec![Text(hostile.clone())];
+        ancestor.args = vec![Text::from(hostile.clone())];
     }
-    process.env = vec![
+    process.env = Arc::new(vec![
         EnvVariable {
             name: "A".into(),
             value: None
         };
         100_000
-    ];
+    ]);
     event.process = Some(Arc::new(process));
     let text = String::from_utf8_lossy(&hostile).into_owned();
     let event = in_container(event, |container| {

@@ -109,7 +109,8 @@ pub(crate) fn file(path: &str, sample: Sample, provenance: Provenance) -> File {
             .into_iter()
             .collect(),
         kind,
-        contents: matches!(kind, FileKind::Script | FileKind::Data).then(|| Text(bytes.clone())),
+        contents: matches!(kind, FileKind::Script | FileKind::Data)
+            .then(|| Text::from(bytes.clone())),
         is_memfd: false,
     }
 }
@@ -132,10 +133,10 @@ pub(crate) fn process(binary: File, args: &[&str]) -> Process {
         name: Text::from(binary.path.file_name()),
         binary: Some(Arc::new(binary)),
         args: args.iter().map(|&argument| argument.into()).collect(),
-        env: vec![EnvVariable {
+        env: Arc::new(vec![EnvVariable {
             name: "DB_PASSWORD".into(),
             value: None,
-        }],
+        }]),
         cwd: "/srv".into(),
         credentials: Credentials {
             uid: 1000,

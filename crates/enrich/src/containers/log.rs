@@ -58,7 +58,7 @@ pub fn parse_tail(bytes: &[u8], is_whole: bool, format: Format, lines_max: usize
             tail.push(text);
         }
     }
-    tail.into_iter().rev().map(Text).collect()
+    tail.into_iter().rev().map(Text::from).collect()
 }
 
 /// The text, cut, and whether the next line continues it.

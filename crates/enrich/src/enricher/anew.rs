@@ -42,7 +42,7 @@ impl Loaded {
 
     fn put(&mut self, mnt_namespace: u32, library: Arc<File>) {
         let path = library.path.clone();
-        let bytes = path.0.len() + library.path.0.len() + size_of::<File>();
+        let bytes = path.len() + library.path.len() + size_of::<File>();
         self.0.put((mnt_namespace, path), library, bytes);
     }
 }

@@ -31,7 +31,7 @@ impl Enricher {
         time: Timestamp,
         key: ProcessKey,
         cgroup: Option<Arc<Cgroup>>,
-        mut exec: Exec,
+        mut exec: Box<Exec>,
         file: Option<OwnedFd>,
         scripts: Vec<Option<OwnedFd>>,
         out: &mut Vec<EnrichedEvent>,
@@ -108,7 +108,9 @@ impl Enricher {
             Fallback::Exe,
         );
         let parent = self.processes.parent(key).unwrap_or(exec.parent);
-        let (env, is_env_cut) = keep_env(&exec.env);
+        let before = self.processes.get(key).map(|entry| entry.program.process());
+        let env_before = before.as_ref().map(|before| &before.env);
+        let (env, is_env_cut) = keep_env(&exec.env, env_before);
         let process = Process {
             key,
             pid_in_namespace: exec.pid_in_namespace,
@@ -295,7 +297,7 @@ impl Enricher {
                     number,
                     Part::Script(0),
                     &place,
-                    file,
+                    *file,
                     None,
                     observation.file,
                     Fallback::None,
@@ -353,7 +355,15 @@ impl Enricher {
             if let Some(parent) = self.processes.find(exec.parent, time) {
                 exec.parent = parent;
             }
-            self.exec(time, key, cgroup, exec, Some(file), Vec::new(), out);
+            self.exec(
+                time,
+                key,
+                cgroup,
+                Box::new(exec),
+                Some(file),
+                Vec::new(),
+                out,
+            );
             if self.processes.contains(key) {
                 self.of_known_process(observation, out, false);
                 return;

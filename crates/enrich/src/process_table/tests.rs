@@ -257,16 +257,38 @@ fn what_is_told_of_many_parents_is_bounded() {
 
 #[test]
 fn values_of_the_environment_are_dropped_but_for_the_loaders() {
-    let (env, is_cut) = keep_env(&"DB_PASSWORD=secret\0LD_PRELOAD=/tmp/x.so\0".into());
+    let (env, is_cut) = keep_env(&"DB_PASSWORD=secret\0LD_PRELOAD=/tmp/x.so\0".into(), None);
     assert!(!is_cut);
     assert_eq!(env[0].value, None);
     assert_eq!(env[1].value, Some(Text::from("/tmp/x.so")));
 }
 
 #[test]
+fn an_environment_is_shared_with_the_one_before_only_when_what_is_kept_is_the_same() {
+    let before = keep_env(&"A=1\0LD_PRELOAD=/x.so\0".into(), None).0;
+    for (env, is_shared) in [
+        ("A=1\0LD_PRELOAD=/x.so\0", true),
+        ("A=2\0LD_PRELOAD=/x.so\0", true),
+        ("A=1\0LD_PRELOAD=/y.so\0", false),
+        ("A=1\0LD_PRELOAD=/x.so\0B=1\0", false),
+        ("A=1\0", false),
+        ("", false),
+        ("LD_PRELOAD=/x.so\0A=1\0", false),
+        ("AB=1\0LD_PRELOAD=/x.so\0", false),
+    ] {
+        let kept = keep_env(&env.into(), Some(&before)).0;
+        assert_eq!(Arc::ptr_eq(&kept, &before), is_shared, "{env:?}");
+        assert_eq!(kept, keep_env(&env.into(), None).0, "{env:?}");
+    }
+    let long: Text = "N".repeat(300).into();
+    let (cut, _) = keep_env(&long, None);
+    assert!(keep_env(&long, Some(&cut)).1, "said again");
+}
+
+#[test]
 fn what_is_cut_is_said() {
-    let (env, is_cut) = keep_env(&"N".repeat(300).into());
-    assert_eq!((env[0].name.0.len(), is_cut), (ENV_NAME_BYTES_MAX, true));
+    let (env, is_cut) = keep_env(&"N".repeat(300).into(), None);
+    assert_eq!((env[0].name.len(), is_cut), (ENV_NAME_BYTES_MAX, true));
 
     let mut table = ProcessTable::default();
     let container = Arc::new(Container::default());

@@ -142,7 +142,7 @@ fn other_mount(root: &RootFs, location: &Location<'_>) -> Option<Text> {
             return None;
         }
     }
-    let mut words = mount.filesystem.0.clone();
+    let mut words = mount.filesystem.as_bytes().to_vec();
     if mount.root.as_bytes() != b"/" {
         words.extend_from_slice(b" (");
         words.extend_from_slice(mount.root.as_bytes());
@@ -150,5 +150,5 @@ fn other_mount(root: &RootFs, location: &Location<'_>) -> Option<Text> {
     }
     words.extend_from_slice(b" on ");
     words.extend_from_slice(mount.mountpoint.as_bytes());
-    Some(Text(words))
+    Some(Text::from(words))
 }

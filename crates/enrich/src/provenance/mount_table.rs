@@ -43,8 +43,7 @@ impl MountTable {
     pub fn of_path(&self, path: &[u8]) -> Option<&Mount> {
         let mut best: Option<&Mount> = None;
         for mount in &self.mounts {
-            let is_longer =
-                best.is_none_or(|best| best.mountpoint.0.len() <= mount.mountpoint.0.len());
+            let is_longer = best.is_none_or(|best| best.mountpoint.len() <= mount.mountpoint.len());
             if is_longer && strip_prefix(path, mount.mountpoint.as_bytes()).is_some() {
                 best = Some(mount);
             }
@@ -55,10 +54,10 @@ impl MountTable {
     /// Bytes that it holds, about.
     pub(crate) fn weight(&self) -> usize {
         let texts = |mount: &Mount| {
-            mount.root.0.len()
-                + mount.mountpoint.0.len()
-                + mount.filesystem.0.len()
-                + mount.super_options.0.len()
+            mount.root.len()
+                + mount.mountpoint.len()
+                + mount.filesystem.len()
+                + mount.super_options.len()
         };
         self.mounts
             .iter()

@@ -77,7 +77,7 @@ impl RootFs {
         };
         Self {
             device: root.device,
-            root: root.root.0.clone(),
+            root: root.root.as_bytes().to_vec(),
             filesystem: root.filesystem.clone(),
             image,
         }

@@ -263,7 +263,7 @@ fn any_number_of_scripts_leaves_the_digests_of_others() {
     };
     let first = read_script(0);
     let contents = |key| cache.get_unsettled(key).unwrap().contents.clone();
-    assert_eq!(contents(&first).unwrap().0.len(), CONTENTS_BYTES_MAX);
+    assert_eq!(contents(&first).unwrap().len(), CONTENTS_BYTES_MAX);
     let last = (1..5000).map(read_script).last().unwrap();
     assert!(contents(&last).is_some());
     assert_eq!(contents(&first), None, "its digest alone is kept");

@@ -260,7 +260,12 @@ fn a_file_without_a_format_is_the_script_of_the_shell_that_reads_it() {
     pipeline.observe(observe(&container, shell(&container, &["sh"])));
     let fd = container.open("/opt/plain");
     let file: FileFacts = facts(&fd, "/opt/plain");
-    let mut refused = event(&container, Payload::ExecNoFormat { file });
+    let mut refused = event(
+        &container,
+        Payload::ExecNoFormat {
+            file: Box::new(file),
+        },
+    );
     // As fanotify tells it.
     refused.process.start_ns = 0;
     pipeline.observe(Observation {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::{
     Text,
-    event::{Credentials, Exec, FileFacts, FileKey, Namespaces, ProcessKey, Stdio},
+    event::{Credentials, Exec, FileFacts, FileKey, Namespaces, ProcessKey, Socket, Stdio},
     limits,
     proc_files::{arguments, environment},
 };
@@ -102,7 +102,7 @@ pub struct ExecRecord {
     pub header: Header,
     /// The event. `exec.file.key` is what the kernel's inode says; on an overlay whose layers lie on several
     /// filesystems, `stat` says otherwise.
-    pub exec: Exec,
+    pub exec: Box<Exec>,
     /// Path of the control group.
     pub cgroup_path: Text,
     /// The file given to execve was a script (or handled by binfmt_misc): `exec.file` is its interpreter.
@@ -221,7 +221,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
     let cgroup_path = path_from_leaf(fields.bytes(cgroup_length)?);
     let names = fields.bytes(filename_length)?;
     let filename = Text::from(until_nul(names));
-    let interpreter = names.get(filename.0.len() + 1..).unwrap_or_default();
+    let interpreter = names.get(filename.len() + 1..).unwrap_or_default();
     let interpreter = Text::from(until_nul(interpreter));
     let argv = fields.bytes(argv_length)?;
     let env = fields.bytes(env_length)?;
@@ -235,7 +235,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
         has_prompt: flags & PROMPT != 0,
         has_script_prompt: flags & SCRIPT_PROMPT != 0,
         is_stamped: flags & STAMPED != 0,
-        exec: Exec {
+        exec: Box::new(Exec {
             file: FileFacts {
                 path,
                 path_truncated: flags & PATH_TRUNCATED != 0,
@@ -265,7 +265,7 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
             namespaces,
             stdio,
             already_running: false,
-        },
+        }),
     })
 }
 
@@ -356,14 +356,14 @@ pub(crate) fn kernel_device(device: u64) -> u32 {
 
 /// Joins components that come leaf first, each ended by NUL.
 fn path_from_leaf(components: &[u8]) -> Text {
-    let mut path = Vec::with_capacity(components.len().max(1));
+    let mut path = Text::with_capacity(components.len().max(1));
     let components = components.strip_suffix(b"\0").unwrap_or(components);
     for component in components.rsplit(|&byte| byte == 0) {
-        path.push(b'/');
-        path.extend_from_slice(component);
+        path.push(b"/");
+        path.push(component);
     }
     path.truncate(limits::PATH_BYTES_MAX);
-    Text(path)
+    path
 }
 
 fn stdio(fields: &mut Fields<'_>) -> Result<Stdio, Error> {
@@ -380,14 +380,14 @@ fn stdio(fields: &mut Fields<'_>) -> Result<Stdio, Error> {
         1 => Stdio::File,
         2 => Stdio::Device,
         3 => Stdio::Pipe { inode },
-        4 => Stdio::Socket {
+        4 => Stdio::Socket(Box::new(Socket {
             family,
             state,
             local: local.map(|address| SocketAddr::new(address, local_port)),
             peer: peer
                 .filter(|_| peer_port != 0)
                 .map(|address| SocketAddr::new(address, peer_port)),
-        },
+        })),
         _ => Stdio::Other,
     })
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use model::{
     Text,
-    event::{FileKey, ProcessKey, Stdio},
+    event::{FileKey, ProcessKey, Socket, Stdio},
     limits,
 };
 
@@ -117,12 +117,12 @@ fn an_exec_record_is_read_in_full() {
     let address = |text: &str| text.parse::<SocketAddr>().ok();
     assert_eq!(
         exec.stdio[0],
-        Stdio::Socket {
+        Stdio::Socket(Box::new(Socket {
             family: 2,
             state: 1,
             local: address("127.0.0.1:5555"),
             peer: address("127.0.0.1:4444"),
-        }
+        }))
     );
     assert_eq!(exec.stdio[1], Stdio::Pipe { inode: 550_687 });
     assert_eq!(exec.stdio[2], Stdio::Closed);
@@ -199,7 +199,7 @@ fn exec_with_arguments(block: &[u8], bytes: u64, count: u32) -> Vec<u8> {
         panic!("not an exec");
     };
     let env_length = "PATH=/bin|EMPTY=|SECRET=a=b|".len();
-    let old: usize = read.exec.args.iter().map(|arg| arg.0.len() + 1).sum();
+    let old: usize = read.exec.args.iter().map(|arg| arg.len() + 1).sum();
     let start = EXEC.len() - env_length - old;
     let mut out = EXEC[..start].to_vec();
     out.extend_from_slice(block);

@@ -204,7 +204,7 @@ impl Reader {
             time: self.clock.wall(record.header.boot_ns),
             process: record.header.process,
             cgroup: Some(cgroup),
-            payload: Payload::Exec(Box::new(record.exec)),
+            payload: Payload::Exec(record.exec),
         };
         self.send_observation(Observation {
             event,
@@ -294,7 +294,7 @@ impl Reader {
                 },
                 cgroup,
                 payload: Payload::ExecNoFormat {
-                    file: self.facts(&content, known.mnt_namespace),
+                    file: Box::new(self.facts(&content, known.mnt_namespace)),
                 },
             },
             file: fd,

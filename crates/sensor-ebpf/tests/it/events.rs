@@ -8,7 +8,7 @@ use std::{
 
 use model::{
     Text,
-    event::{LossSource, Payload, ProcessKey, Stdio},
+    event::{LossSource, Payload, ProcessKey, Socket, Stdio},
 };
 use sensor_ebpf::Config;
 
@@ -47,12 +47,12 @@ fn an_exec_is_told_in_full() {
     assert_eq!(
         exec.stdio,
         [
-            Stdio::Socket {
+            Stdio::Socket(Box::new(Socket {
                 family: 2,
                 state: 1,
                 local: address("127.0.0.1:5555"),
                 peer: address("127.0.0.1:4444"),
-            },
+            })),
             match exec.stdio[1] {
                 Stdio::Pipe { inode } if inode > 0 => Stdio::Pipe { inode },
                 ref other => panic!("{other:?}"),

@@ -111,7 +111,7 @@ impl Said {
         let (facts, script_facts) = match &event.payload {
             Payload::Exec(exec) => (Some(&exec.file), exec.scripts.as_slice()),
             Payload::LibraryLoad(load) => (Some(&load.file), &[][..]),
-            Payload::ExecNoFormat { file } => (Some(file), &[][..]),
+            Payload::ExecNoFormat { file } => (Some(&**file), &[][..]),
             _ => (None, &[][..]),
         };
         let programs = facts.into_iter().zip([&file]);

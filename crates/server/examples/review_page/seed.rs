@@ -174,7 +174,7 @@ pub(crate) fn hostile(now: Timestamp, text: &str) -> FindingResult {
         process.args = vec![Text::from(text), Text::from(text)];
         process.cwd = Text::from(text);
         process.script = Some(Arc::new(binary));
-        process.env.push(EnvVariable {
+        Arc::make_mut(&mut process.env).push(EnvVariable {
             name: Text::from(text),
             value: Some(Text::from(text)),
         });
@@ -398,6 +398,7 @@ fn event(container: &Arc<Container>, time: Timestamp, binary: File, number: u64)
                 name: Text::from(name),
                 value: None,
             })
+            .to_vec()
             .into(),
         cwd: Text::from("/srv/app"),
         credentials: Credentials::default(),

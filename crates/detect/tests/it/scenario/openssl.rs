@@ -269,7 +269,7 @@ fn unread(path: &str) -> File {
 
 fn with_env(mut event: EnrichedEvent, name: &str, value: &str) -> EnrichedEvent {
     let mut process = event.process.as_deref().cloned().unwrap();
-    process.env.push(EnvVariable {
+    Arc::make_mut(&mut process.env).push(EnvVariable {
         name: name.into(),
         value: Some(value.into()),
     });
