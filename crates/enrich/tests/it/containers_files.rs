@@ -13,7 +13,7 @@ use std::{
 };
 
 use enrich::containers::{Config, Containers, Resolution, bolt, containerd, libpod};
-use model::{Text, enriched, event::Cgroup};
+use model::{Text, Timestamp, enriched, event::Cgroup};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/containers");
 pub(crate) const PODMAN: &str = "37e405510cd38bee749422cb37ac5518ce6b105d335f38d40a745270139dc7b3";
@@ -304,7 +304,15 @@ fn a_namespaces_number_is_trusted_only_while_its_process_lives() {
     host.process(pid, 1, "/", 200, &["sh"], "/");
     let before = container(&mut containers, "/", pid);
     assert_eq!(container(&mut containers, "/", pid).id, before.id);
+    let asked = Instant::now();
     drop(first);
+    // What happened before it was asked about is told later.
+    let in_root = Cgroup {
+        id: 0,
+        path: "/".into(),
+    };
+    let earlier = containers.resolve(&in_root, pid, 200, Timestamp(0), asked);
+    assert!(matches!(earlier, Resolution::Container(found) if found.id == before.id));
     fs::remove_dir_all(host.path(&format!("proc/{pid}"))).unwrap();
     host.process(second.0.id(), 1, "/", 200, &["sh"], "/");
     let after = container(&mut containers, "/", second.0.id());
