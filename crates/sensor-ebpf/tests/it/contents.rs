@@ -174,6 +174,46 @@ fn what_runs_on_a_mount_of_a_moment_ago_is_read() {
 }
 
 #[test]
+fn a_program_is_read_however_it_is_executed() {
+    const COUNT: usize = 300;
+    let watch = watch();
+    for way in ["thread", "chroot", "compat"] {
+        let mut container = Container::new(&format!("exec-{way}"));
+        container.start(&["/bin/sh", "-e"]);
+        wait_until_watched(watch, &mut container, "/mnt");
+        container.say(&format!("/stimulus/s exec {way} {COUNT} /mnt"));
+        container.end();
+        let seen = watch.wait_end(&container.cgroup());
+        let executed: Vec<_> = seen
+            .iter()
+            .filter(|seen| exec(seen).is_some_and(|exec| exec.args == [Text::from("executed")]))
+            .collect();
+        let numbers: HashSet<[u8; 4]> = executed
+            .iter()
+            .filter_map(|seen| seen.file.as_ref()?.last_chunk().copied())
+            .collect();
+        assert_eq!((executed.len(), numbers.len()), (COUNT, COUNT), "{way}");
+        let directory = if way == "chroot" { "" } else { "/mnt" };
+        for (number, program) in executed.iter().enumerate() {
+            let path = Text::from(format!("{directory}/program-{number}"));
+            assert_eq!(exec(program).unwrap().file.path, path, "{way}");
+            // The thread that executes takes the process's pid.
+            let is_own = |payload: fn(&Payload) -> bool| {
+                let own = |seen: &&Seen| seen.event.process == program.event.process;
+                seen.iter()
+                    .filter(own)
+                    .any(|seen| payload(&seen.event.payload))
+            };
+            assert!(
+                is_own(|payload| matches!(payload, Payload::Fork { .. })),
+                "{way}"
+            );
+            assert!(is_own(|payload| *payload == Payload::Exit), "{way}");
+        }
+    }
+}
+
+#[test]
 fn every_script_that_a_descriptor_leads_to_is_read() {
     const COUNT: usize = 300;
     let watch = watch();
@@ -238,7 +278,9 @@ fn a_script_that_is_opened_late_is_read() {
 fn every_library_of_a_process_that_ends_at_once_is_read() {
     const COUNT: usize = 300;
     let watch = watch();
-    for way in ["file", "unlinked", "chroot", "fresh", "memfd", "mprotect"] {
+    for way in [
+        "file", "unlinked", "chroot", "fresh", "memfd", "mprotect", "part", "implied", "late",
+    ] {
         let mut container = Container::new(&format!("library-{way}"));
         container.run(&["/stimulus/s", "library", way, &COUNT.to_string(), "/mnt"]);
         let seen = watch.wait_end(&container.cgroup());

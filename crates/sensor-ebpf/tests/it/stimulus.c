@@ -8,7 +8,10 @@
  *                          namespace of its own, on DIR and unmounted before the program runs, and nowhere in the tree
  *   library WAY N DIR      N times, each in a process that ends at once: write a file, map it executable, and take it away. WAY
  *                          is where: `file` and `unlinked` (before it is mapped) in DIR, `chroot` in one to DIR, `fresh` on a
- *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading
+ *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading, `part` of a
+ *                          mapping, `implied` by the personality, which `late` takes effect by mprotect
+ *   exec WAY N DIR         N times, each in a process: write a program to DIR and execute it. WAY is how: by another `thread`, in a
+ *                          `chroot` to DIR; or what: a `compat` program, of 32 bits
  *   script WAY N DIR       N times, each in a process that ends at once: execute a script by its descriptor. WAY is where it is:
  *                          `memfd`, or `unlinked` in DIR; or `disguised`: it is called as the descriptor of another, on a
  *                          tmpfs that was just mounted on /dev/fd, and executed by that name
@@ -44,6 +47,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -66,6 +70,16 @@ static const unsigned char nothing[] = {
 	0x81, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 0, 0, 0, 0, 0,
 	0, 0x10, 0, 0, 0, 0, 0, 0,
 	0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05,
+};
+
+/* The same for i386: `mov $1, %eax; xor %ebx, %ebx; int $0x80`. */
+static const unsigned char nothing_compat[] = {
+	0x7f, 'E', 'L', 'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0x80, 0x04, 0x08, 52, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+	1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x04, 0x08, 0, 0x80, 0x04, 0x08,
+	0x5d, 0, 0, 0, 0x5d, 0, 0, 0, 5, 0, 0, 0, 0, 0x10, 0, 0,
+	0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80,
 };
 
 static void check(int ok, const char *what)
@@ -190,8 +204,9 @@ static void fresh(int count, const char *dir)
 static void load(const char *way, int number, const char *dir)
 {
 	char path[256];
-	void *address;
-	int fd, by_mprotect = !strcmp(way, "mprotect");
+	char *address;
+	int fd, is_part = !strcmp(way, "part"), is_late = !strcmp(way, "late");
+	int by_mprotect = is_part || is_late || !strcmp(way, "mprotect");
 
 	snprintf(path, sizeof(path), "%s/library-%d", dir, number);
 	if (!strcmp(way, "fresh")) {
@@ -211,13 +226,51 @@ static void load(const char *way, int number, const char *dir)
 	}
 	if (!strcmp(way, "unlinked"))
 		unlink(path);
-	address = mmap(NULL, 4096, by_mprotect ? PROT_READ : PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	if (!strcmp(way, "implied"))
+		check(personality(READ_IMPLIES_EXEC) == 0, "personality");
+	address = mmap(NULL, is_part ? 3 * 4096 : 4096,
+		       is_late ? PROT_NONE : by_mprotect || !strcmp(way, "implied") ? PROT_READ : PROT_READ | PROT_EXEC,
+		       MAP_PRIVATE, fd, 0);
 	check(address != MAP_FAILED, "mmap");
+	if (is_late)
+		check(personality(READ_IMPLIES_EXEC) == 0, "personality");
 	if (by_mprotect)
-		check(mprotect(address, 4096, PROT_READ | PROT_EXEC) == 0, "mprotect");
-	if (strcmp(way, "mprotect"))
+		check(mprotect(address + (is_part ? 4096 : 0), 4096, is_late ? PROT_READ : PROT_READ | PROT_EXEC) == 0,
+		      "mprotect");
+	if (!by_mprotect)
 		unlink(path);
 	_exit(0);
+}
+
+static void *execute(void *path)
+{
+	char *argv[] = {"executed", NULL};
+
+	execv(path, argv);
+	check(0, path);
+	return NULL;
+}
+
+static void execute_by(const char *way, int number, const char *dir)
+{
+	int is_compat = !strcmp(way, "compat"), fd;
+	pthread_t thread;
+	char path[256];
+
+	if (!strcmp(way, "chroot")) {
+		check(chroot(dir) == 0, "chroot");
+		dir = "";
+	}
+	snprintf(path, sizeof(path), "%s/program-%d", dir, number);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	check(fd >= 0, path);
+	write_program(fd, is_compat ? nothing_compat : nothing, is_compat ? sizeof(nothing_compat) : sizeof(nothing), number);
+	close(fd);
+	if (!strcmp(way, "thread")) {
+		check(pthread_create(&thread, NULL, execute, path) == 0, "a thread");
+		pause();
+	}
+	execute(path);
 }
 
 static void disguised_script(int number)
@@ -548,6 +601,8 @@ int main(int argc, char **argv)
 		fresh(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "library")) {
 		in_children(load, argv);
+	} else if (!strcmp(mode, "exec")) {
+		in_children(execute_by, argv);
 	} else if (!strcmp(mode, "script")) {
 		in_children(script, argv);
 	} else if (!strcmp(mode, "map")) {
