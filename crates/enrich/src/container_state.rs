@@ -47,6 +47,8 @@ struct ContainerState {
 /// See the module.
 pub(crate) struct ContainerStates {
     host_root: PathBuf,
+    /// Device and inode of the host's root directory.
+    host_directory: Option<(u64, u64)>,
     /// The host's own root mount: the root of a process that its engine has not yet moved into the container's.
     host_mount: Option<Mount>,
     states: WeightedCache<String, ContainerState>,
@@ -56,6 +58,10 @@ pub(crate) struct ContainerStates {
 
 struct Table {
     mounts: Arc<MountTable>,
+    /// The process that it was read from.
+    pid: u32,
+    /// They may be others by now.
+    is_doubted: bool,
     /// Readings since that time.
     reads: u32,
     since: Instant,
@@ -77,6 +83,8 @@ impl ContainerStates {
     pub(crate) fn new(host_root: PathBuf) -> Self {
         Self {
             host_root,
+            host_directory: proc::root_directory(1)
+                .or_else(|| proc::root_directory(std::process::id())),
             host_mount: read_mounts(std::process::id()).and_then(|mounts| mounts.root().cloned()),
             states: WeightedCache::new(CONTAINERS_MAX, usize::MAX),
             tables: WeightedCache::new(MOUNT_TABLES_MAX, MOUNT_TABLES_BYTES_MAX),
@@ -96,8 +104,10 @@ impl ContainerStates {
         let Some(state) = self.states.get(&container.id) else {
             return;
         };
-        self.tables.remove(&(state.number, mnt_namespace));
-        let mounts = read_mounts(first_process(pid, host_mnt_namespace));
+        if let Some(table) = self.tables.get_mut(&(state.number, mnt_namespace)) {
+            table.is_doubted = true;
+        }
+        let mounts = read_mounts(first_process(pid, host_mnt_namespace, self.host_directory));
         if mounts.is_some_and(|mounts| mounts.root() != state.mount.as_ref()) {
             self.states.remove(&container.id);
         }
@@ -117,7 +127,7 @@ impl ContainerStates {
         {
             return (state.number, Arc::clone(&state.root), None);
         }
-        let first = first_process(pid, host_mnt_namespace);
+        let first = first_process(pid, host_mnt_namespace, self.host_directory);
         // Engines run themselves in the container's namespaces before they change its root: too early to know its image.
         let is_inside = |mounts: &MountTable| {
             let at = |mount: &Mount| (mount.device, mount.root.clone());
@@ -180,7 +190,8 @@ impl ContainerStates {
     }
 
     /// The mounts of a namespace of a container, in which the file's mount can be found if at all. Read again from
-    /// the first of `pids` that is in the namespace when the mount is not in the table, or cannot be the one that is.
+    /// the first of `pids` that is in the namespace when the mount is not in the table, or cannot be the one that is; from the
+    /// process that was asked before when those have ended.
     pub(crate) fn mounts(
         &mut self,
         number: u64,
@@ -190,28 +201,39 @@ impl ContainerStates {
     ) -> Option<Arc<MountTable>> {
         let key = (number, mnt_namespace);
         let (mut reads, mut since) = (0, Instant::now());
+        let mut asked_before = None;
         if let Some(table) = self.tables.get(&key) {
             if table.since.elapsed() < READS_PERIOD {
                 (reads, since) = (table.reads, table.since);
             }
-            if is_found(&table.mounts, facts) || reads >= READS_MAX {
+            if !table.is_doubted && (is_found(&table.mounts, facts) || reads >= READS_MAX) {
                 return Some(Arc::clone(&table.mounts));
             }
+            asked_before = Some(table.pid);
         }
         // Without its number nobody but the process itself is known to be in the namespace.
         let is_known = mnt_namespace != 0;
         let is_in = |pid| !is_known || proc_reader::namespace(pid, "mnt") == Some(mnt_namespace);
-        let read = |pid| is_in(pid).then(|| read_mounts(pid))?;
-        let mounts = match pids
-            .take(if is_known { ASKED_MAX } else { 1 })
+        let read = |pid| {
+            let mounts = is_in(pid).then(|| read_mounts(pid))?;
+            mounts.map(|mounts| (pid, Arc::new(mounts)))
+        };
+        let asked = pids.take(if is_known { ASKED_MAX } else { 1 });
+        let (pid, mounts) = match asked
+            .chain(asked_before.filter(|_| is_known))
             .find_map(read)
         {
-            Some(mounts) => Arc::new(mounts),
+            Some(found) => found,
             // Asking in vain counts too.
-            None => Arc::clone(&self.tables.get(&key)?.mounts),
+            None => {
+                let table = self.tables.get(&key).filter(|table| !table.is_doubted)?;
+                (table.pid, Arc::clone(&table.mounts))
+            }
         };
         let table = Table {
             mounts: Arc::clone(&mounts),
+            pid,
+            is_doubted: false,
             reads: reads + 1,
             since,
         };
@@ -241,10 +263,10 @@ fn is_consistent(mount: &Mount, facts: &FileFacts) -> bool {
             || facts.key.is_none_or(|key| key.device == mount.device))
 }
 
-/// The topmost process above `pid` in the same control group that is not in the host's mount namespace: the one that the
-/// engine started. A process further down may have made itself another root, from which its files would look like an
-/// image's.
-fn first_process(pid: u32, host_mnt_namespace: u32) -> u32 {
+/// The topmost process above `pid` in the same control group that is not in the host's mount namespace, nor has the host's
+/// root in another one, as rootless engines have: the one that the engine started. A process further down may have made
+/// itself another root, from which its files would look like an image's.
+fn first_process(pid: u32, host_mnt_namespace: u32, host_directory: Option<(u64, u64)>) -> u32 {
     let Some(cgroup) = proc::read_small(&format!("/proc/{pid}/cgroup")) else {
         return pid;
     };
@@ -256,7 +278,8 @@ fn first_process(pid: u32, host_mnt_namespace: u32) -> u32 {
         let is_inside = parent != 0
             && proc::read_small(&format!("/proc/{parent}/cgroup")).as_ref() == Some(&cgroup)
             && proc_reader::namespace(parent, "mnt")
-                .is_some_and(|namespace| namespace != host_mnt_namespace);
+                .is_some_and(|namespace| namespace != host_mnt_namespace)
+            && (host_directory.is_none() || proc::root_directory(parent) != host_directory);
         if !is_inside {
             break;
         }

@@ -104,6 +104,12 @@ pub(crate) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
     proc_files::parent_and_start(&read_small(&format!("/proc/{pid}/stat"))?)
 }
 
+/// Device and inode of a process's root directory.
+pub(crate) fn root_directory(pid: u32) -> Option<(u64, u64)> {
+    let root = rustix::fs::stat(format!("/proc/{pid}/root")).ok()?;
+    Some((root.st_dev, root.st_ino))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

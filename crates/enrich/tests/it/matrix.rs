@@ -1,14 +1,16 @@
 //! Every way a file can come to be run or loaded, and the verdict on it.
 
+use std::os::unix::fs::MetadataExt;
+
 use model::{
-    enriched::{Content, File},
+    enriched::{Content, EnrichedEvent, File},
     event::Payload,
     provenance::{MissingReason, Provenance, Sha256, UnknownReason},
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use sha2::Digest;
 
-use crate::overlay::{Container, Pipeline, exec, facts, process_key};
+use crate::overlay::{Container, Pipeline, exec, facts, open_of, process_key};
 
 use Provenance::{Added, BuiltIn, Modified};
 
@@ -280,6 +282,27 @@ fn a_mount_that_came_later_is_known_when_who_ran_the_program_has_ended() {
     assert_eq!(file.provenance, Added, "{:?}", file.evidence);
 }
 
+/// As by `podman exec`, while the agent was busy.
+#[test]
+fn who_entered_a_container_and_has_ended_ran_on_the_mounts_of_the_others() {
+    let mut container = Container::start("", &[]);
+    let mut pipeline = Pipeline::new();
+    container.sh("printf evil > /opt/x; mount -o bind /opt/x /usr/bin/tool");
+    let fd = container.open("/usr/bin/other");
+    pipeline.observe(exec(&container, facts(&fd, "/usr/bin/other"), Some(fd)));
+    let fd = container.open("/usr/bin/tool");
+    let mut observation = exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+    observation.event.process.pid = u32::MAX;
+    if let Payload::Exec(exec) = &mut observation.event.payload {
+        exec.parent.pid = 1;
+    }
+    pipeline.observe(observation);
+    let events = pipeline.settle();
+    let of = |event: &EnrichedEvent| event.process.as_ref().unwrap().binary.clone().unwrap();
+    let provenances: Vec<_> = events.iter().map(|event| of(event).provenance).collect();
+    assert_eq!(provenances, [BuiltIn, Added]);
+}
+
 #[test]
 fn files_without_a_name_are_judged_by_the_one_they_had() {
     let mut container = Container::start("", &[]);
@@ -372,6 +395,40 @@ fn another_root_made_inside_does_not_pass_for_the_image() {
     let file = pipeline.exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
     assert_eq!(file.provenance, Added, "{:?}", file.evidence);
     assert_eq!(file.path.to_string(), "/run/m/usr/bin/tool");
+}
+
+#[test]
+fn the_root_of_the_first_process_that_is_seen_does_not_pass_for_the_image() {
+    for mut container in [Container::start("", &[]), Container::of_rootless_engine()] {
+        container.sh(
+            "mkdir -p /run/l/usr/bin /run/l/old /run/u /run/w /run/m; printf evil > /run/l/usr/bin/tool; \
+             cp /bin/busybox /run/l/busybox; touch /dev/null",
+        );
+        let pid = container.sh(
+            "/bin/busybox unshare -m /bin/sh -ec 'mount -t overlay overlay -o \
+             lowerdir=/run/l,upperdir=/run/u,workdir=/run/w /run/m; cd /run/m; /bin/busybox pivot_root . old; \
+             exec /busybox sleep 1000' > /dev/null & echo $!",
+        );
+        let pid: u32 = pid.parse().unwrap();
+        testkit::command::wait_for("its root", || {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+            (program == std::path::Path::new("/busybox")).then_some(())
+        });
+        let fd = open_of(pid, "/usr/bin/tool");
+        let mut observation = exec(&container, facts(&fd, "/usr/bin/tool"), Some(fd));
+        observation.event.process.pid = pid;
+        if let Payload::Exec(exec) = &mut observation.event.payload {
+            let namespace = std::fs::metadata(format!("/proc/{pid}/ns/mnt")).unwrap();
+            exec.namespaces.mnt = u32::try_from(namespace.ino()).unwrap();
+        }
+        let mut pipeline = Pipeline::new();
+        pipeline.observe(observation);
+        let events = pipeline.settle();
+        container.sh(&format!("/bin/busybox kill {pid}"));
+        let process = events[0].process.as_ref().unwrap();
+        let file = process.binary.as_ref().unwrap();
+        assert_eq!(file.provenance, Added, "{:?}", file.evidence);
+    }
 }
 
 #[test]

@@ -71,6 +71,7 @@ ln -s tool layer0/usr/bin/link
 pub(crate) struct Container {
     pub(crate) directory: tempfile::TempDir,
     child: Child,
+    pid: u32,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     layers: usize,
@@ -84,6 +85,18 @@ impl Container {
     }
 
     pub(crate) fn with_options(base: &str, layers: &[&str], options: &str) -> Self {
+        Self::of(base, layers, options, &[])
+    }
+
+    /// Started by a process that stays above it, with the host's root in a mount namespace of its own: as by rootless Podman.
+    pub(crate) fn of_rootless_engine() -> Self {
+        let above = ["--mount", "--fork", "--kill-child", "unshare"];
+        let mut container = Self::of("", &[], "redirect_dir=on", &above);
+        container.pid = container.sh("echo $$").parse().unwrap();
+        container
+    }
+
+    fn of(base: &str, layers: &[&str], options: &str, above: &[&str]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("enrich-it-")
             .tempdir()
@@ -99,9 +112,10 @@ impl Container {
             .status()
             .unwrap();
         assert!(status.success());
-        let (child, stdin, stdout) = enter(directory.path(), layers.len());
+        let (child, stdin, stdout) = enter(directory.path(), layers.len(), above);
         let mut container = Self {
             directory,
+            pid: child.id(),
             child,
             stdin,
             stdout,
@@ -126,7 +140,8 @@ impl Container {
             .map(|layer| format!("layer{layer}"))
             .collect();
         std::fs::write(directory.join("lower"), lower.join(":")).unwrap();
-        (self.child, self.stdin, self.stdout) = enter(directory, self.layers);
+        (self.child, self.stdin, self.stdout) = enter(directory, self.layers, &[]);
+        self.pid = self.child.id();
         self.sh("true");
     }
 
@@ -136,7 +151,7 @@ impl Container {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Runs shell commands in the container and gives their output.
@@ -159,8 +174,7 @@ impl Container {
 
     /// Opens a file of the container as the kernel would hand it over.
     pub(crate) fn open(&self, path: &str) -> OwnedFd {
-        let path = format!("/proc/{}/root{path}", self.pid());
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+        open_of(self.pid(), path)
     }
 
     pub(crate) fn namespaces(&self) -> Namespaces {
@@ -180,8 +194,13 @@ impl Drop for Container {
     }
 }
 
-fn enter(directory: &Path, layers: usize) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+fn enter(
+    directory: &Path,
+    layers: usize,
+    above: &[&str],
+) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let mut child = Command::new("unshare")
+        .args(above)
         .args(["--mount", "sh"])
         .arg(directory.join("setup.sh"))
         .arg(directory)
@@ -193,6 +212,12 @@ fn enter(directory: &Path, layers: usize) -> (Child, ChildStdin, BufReader<Child
     let stdin = child.stdin.take().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     (child, stdin, stdout)
+}
+
+/// Opens a file of a process as the kernel would hand it over.
+pub(crate) fn open_of(pid: u32, path: &str) -> OwnedFd {
+    let path = format!("/proc/{pid}/root{path}");
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
 /// What the kernel would say about an open file.
