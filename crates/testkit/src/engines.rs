@@ -23,7 +23,7 @@ use crate::Image;
 
 /// A container engine that a test has for itself. Dropping it removes its containers, stops it and deletes its files.
 pub trait Engine {
-    /// `runc`, `podman`, `containerd` or `docker`.
+    /// `runc`, `podman`, `rootless podman`, `containerd` or `docker`.
     fn name(&self) -> &'static str;
 
     /// Makes an image known.
@@ -48,7 +48,7 @@ pub trait Engine {
     fn directory(&self) -> &Path;
 }
 
-/// All four engines, started.
+/// All four engines, started, as root.
 pub fn all() -> Vec<Box<dyn Engine>> {
     vec![
         Box::new(Runc::start()),

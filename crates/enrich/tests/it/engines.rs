@@ -57,7 +57,8 @@ fn every_engines_layers_are_found() {
     let image = Image::busybox("example.test/provenance:v1")
         .file("/opt/shipped", 0o755, b"#!/bin/sh\n")
         .file("/opt/patched", 0o755, b"#!/bin/sh\n");
-    for mut engine in engines::all() {
+    let rootless: Box<dyn engines::Engine> = Box::new(engines::Podman::rootless());
+    for mut engine in engines::all().into_iter().chain([rootless]) {
         engine.load(&image);
         let mut holder = hold_devices();
         let container = engine.run(&Run::new("provenance", &image).tmpfs("/scratch"));

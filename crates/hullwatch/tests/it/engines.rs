@@ -3,7 +3,10 @@
 use std::fs;
 
 use model::finding::{FindingResult, Label};
-use testkit::{Engine, Image, Run, engines, engines::Runc};
+use testkit::{
+    Engine, Image, Run, engines,
+    engines::{Podman, Runc},
+};
 
 use crate::{
     stimuli::sha256,
@@ -15,6 +18,12 @@ fn marked_busybox(mark: &str) -> Vec<u8> {
     let mut program = fs::read("/bin/busybox").unwrap();
     program.extend_from_slice(mark.as_bytes());
     program
+}
+
+fn every_engine() -> Vec<Box<dyn Engine>> {
+    let mut engines = engines::all();
+    engines.push(Box::new(Podman::rootless()));
+    engines
 }
 
 fn label<'a>(result: &'a FindingResult, name: &str) -> Option<&'a str> {
@@ -31,7 +40,7 @@ fn a_finding_names_container_image_digest_and_labels() {
     let image = Image::busybox("example.test/team/app:v1")
         .file("/opt/true", 0o755, &known)
         .label("from-image", "yes");
-    let mut engines = engines::all();
+    let mut engines = every_engine();
     let watcher = Watcher::start_with(&Options {
         intel: &format!("{},test-family\n", sha256(&known)),
         ..Options::default()
@@ -86,7 +95,7 @@ fn a_finding_names_container_image_digest_and_labels() {
 fn a_container_that_ran_before_the_watcher_is_covered() {
     let known = marked_busybox("ran before the watcher");
     let image = Image::busybox("example.test/early:v1").file("/opt/sleep", 0o755, &known);
-    let mut engines = engines::all();
+    let mut engines = every_engine();
     let containers: Vec<_> = engines
         .iter_mut()
         .map(|engine| {
@@ -123,7 +132,7 @@ fn an_ordinary_container_raises_nothing() {
     let image = Image::busybox("example.test/ordinary:v1")
         .file("/opt/script", 0o755, b"#!/bin/sh\nls / | wc -l\n")
         .file("/etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n");
-    let mut engines = engines::all();
+    let mut engines = every_engine();
     let watcher = Watcher::start();
     let containers: Vec<_> = engines
         .iter_mut()

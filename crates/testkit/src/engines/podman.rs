@@ -9,15 +9,29 @@ use std::{
 use super::{Container, Directory, Engine, Run};
 use crate::{Image, command, unique};
 
+/// `nobody`: a user without rights, and without ids for others. Of an image's owners only root is there.
+const USER_ID: u32 = 65534;
+
 /// A private Podman. It has no daemon.
 #[derive(Debug)]
 pub struct Podman {
     directory: Directory,
+    is_rootless: bool,
 }
 
 impl Podman {
     /// Sets up its directories.
     pub fn start() -> Self {
+        Self::prepare(false)
+    }
+
+    /// The same, of a user without rights: its containers are in no control group of their own, and it has a user namespace and
+    /// mounts of its own, which a process of it holds.
+    pub fn rootless() -> Self {
+        Self::prepare(true)
+    }
+
+    fn prepare(is_rootless: bool) -> Self {
         let directory = Directory::new("podman");
         let write = |name: &str, text: &str| {
             fs::write(directory.join(name), text).expect("writing Podman's configuration");
@@ -39,12 +53,31 @@ impl Podman {
             "policy.json",
             r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
         );
-        Self { directory }
+        if is_rootless {
+            std::os::unix::fs::chown(directory.path(), Some(USER_ID), None)
+                .expect("giving the directory to the user");
+        }
+        Self {
+            directory,
+            is_rootless,
+        }
     }
 
     fn podman(&self) -> Command {
-        let mut podman = Command::new("podman");
+        let mut podman = if self.is_rootless {
+            let mut command = Command::new("setpriv");
+            command
+                .arg(format!("--reuid={USER_ID}"))
+                .arg(format!("--regid={USER_ID}"))
+                .args(["--clear-groups", "podman"]);
+            command
+        } else {
+            Command::new("podman")
+        };
         podman
+            .current_dir(self.directory.path())
+            .env("HOME", self.directory.path())
+            .env("XDG_RUNTIME_DIR", self.directory.path())
             .env(
                 "CONTAINERS_STORAGE_CONF",
                 self.directory.join("storage.conf"),
@@ -71,7 +104,11 @@ impl Podman {
 
 impl Engine for Podman {
     fn name(&self) -> &'static str {
-        "podman"
+        if self.is_rootless {
+            "rootless podman"
+        } else {
+            "podman"
+        }
     }
 
     fn load(&mut self, image: &Image) {
@@ -128,5 +165,9 @@ impl Engine for Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         command::output(self.podman().args(["rm", "--force", "--all", "--time=0"]));
+        if self.is_rootless {
+            // Ends the process that holds its namespaces.
+            command::output(self.podman().args(["system", "migrate"]));
+        }
     }
 }
