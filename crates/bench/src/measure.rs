@@ -180,9 +180,14 @@ fn build(settings: &Settings) -> Result<Vec<Row>> {
 
 /// The sources of zlib that come with the package `libbpf-sys`.
 fn zlib_sources() -> Result<PathBuf> {
+    // What other platforms need was not downloaded to build this.
     let output = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--offline"])
-        .output()?;
+        .args(["metadata", "--format-version=1", "--offline"])
+        .args(["--filter-platform", "host-tuple"])
+        .output()
+        .context("running cargo")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo metadata: {complaint}");
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
     let packages = metadata["packages"]
