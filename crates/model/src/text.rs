@@ -206,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_any_length_is_kept_and_can_be_changed() {
+        for length in 0..=2 * INLINE_BYTES {
+            let bytes = vec![b'x'; length];
+            let mut text = Text::from(bytes.clone());
+            assert_eq!(text, Text::from(bytes.as_slice()));
+            assert_eq!((text.as_bytes(), text.len()), (bytes.as_slice(), length));
+            let is_inline = length <= INLINE_BYTES;
+            assert_eq!(text.weight() == size_of::<Text>(), is_inline, "{length}");
+            text.push(b"yz");
+            assert_eq!(text.as_bytes(), [bytes.as_slice(), b"yz"].concat());
+            text.truncate(length);
+            assert_eq!(text.as_bytes(), bytes);
+        }
+        assert_eq!(size_of::<Text>(), size_of::<Vec<u8>>());
+    }
+
+    #[test]
     fn nothing_printed_can_steer_a_terminal() {
         for hostile in [
             "\x1b]0;owned\x07",
