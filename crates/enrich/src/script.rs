@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use model::{
     Text, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX, provenance::MissingReason,
 };
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2};
 
 use crate::{
     file_kind::Interpreter,
@@ -73,7 +73,7 @@ fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec
         let found = if is_gone {
             open_beside(process, &given)
         } else {
-            open_named(pid, &given)
+            open_named(process, &given)
         };
         if let Some(fd) = found {
             opened.push(Script {
@@ -96,7 +96,7 @@ pub(crate) fn open_script(process: &Process, argument: &Text) -> Script {
     let pid = process.key.pid;
     let given = join(&process.cwd, argument);
     let wanted = normalize(&given);
-    let found = open_named(pid, &given)
+    let found = open_named(process, &given)
         .or_else(|| open_descriptor(pid, &wanted))
         .or_else(|| open_beside(process, &given));
     let facts = match &found {
@@ -136,18 +136,68 @@ pub(crate) fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {
     }
 }
 
-fn open_named(pid: u32, path: &Text) -> Option<OwnedFd> {
-    // `/dev/stdin`, `/dev/fd/3`, `/proc/self/fd/3`: links that mean something to the process alone.
-    for prefix in [&b"/dev/fd/"[..], b"/proc/self/fd/"] {
-        if let Some(number) = path.as_bytes().strip_prefix(prefix) {
-            let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
-            return proc::open_link(pid, &format!("fd/{number}"));
-        }
+fn open_named(process: &Process, path: &Text) -> Option<OwnedFd> {
+    let pid = process.key.pid;
+    let normal = normalize(path);
+    let Some(own) = below_own_proc(process, normal.as_bytes()) else {
+        return open_below_root(pid, path).or_else(|| open_held(pid, normal.as_bytes()));
+    };
+    if let Some(number) = own.strip_prefix(b"fd/") {
+        return proc::open_link(pid, &format!("fd/{}", parse(number)?));
     }
-    if path.as_bytes() == b"/dev/stdin" {
-        return proc::open_link(pid, "fd/0");
+    let named = match (own.strip_prefix(b"cwd/"), own.strip_prefix(b"root")) {
+        (Some(rest), _) => join(&process.cwd, &rest.into()),
+        (None, Some(rest)) => rest.into(),
+        (None, None) => return None,
+    };
+    open_below_root(pid, &named)
+}
+
+/// The rest of a path that means something to the process alone: of `/proc/self/fd/3`, and of `/dev/fd/3`, that is `fd/3`.
+fn below_own_proc<'a>(process: &Process, path: &'a [u8]) -> Option<&'a [u8]> {
+    if path == b"/dev/stdin" {
+        return Some(b"fd/0");
     }
-    open_below_root(pid, path)
+    if path.starts_with(b"/dev/fd/") {
+        return path.strip_prefix(b"/dev/");
+    }
+    let (name, rest) = split_at_slash(path.strip_prefix(b"/proc/")?)?;
+    let is_own = matches!(name, b"self" | b"thread-self")
+        || parse(name).is_some_and(|pid| pid == process.pid_in_namespace);
+    // Threads share what is looked for here.
+    let of_thread = rest.strip_prefix(b"task/").and_then(split_at_slash);
+    is_own.then(|| of_thread.map_or(rest, |(_, rest)| rest))
+}
+
+/// What another process of the container has open, by `/proc/1/fd/3`.
+fn open_held(pid: u32, path: &[u8]) -> Option<OwnedFd> {
+    let (holder, rest) = split_at_slash(path.strip_prefix(b"/proc/")?)?;
+    let (holder, number) = (parse(holder)?, parse(rest.strip_prefix(b"fd/")?)?);
+    let root = proc_reader::open(pid, "root", OFlags::PATH | OFlags::DIRECTORY)?;
+    let directory = openat2(
+        &root,
+        format!("proc/{holder}/fd"),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+    .ok()?;
+    // Whatever else the container has there could be links to anywhere.
+    if fstatfs(&directory).ok()?.f_type != PROC_SUPER_MAGIC {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = openat(&directory, number.to_string(), flags, Mode::empty()).ok()?;
+    proc::reopen_regular(&found)
+}
+
+fn split_at_slash(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = path.iter().position(|&byte| byte == b'/')?;
+    Some((path.get(..slash)?, path.get(slash + 1..)?))
+}
+
+fn parse(number: &[u8]) -> Option<u32> {
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn open_below_root(pid: u32, path: &Text) -> Option<OwnedFd> {

@@ -208,6 +208,44 @@ fn a_known_script_is_found_behind_any_option() {
     }
 }
 
+/// Links that lead elsewhere, or nowhere, for who is not that process.
+#[test]
+fn a_script_that_only_its_process_can_name_is_found() {
+    let mut container = Container::start("", &[]);
+    container
+        .sh("printf held > /opt/held; exec 3< /opt/held; rm /opt/held; printf named > /opt/named");
+    let pid = container.pid();
+    for (argument, is_own_pid, bytes) in [
+        ("/dev/fd/3", false, "held"),
+        ("/proc/self/fd/3", false, "held"),
+        ("/proc/thread-self/fd/3", false, "held"),
+        ("../proc//self/./fd/3", false, "held"),
+        (&format!("/proc/self/task/{pid}/fd/3"), false, "held"),
+        (&format!("/proc/{pid}/fd/3"), true, "held"),
+        (&format!("/proc/{pid}/fd/3"), false, "held"),
+        ("/proc/self/cwd/named", false, "named"),
+        ("/proc/self/root/opt/named", false, "named"),
+        (&format!("/proc/{pid}/root/opt/named"), true, "named"),
+    ] {
+        let mut exec = shell(&container, &["/bin/sh", argument]);
+        exec.pid_in_namespace = if is_own_pid { pid } else { 0 };
+        let mut pipeline = Pipeline::new();
+        pipeline.observe(observe(&container, exec));
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone();
+        let sha256 = script.and_then(|script| script.sha256());
+        assert_eq!(sha256, Some(digest(bytes.as_bytes())), "{argument}");
+    }
+    // A link that the container made itself is not followed out of it.
+    container.sh("mount -t tmpfs t /proc; mkdir -p /proc/7/fd; ln -s /etc/passwd /proc/7/fd/3");
+    let mut pipeline = Pipeline::new();
+    let exec = shell(&container, &["/bin/sh", "/proc/7/fd/3"]);
+    pipeline.observe(observe(&container, exec));
+    let events = pipeline.settle();
+    let script = events[0].process.as_ref().unwrap().script.clone();
+    assert_eq!(script.and_then(|script| script.sha256()), None);
+}
+
 #[test]
 fn a_script_whose_name_is_gone_is_read_from_the_shell_that_holds_it() {
     let mut container = Container::start("", &[]);
