@@ -142,8 +142,16 @@ fn open_named(process: &Process, path: &Text) -> Option<OwnedFd> {
     let Some(own) = below_own_proc(process, normal.as_bytes()) else {
         return open_below_root(pid, path).or_else(|| open_held(pid, normal.as_bytes()));
     };
-    if let Some(number) = own.strip_prefix(b"fd/") {
-        return proc::open_link(pid, &format!("fd/{}", parse(number)?));
+    if let Some(descriptor) = own.strip_prefix(b"fd/") {
+        let link = |number| Some(format!("fd/{}", parse(number)?));
+        // Below a directory that is open, as execveat(2) names it, too.
+        return match split_at_slash(descriptor) {
+            None => proc::open_link(pid, &link(descriptor)?),
+            Some((number, rest)) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                open_below(&proc_reader::open(pid, &link(number)?, flags)?, rest)
+            }
+        };
     }
     let named = match (own.strip_prefix(b"cwd/"), own.strip_prefix(b"root")) {
         (Some(rest), _) => join(&process.cwd, &rest.into()),

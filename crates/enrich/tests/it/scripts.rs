@@ -213,7 +213,7 @@ fn a_known_script_is_found_behind_any_option() {
 fn a_script_that_only_its_process_can_name_is_found() {
     let mut container = Container::start("", &[]);
     container
-        .sh("printf held > /opt/held; exec 3< /opt/held; rm /opt/held; printf named > /opt/named");
+        .sh("printf held > /opt/held; exec 3< /opt/held 4< /opt; rm /opt/held; printf named > /opt/named");
     let pid = container.pid();
     for (argument, is_own_pid, bytes) in [
         ("/dev/fd/3", false, "held"),
@@ -224,6 +224,7 @@ fn a_script_that_only_its_process_can_name_is_found() {
         (&format!("/proc/{pid}/fd/3"), true, "held"),
         (&format!("/proc/{pid}/fd/3"), false, "held"),
         ("/proc/self/cwd/named", false, "named"),
+        ("/dev/fd/4/named", false, "named"),
         ("/proc/self/root/opt/named", false, "named"),
         (&format!("/proc/{pid}/root/opt/named"), true, "named"),
     ] {
