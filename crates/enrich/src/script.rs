@@ -136,12 +136,27 @@ pub(crate) fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {
     }
 }
 
+/// First what is there by that name: a container can mount its own files on `/proc` and `/dev/fd`. No link of `/proc` is followed
+/// for that.
 fn open_named(process: &Process, path: &Text) -> Option<OwnedFd> {
     let pid = process.key.pid;
-    let normal = normalize(path);
-    let Some(own) = below_own_proc(process, normal.as_bytes()) else {
-        return open_below_root(pid, path).or_else(|| open_held(pid, normal.as_bytes()));
-    };
+    open_below_root(pid, path).or_else(|| {
+        // Behind a link `..` may lead anywhere: better not read than taken for another.
+        let mut parts = path.as_bytes().split(|&byte| byte == b'/');
+        if parts.any(|part| part == b"..") {
+            return None;
+        }
+        let normal = normalize(path);
+        match below_own_proc(process, normal.as_bytes()) {
+            Some(own) => open_own(process, own),
+            None => open_held(pid, normal.as_bytes()),
+        }
+    })
+}
+
+/// What is at `own` below the process's `/proc/PID`.
+fn open_own(process: &Process, own: &[u8]) -> Option<OwnedFd> {
+    let pid = process.key.pid;
     if let Some(descriptor) = own.strip_prefix(b"fd/") {
         let link = |number| Some(format!("fd/{}", parse(number)?));
         // Below a directory that is open, as execveat(2) names it, too.
@@ -153,12 +168,10 @@ fn open_named(process: &Process, path: &Text) -> Option<OwnedFd> {
             }
         };
     }
-    let named = match (own.strip_prefix(b"cwd/"), own.strip_prefix(b"root")) {
-        (Some(rest), _) => join(&process.cwd, &rest.into()),
-        (None, Some(rest)) => rest.into(),
-        (None, None) => return None,
-    };
-    open_below_root(pid, &named)
+    if let Some(rest) = own.strip_prefix(b"cwd/") {
+        return open_below_root(pid, &join(&process.cwd, &rest.into()));
+    }
+    open_below_root(pid, &own.strip_prefix(b"root/")?.into())
 }
 
 /// The rest of a path that means something to the process alone: of `/proc/self/fd/3`, and of `/dev/fd/3`, that is `fd/3`.

@@ -219,7 +219,7 @@ fn a_script_that_only_its_process_can_name_is_found() {
         ("/dev/fd/3", false, "held"),
         ("/proc/self/fd/3", false, "held"),
         ("/proc/thread-self/fd/3", false, "held"),
-        ("../proc//self/./fd/3", false, "held"),
+        ("/proc//self/./fd/3", false, "held"),
         (&format!("/proc/self/task/{pid}/fd/3"), false, "held"),
         (&format!("/proc/{pid}/fd/3"), true, "held"),
         (&format!("/proc/{pid}/fd/3"), false, "held"),
@@ -237,14 +237,26 @@ fn a_script_that_only_its_process_can_name_is_found() {
         let sha256 = script.and_then(|script| script.sha256());
         assert_eq!(sha256, Some(digest(bytes.as_bytes())), "{argument}");
     }
-    // A link that the container made itself is not followed out of it.
-    container.sh("mount -t tmpfs t /proc; mkdir -p /proc/7/fd; ln -s /etc/passwd /proc/7/fd/3");
-    let mut pipeline = Pipeline::new();
-    let exec = shell(&container, &["/bin/sh", "/proc/7/fd/3"]);
-    pipeline.observe(observe(&container, exec));
-    let events = pipeline.settle();
-    let script = events[0].process.as_ref().unwrap().script.clone();
-    assert_eq!(script.and_then(|script| script.sha256()), None);
+    let script = |container: &Container, argument: &str| {
+        let mut pipeline = Pipeline::new();
+        pipeline.observe(observe(container, shell(container, &["/bin/sh", argument])));
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone();
+        script.and_then(|script| script.sha256())
+    };
+    // Leads to another file, by a link that only its process can follow.
+    container.sh("mkdir -p /opt/a/b /opt/a/proc/self/fd; printf evil > /opt/a/proc/self/fd/3");
+    container.sh("exec 5< /opt/a/b; ln -s /proc/self/fd/5 /x");
+    assert_eq!(script(&container, "/x/../proc/self/fd/3"), None);
+    // What the container has there itself is what is run; a link of it is not followed out of it.
+    container.sh(
+        "mount -t tmpfs t /proc; mkdir -p /proc/7/fd /proc/self/cwd /dev/fd; ln -s /etc/passwd /proc/7/fd/3; \
+         printf other > /proc/self/cwd/named; printf other > /dev/fd/3",
+    );
+    let other = Some(digest(b"other"));
+    assert_eq!(script(&container, "/proc/self/cwd/named"), other);
+    assert_eq!(script(&container, "/dev/fd/3"), other);
+    assert_eq!(script(&container, "/proc/7/fd/3"), None);
 }
 
 #[test]
