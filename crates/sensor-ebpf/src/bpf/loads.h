@@ -104,26 +104,21 @@ __noinline int tell_load(u64 mapping)
 	struct vm_area_struct *vma = (struct vm_area_struct *)mapping;
 	struct mm_struct *mm = task->mm;
 	struct fs_struct *fs = task->fs;
-	struct counters *count = own_counters();
-	struct scratch *s = own_scratch();
+	struct counters *count;
+	struct scratch *s;
 	struct load_record *record;
 	struct file *file;
 	struct inode *inode, *real;
 	struct path path;
 	struct super_block *sb;
-	bool is_mapped;
+	bool is_by_exec, is_mapped;
 	u64 length;
 
-	if (!count || !s || !mm || !fs)
+	if (!mm || !fs)
 		return 0;
 	file = READ(vma, vm_file);
 	if (!file || !(READ(vma, vm_flags) & VM_EXEC) || READ(vma, vm_mm) != mm)
 		return 0;
-	record = &s->load;
-	fill_header(&record->header, task, telling_cgroup(task), RECORD_LOAD, 0);
-	if (is_ignored(&record->header))
-		return 0;
-
 	inode = NULL;
 	if (READ(file, f_mode) & FMODE_NOACCOUNT) {
 		BPF_CORE_READ_INTO(&path, (struct backing_file *)file, user_path);
@@ -135,14 +130,20 @@ __noinline int tell_load(u64 mapping)
 		if (!is_regular(inode))
 			return 0;
 	}
+	/* The program itself: its exec tells of it. */
+	is_by_exec = BPF_CORE_READ_BITFIELD(task, in_execve);
+	if (is_by_exec && READ(READ(mm, exe_file), f_inode) == inode)
+		return 0;
+	count = own_counters();
+	s = own_scratch();
+	if (!count || !s)
+		return 0;
+	record = &s->load;
+	fill_header(&record->header, task, telling_cgroup(task), RECORD_LOAD, 0);
+	if (is_ignored(&record->header))
+		return 0;
 	sb = READ(inode, i_sb);
-	record->flags = 0;
-	if (BPF_CORE_READ_BITFIELD(task, in_execve)) {
-		/* The program itself: its exec tells of it. */
-		if (READ(READ(mm, exe_file), f_inode) == inode)
-			return 0;
-		record->flags |= LOAD_BY_EXEC;
-	}
+	record->flags = is_by_exec ? LOAD_BY_EXEC : 0;
 	count->loads++;
 	record->address_start = READ(vma, vm_start);
 	record->address_end = READ(vma, vm_end);
@@ -301,13 +302,16 @@ static __always_inline bool read_range(struct task_struct *task, struct range *r
 
 static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_write, bool is_second)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task;
 	struct counters *count;
 	struct scratch *s;
 	struct range range;
 
+	if (!is_write)
+		return;
+	task = bpf_get_current_task_btf();
 	/* Of an exec are nearly all calls: it changes no protection but its stack's. */
-	if (!is_write || BPF_CORE_READ_BITFIELD(task, in_execve) || unlocked != task->mm || !read_range(task, &range) ||
+	if (BPF_CORE_READ_BITFIELD(task, in_execve) || unlocked != task->mm || !read_range(task, &range) ||
 	    is_told(is_second, RECORD_LOAD, range.start))
 		return;
 	count = own_counters();
