@@ -9,7 +9,10 @@ use std::os::fd::OwnedFd;
 use model::{
     Text, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX, provenance::MissingReason,
 };
-use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2};
+use rustix::fs::{
+    FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2,
+    readlinkat,
+};
 
 use crate::{
     file_kind::Interpreter,
@@ -17,6 +20,9 @@ use crate::{
     provenance::open_below,
     script_arguments::{candidates, is_first},
 };
+
+/// Links that are followed for one name, as the kernel does (`MAXSYMLINKS`); and as often again behind a link of `/proc`.
+const LINKS_MAX: u32 = 40;
 
 /// Descriptors of an interpreter that are looked at when the script's name is gone.
 const DESCRIPTORS_MAX: usize = 256;
@@ -140,38 +146,111 @@ pub(crate) fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {
 /// for that.
 fn open_named(process: &Process, path: &Text) -> Option<OwnedFd> {
     let pid = process.key.pid;
-    open_below_root(pid, path).or_else(|| {
-        // Behind a link `..` may lead anywhere: better not read than taken for another.
-        let mut parts = path.as_bytes().split(|&byte| byte == b'/');
-        if parts.any(|part| part == b"..") {
-            return None;
+    let mut path = path.clone();
+    for _ in 0..LINKS_MAX {
+        let found = open_below_root(pid, &path);
+        if found.is_some() {
+            return found;
         }
-        let normal = normalize(path);
-        match below_own_proc(process, normal.as_bytes()) {
-            Some(own) => open_own(process, own),
-            None => open_held(pid, normal.as_bytes()),
+        path = follow_links(pid, &path)?;
+        let Some(own) = below_own_proc(process, path.as_bytes()) else {
+            return open_held(pid, path.as_bytes());
+        };
+        if let Some(descriptor) = own.strip_prefix(b"fd/") {
+            return open_own_descriptor(pid, descriptor);
         }
-    })
-}
-
-/// What is at `own` below the process's `/proc/PID`.
-fn open_own(process: &Process, own: &[u8]) -> Option<OwnedFd> {
-    let pid = process.key.pid;
-    if let Some(descriptor) = own.strip_prefix(b"fd/") {
-        let link = |number| Some(format!("fd/{}", parse(number)?));
-        // Below a directory that is open, as execveat(2) names it, too.
-        return match split_at_slash(descriptor) {
-            None => proc::open_link(pid, &link(descriptor)?),
-            Some((number, rest)) => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY;
-                open_below(&proc_reader::open(pid, &link(number)?, flags)?, rest)
-            }
+        path = match own.strip_prefix(b"cwd/") {
+            Some(rest) => join(&process.cwd, &rest.into()),
+            None => Text::from([b"/", own.strip_prefix(b"root/")?].concat()),
         };
     }
-    if let Some(rest) = own.strip_prefix(b"cwd/") {
-        return open_below_root(pid, &join(&process.cwd, &rest.into()));
+    None
+}
+
+/// Where links of the container's own lead to, up to what only the process can follow: a link of `/proc`, or what is not there.
+/// `None` when `..` comes behind that, which may lead anywhere: better not read than taken for another.
+fn follow_links(pid: u32, path: &Text) -> Option<Text> {
+    let root = proc_reader::open(pid, "root", OFlags::PATH | OFlags::DIRECTORY)?;
+    let parts_of = |path: &[u8]| -> Vec<Vec<u8>> {
+        let parts = path.split(|&byte| byte == b'/').rev();
+        parts.map(<[u8]>::to_vec).collect()
+    };
+    let mut rest = parts_of(path.as_bytes());
+    let (mut followed, mut links) = (Vec::new(), 0);
+    while let Some(part) = rest.pop() {
+        match &part[..] {
+            b"" | b"." => continue,
+            b".." => {
+                let parent = followed.iter().rposition(|&byte| byte == b'/');
+                followed.truncate(parent.unwrap_or(0));
+                continue;
+            }
+            _ => {}
+        }
+        let before = followed.len();
+        followed.push(b'/');
+        followed.extend_from_slice(&part);
+        match look_at(&root, &followed) {
+            Some(Named::Link(target)) => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return None;
+                }
+                let start = if target.starts_with(b"/") { 0 } else { before };
+                followed.truncate(start);
+                rest.extend(parts_of(&target));
+            }
+            Some(Named::Other) => {}
+            None => break,
+        }
     }
-    open_below_root(pid, &own.strip_prefix(b"root/")?.into())
+    for part in rest.iter().rev() {
+        match &part[..] {
+            b"" | b"." => {}
+            b".." => return None,
+            part => {
+                followed.push(b'/');
+                followed.extend_from_slice(part);
+            }
+        }
+    }
+    Some(Text::from(followed))
+}
+
+/// What a name is, below a root.
+enum Named {
+    /// A link, to this.
+    Link(Vec<u8>),
+    /// No link.
+    Other,
+}
+
+/// What the last name of `path` is; `None` when it is not there, or a link that only a process can follow.
+fn look_at(root: &OwnedFd, path: &[u8]) -> Option<Named> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(root, path, flags, Mode::empty(), resolve).ok()?;
+    if !FileType::from_raw_mode(fstat(&found).ok()?.st_mode).is_symlink() {
+        return Some(Named::Other);
+    }
+    if fstatfs(&found).ok()?.f_type == PROC_SUPER_MAGIC {
+        return None;
+    }
+    let target = readlinkat(&found, "", Vec::new()).ok()?;
+    Some(Named::Link(target.into_bytes()))
+}
+
+/// What is at `/proc/PID/fd/descriptor`.
+fn open_own_descriptor(pid: u32, descriptor: &[u8]) -> Option<OwnedFd> {
+    let link = |number| Some(format!("fd/{}", parse(number)?));
+    // Below a directory that is open, as execveat(2) names it, too.
+    match split_at_slash(descriptor) {
+        None => proc::open_link(pid, &link(descriptor)?),
+        Some((number, rest)) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            open_below(&proc_reader::open(pid, &link(number)?, flags)?, rest)
+        }
+    }
 }
 
 /// The rest of a path that means something to the process alone: of `/proc/self/fd/3`, and of `/dev/fd/3`, that is `fd/3`.

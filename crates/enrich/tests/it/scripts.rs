@@ -244,6 +244,25 @@ fn a_script_that_only_its_process_can_name_is_found() {
         let script = events[0].process.as_ref().unwrap().script.clone();
         script.and_then(|script| script.sha256())
     };
+    // By links of the container's own making.
+    container.sh("ln -s /proc/self/fd/3 /link; ln -s ../link /opt/relative; ln -s /proc/self/fd /opt/directory");
+    container.sh("ln -s /proc/self/cwd/turning /opt/turning");
+    container.sh("ln -s loop /loop; ln -s /dev/../proc/./self/cwd/named /dotted");
+    for (argument, bytes) in [
+        ("/link", Some("held")),
+        ("relative", Some("held")),
+        ("/opt/directory/3", Some("held")),
+        ("directory/../directory/3", None),
+        ("/opt/../opt/directory/./4/named", Some("named")),
+        ("/dotted", Some("named")),
+        ("/proc/self/cwd/relative", Some("held")),
+        ("/proc/self/root/proc/self/cwd/directory/3", Some("held")),
+        ("/loop", None),
+        ("turning", None),
+    ] {
+        let expected = bytes.map(|bytes| digest(bytes.as_bytes()));
+        assert_eq!(script(&container, argument), expected, "{argument}");
+    }
     // Leads to another file, by a link that only its process can follow.
     container.sh("mkdir -p /opt/a/b /opt/a/proc/self/fd; printf evil > /opt/a/proc/self/fd/3");
     container.sh("exec 5< /opt/a/b; ln -s /proc/self/fd/5 /x");
