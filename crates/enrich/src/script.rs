@@ -4,10 +4,11 @@
 //! Which argument it is follows from each interpreter's own options; behind options, other files among the first arguments are
 //! hashed as well, so that no option hides a script that is known.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::SystemTime};
 
 use model::{
-    Text, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX, provenance::MissingReason,
+    Text, Timestamp, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX,
+    provenance::MissingReason,
 };
 use rustix::fs::{
     FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2,
@@ -83,7 +84,7 @@ fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec
         };
         if let Some(fd) = found {
             opened.push(Script {
-                facts: facts_of(&fd, normalize(&given)),
+                facts: script_facts(&fd, normalize(&given)),
                 path_used: argument.clone(),
                 fd: Some(fd),
             });
@@ -111,13 +112,31 @@ pub(crate) fn open_script(process: &Process, argument: &Text) -> Script {
             missing: Some(MissingReason::ProcessGone),
             ..FileFacts::default()
         },
-        Some(fd) => facts_of(fd, wanted),
+        Some(fd) => script_facts(fd, wanted),
     };
     Script {
         facts,
         path_used: argument.clone(),
         fd: found,
     }
+}
+
+/// Nobody looks whether a script is mapped for writing.
+fn script_facts(fd: &OwnedFd, wanted: Text) -> FileFacts {
+    let facts = facts_of(fd, wanted);
+    let now = Timestamp::from(SystemTime::now());
+    FileFacts {
+        is_unsettled: facts.key.is_some_and(|key| !key.is_written_back(now)),
+        ..facts
+    }
+}
+
+/// The bytes of a script whose descriptor came with an earlier exec of its process: fanotify merges them. By then they may have
+/// changed.
+pub(crate) fn open_again(process: &Process, used: &Text, facts: &FileFacts) -> Option<OwnedFd> {
+    let inode = |facts: &FileFacts| Some(facts.key?.inode);
+    let found = open_script(process, used);
+    found.fd.filter(|_| inode(&found.facts) == inode(facts))
 }
 
 pub(crate) fn facts_of(fd: &OwnedFd, wanted: Text) -> FileFacts {

@@ -233,6 +233,11 @@ const SETTLED_NS: i64 = 100_000_000;
 /// The same for files whose ctime is a whole second, as all are on some filesystems.
 const SETTLED_WHOLE_SECOND_NS: i64 = 2_100_000_000;
 
+/// Age of ctime from which a file that somebody has mapped is known by its key, too: of the writes to a page, only the first
+/// stamps the file, until the page has been written to disk. That takes half a minute (`vm.dirty_expire_centisecs`), and longer
+/// on a busy disk.
+const WRITTEN_BACK_NS: i64 = 120_000_000_000;
+
 impl FileKey {
     /// Whether a change from `now` on is sure to show in the key. `filesystem` is the `f_type` of statfs(2).
     ///
@@ -243,8 +248,16 @@ impl FileKey {
         } else {
             SETTLED_NS
         };
-        !NOT_STAMPED.contains(&filesystem)
-            && i64::try_from(now.0).is_ok_and(|now| now.saturating_sub(self.ctime_ns) > age)
+        !NOT_STAMPED.contains(&filesystem) && self.is_older_than(age, now)
+    }
+
+    /// Whether a change through a mapping is sure to show in it, too, where nobody can look whether there is one.
+    pub fn is_written_back(&self, now: Timestamp) -> bool {
+        self.is_older_than(WRITTEN_BACK_NS, now)
+    }
+
+    fn is_older_than(&self, age_ns: i64, now: Timestamp) -> bool {
+        i64::try_from(now.0).is_ok_and(|now| now.saturating_sub(self.ctime_ns) > age_ns)
     }
 }
 

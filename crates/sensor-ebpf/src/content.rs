@@ -145,6 +145,7 @@ impl Delivered {
             Kind::Script { .. } | Kind::Other => (path_of(fd, link_count), mount_id(fd)),
         };
         let is_overload = !is_known && is_one_too_many(fd);
+        let is_settled = is_known || is_settled(&key, &kind, fd);
         let content = Content {
             key,
             kind,
@@ -152,7 +153,7 @@ impl Delivered {
             mount_id,
             path,
             fd: None,
-            is_settled: is_known || is_settled(&key, fd),
+            is_settled,
             is_overload,
         };
         Some((content, !is_known && !is_overload))
@@ -201,10 +202,12 @@ pub(crate) fn key_then(now: FileKey, seen: Option<FileKey>, time: Timestamp) -> 
     }
 }
 
-fn is_settled(key: &FileKey, fd: &OwnedFd) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|filesystem| {
-        key.is_settled(filesystem.f_type, Timestamp::from(SystemTime::now()))
-    })
+fn is_settled(key: &FileKey, kind: &Kind, fd: &OwnedFd) -> bool {
+    let now = Timestamp::from(SystemTime::now());
+    // Whether somebody has it mapped for writing is looked at by the probes, but not of a script: by the time of an exec the
+    // kernel has let go of it.
+    (*kind == Kind::Elf || key.is_written_back(now))
+        && rustix::fs::fstatfs(fd).is_ok_and(|filesystem| key.is_settled(filesystem.f_type, now))
 }
 
 pub(crate) fn file_key(stat: &Stat) -> FileKey {

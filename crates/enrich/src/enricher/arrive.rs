@@ -18,7 +18,7 @@ use crate::{
     proc,
     process_table::{Program, keep_env},
     running,
-    script::{open_early, open_script},
+    script::{open_again, open_early, open_script},
 };
 
 /// The pid of no process, for looking at files of one that is gone.
@@ -134,18 +134,20 @@ impl Enricher {
         };
         let mut fds = scripts.into_iter();
         let mut scripts = Vec::new();
-        for (at, facts) in script_facts.into_iter().enumerate() {
-            let (used, fd) = (script_used.take(), fds.next().flatten());
-            let (facts, fd) = match &used {
+        for (at, mut facts) in script_facts.into_iter().enumerate() {
+            let (used, mut fd) = (script_used.take(), fds.next().flatten());
+            if let Some(used) = &used
+                && facts.key.is_none()
+            {
                 // fanotify did not tell of it: what is there by that name has to do.
-                Some(used) if facts.key.is_none() => {
-                    let mut found = open_script(&process, used);
-                    // The sensor knows better why.
-                    found.facts.missing = found.facts.missing.and(facts.missing);
-                    (found.facts, found.fd)
-                }
-                _ => (facts, fd),
-            };
+                let mut found = open_script(&process, used);
+                // The sensor knows better why.
+                found.facts.missing = found.facts.missing.and(facts.missing);
+                (facts, fd) = (found.facts, found.fd);
+            } else if fd.is_none() && facts.is_unsettled && facts.missing.is_none() {
+                let used = used.as_ref();
+                fd = used.and_then(|used| open_again(&process, used, &facts));
+            }
             let part = Part::Script(at);
             let slot = self.file(number, part, &place, facts, used, fd, Fallback::None);
             scripts.push(slot);

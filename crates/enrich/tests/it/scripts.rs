@@ -1,6 +1,10 @@
 //! Scripts: by `#!`, as an interpreter's argument, and without any format.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+    time::SystemTime,
+};
 
 use model::{
     Text,
@@ -11,7 +15,7 @@ use model::{
 
 use crate::{
     matrix::digest,
-    overlay::{Container, Pipeline, event, facts},
+    overlay::{Container, Pipeline, event, facts, key},
 };
 
 fn shell(container: &Container, args: &[&str]) -> Exec {
@@ -276,6 +280,124 @@ fn a_script_that_only_its_process_can_name_is_found() {
     assert_eq!(script(&container, "/proc/self/cwd/named"), other);
     assert_eq!(script(&container, "/dev/fd/3"), other);
     assert_eq!(script(&container, "/proc/7/fd/3"), None);
+}
+
+/// Fanotify merges its events, so that one descriptor comes with the first.
+#[test]
+fn a_script_that_its_process_executes_again_is_read_again_while_its_name_is_there() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf 0-script > /opt/script");
+    let fd = container.open("/opt/script");
+    let facts = FileFacts {
+        is_unsettled: true,
+        ..facts(&fd, "/opt/script")
+    };
+    let mut fd = Some(fd);
+    let mut pipeline = Pipeline::new();
+    for (change, expected) in [
+        ("true", Some("0-script")),
+        // As by a mapping: what the sensor saw is not what is there by now.
+        (
+            "printf 1 | dd of=/opt/script conv=notrunc",
+            Some("1-script"),
+        ),
+        ("rm /opt/script", None),
+    ] {
+        container.sh(change);
+        let expected = expected.map(|bytes| digest(bytes.as_bytes()));
+        pipeline.known.0.lock().unwrap().extend(expected);
+        let mut exec = shell(&container, &["/bin/sh", "./script"]);
+        exec.scripts = vec![facts.clone()];
+        exec.filename = Text::from("./script");
+        let mut observation = observe(&container, exec);
+        observation.scripts = vec![fd.take()];
+        pipeline.observe(observation);
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone();
+        assert_eq!(script.unwrap().sha256(), expected, "{change}");
+    }
+}
+
+/// Changes the first byte of a file by a mapping, for each byte of its standard input, which it gives back then.
+const MAPPED: &str = r"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+int main(int argc, char **argv)
+{
+    int byte;
+    char *mapping = mmap(0, 1, PROT_READ | PROT_WRITE, MAP_SHARED, open(argv[1], O_RDWR), 0);
+    if (mapping == MAP_FAILED)
+        return 1;
+    while ((byte = getchar()) != EOF) {
+        *mapping = byte;
+        putchar(byte);
+        fflush(stdout);
+    }
+}";
+
+/// The file's times tell of the first change alone: one key, many contents.
+#[test]
+fn a_script_that_is_changed_through_a_mapping_is_read_each_time() {
+    let mut container = Container::start("", &[]);
+    container.sh("printf 0-script > /opt/script");
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("mapped");
+    let mut compiler = Command::new("cc")
+        .args(["-x", "c", "-o"])
+        .arg(&program)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    compiler
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(MAPPED.as_bytes())
+        .unwrap();
+    assert!(compiler.wait().unwrap().success());
+    let mut mapped = Command::new(&program)
+        .arg(format!("/proc/{}/root/opt/script", container.pid()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipeline = Pipeline::new();
+    let mut keys = Vec::new();
+    for byte in [b'1', b'2', b'3'] {
+        let mut answer = [0];
+        mapped.stdin.as_mut().unwrap().write_all(&[byte]).unwrap();
+        mapped
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut answer)
+            .unwrap();
+        let fd = container.open("/opt/script");
+        while !key(&fd).is_settled(0, SystemTime::now().into()) {
+            std::thread::yield_now();
+        }
+        keys.push(key(&fd));
+        pipeline.observe(observe(
+            &container,
+            shell(&container, &["/bin/sh", "/opt/script"]),
+        ));
+        let events = pipeline.settle();
+        let script = events
+            .last()
+            .unwrap()
+            .process
+            .as_ref()
+            .unwrap()
+            .script
+            .clone();
+        let expected = digest(&[&[byte], &b"-script"[..]].concat());
+        assert_eq!(script.unwrap().sha256(), Some(expected));
+    }
+    drop(mapped.stdin.take());
+    assert!(mapped.wait().unwrap().success());
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Reader {
             mount_id: content.mount_id,
             filesystem: self.filesystem(mnt_namespace, content.mount_id),
             is_memfd: self.prompt.is_memfd(content.key.device),
+            is_unsettled: !content.is_settled,
             missing: content.is_overload.then_some(MissingReason::Overload),
             ..FileFacts::default()
         }

@@ -17,8 +17,8 @@
  *                          tmpfs that was just mounted on /dev/fd, and executed by that name
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
- *   changing DIR           write a program, map it shared, and for each letter of standard input: change its last four bytes to the
- *                          next number by the mapping, and execute it (`p`) or `map` it (`l`)
+ *   changing WHAT DIR      write a `program` or a `script`, map it shared, and for each letter of standard input: change its last
+ *                          four bytes to the next number by the mapping, and execute it (`p`) or `map` it (`l`)
  *   familiar CHANGES DIR   write a program and run it for a quarter of a second, with its number as argument; CHANGES times: change
  *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again; then
  *                          once more while it is mapped for writing. In the end run scripts that it interprets, one for each change
@@ -372,8 +372,10 @@ static char *map_shared(int fd)
 }
 
 /* The times of the file tell of the first change, and no longer of the others, as long as the page is not written to disk. */
-static void changing(const char *dir)
+static void changing(const char *what, const char *dir)
 {
+	static const char script[sizeof(nothing)] = "#!/bin/true\n";
+	const void *head = strcmp(what, "script") ? (const void *)nothing : script;
 	char path[256], letter;
 	char *argv[] = {path, NULL};
 	int fd, number = 0;
@@ -384,7 +386,7 @@ static void changing(const char *dir)
 	snprintf(path, sizeof(path), "%s/changing", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 	check(fd >= 0, path);
-	write_program(fd, nothing, sizeof(nothing), number);
+	write_program(fd, head, sizeof(nothing), number);
 	address = map_shared(fd);
 	memcpy(address + sizeof(nothing), &number, sizeof(number));
 	check(fstat(fd, &stat) == 0, "stat");
@@ -610,7 +612,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "patched")) {
 		patched(argv[2]);
 	} else if (!strcmp(mode, "changing")) {
-		changing(argv[2]);
+		changing(argv[2], argv[3]);
 	} else if (!strcmp(mode, "then")) {
 		char next[256];
 		char *arguments[] = {next, NULL};
