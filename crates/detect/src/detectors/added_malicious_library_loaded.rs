@@ -12,6 +12,8 @@
 //! ## Blind spots and false positives
 //! Only hashes on the imported lists are known. Code that is read into memory and made executable there was never mapped from
 //! a file and is not seen. A library whose process ends at once may have no hash; its finding, if any, gives the reason.
+//! Before Linux 6.14, what is written to a library through a mapping that stays open can go unseen until the kernel has written it
+//! to disk, half a minute later.
 //!
 //! ## Response
 //! Treat the container as taken over. Look at how the library was asked for (`LD_PRELOAD`, a plug-in directory, `ld.so`), save

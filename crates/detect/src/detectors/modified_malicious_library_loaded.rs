@@ -11,6 +11,8 @@
 //!
 //! ## Blind spots and false positives
 //! Only hashes on the imported lists are known. A library that is changed while it is mapped is judged when it is next loaded.
+//! Before Linux 6.14, what is written to it through a mapping that stays open can go unseen until the kernel has written it to
+//! disk, half a minute later.
 //!
 //! ## Response
 //! Treat the container and every program in it as taken over. Compare the library with the image's, replace the container, and
