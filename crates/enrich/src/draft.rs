@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{
     Text, Timestamp,
     enriched::{Container, Content, File, Process},
-    event::{FileFacts, FileKey, Observation, ProcessKey},
+    event::{FileFacts, FileKey, Named, Observation, ProcessKey},
     provenance::{MissingReason, Provenance, UnknownReason},
 };
 
@@ -91,6 +91,8 @@ pub(crate) enum Kind {
         program: Arc<Program>,
         /// A script that an argument may name, opened before the interpreter is known to be one.
         candidate: Option<(Text, Script)>,
+        /// What the sensor has opened of the arguments; no file when the program has to be read first.
+        named: Option<Box<Named>>,
         is_script_settled: bool,
         /// There was one, whether or not its file was found: the kernel ran it (`#!`), or it was standard input.
         is_script_certain: bool,

@@ -79,6 +79,15 @@ impl Default for Config {
     }
 }
 
+/// What a sensor is told, so that it has less to tell.
+pub trait Feedback {
+    /// A control group and mount namespace have proved to be the host's own, whose events are of no use.
+    fn ignore(&self, cgroup_id: u64, mnt_namespace: u32);
+
+    /// Whether a program, as [`model::event::Named`] has it, runs scripts that its arguments name.
+    fn classify(&self, program: &FileKey, runs_scripts: bool);
+}
+
 /// See the module.
 pub struct Enricher {
     containers: Containers,
@@ -91,7 +100,7 @@ pub struct Enricher {
     block: Block,
     files: WeightedCache<FileId, Judged>,
     loaded: Loaded,
-    ignore: Box<dyn Fn(u64, u32) + Send>,
+    feedback: Box<dyn Feedback + Send>,
     parked: HashMap<u64, Draft>,
     parked_shares: Shares,
     tickets: HashMap<Ticket, Wanted>,
@@ -118,11 +127,11 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    /// `ignore(cgroup_id, mnt_namespace)` is called for pairs that have proved to be the host's own, whose events are of no use.
+    /// An enricher that has seen nothing. Its threads start at once.
     pub fn new(
         config: Config,
         scanner: Box<dyn Scanner + Send>,
-        ignore: Box<dyn Fn(u64, u32) + Send>,
+        feedback: Box<dyn Feedback + Send>,
     ) -> Self {
         let judge = Arc::new(Judge::new(
             scanner,
@@ -142,7 +151,7 @@ impl Enricher {
             block: Block::default(),
             files: WeightedCache::new(FILES_MAX, FILES_BYTES_MAX),
             loaded: Loaded::default(),
-            ignore,
+            feedback,
             parked: HashMap::new(),
             parked_shares: Shares::new(EVENTS_PARKED_MAX, usize::MAX),
             displaced: Vec::new(),
@@ -168,6 +177,7 @@ impl Enricher {
             event,
             file,
             scripts,
+            named,
         } = observation;
         let Event {
             time,
@@ -176,7 +186,7 @@ impl Enricher {
             payload,
         } = event;
         match payload {
-            Payload::Exec(exec) => self.exec(time, key, cgroup, exec, file, scripts, out),
+            Payload::Exec(exec) => self.exec(time, key, cgroup, exec, file, scripts, named, out),
             Payload::Fork { parent } => {
                 self.processes.fork(key, parent, time);
                 if self.host_processes.contains(&parent) {
@@ -200,6 +210,7 @@ impl Enricher {
                         event,
                         file,
                         scripts,
+                        named,
                     },
                     out,
                     true,

@@ -32,6 +32,6 @@ mod slow;
 mod waiting_room;
 mod weighted;
 
-pub use enricher::{Config, Enricher};
+pub use enricher::{Config, Enricher, Feedback};
 pub use file_kind::Interpreter;
 pub use judge::Scanner;

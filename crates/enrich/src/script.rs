@@ -7,7 +7,10 @@
 use std::{os::fd::OwnedFd, time::SystemTime};
 
 use model::{
-    Text, Timestamp, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX,
+    Text, Timestamp,
+    enriched::Process,
+    event::{FileFacts, Named},
+    limits::SCRIPT_FILES_MAX,
     provenance::MissingReason,
 };
 use rustix::fs::{
@@ -36,20 +39,25 @@ pub(crate) struct Script {
 }
 
 /// Opens the likeliest script of a program that is not yet known to be an interpreter.
-pub(crate) fn open_early(process: &Process, args: &[Text]) -> Option<(Text, Script)> {
+pub(crate) fn open_early(
+    process: &Process,
+    args: &[Text],
+    named: &[(Text, OwnedFd)],
+) -> Option<(Text, Script)> {
     let candidates = candidates(Interpreter::Shell, args, &process.stdio[0]);
     let likeliest = candidates.into_iter().next()?;
-    let script = open_script(process, &likeliest);
+    let script = open_script(process, &likeliest, named);
     Some((likeliest, script))
 }
 
 /// Opens what may be the script of an interpreter that was started with those arguments, the likeliest first. `opened` is one
-/// that was opened before.
+/// that was opened before; `named`, what the sensor has opened.
 pub(crate) fn open_scripts(
     interpreter: Interpreter,
     process: &Process,
     args: &[Text],
     opened: Option<(Text, Script)>,
+    named: &[(Text, OwnedFd)],
 ) -> Vec<Script> {
     let candidates = candidates(interpreter, args, &process.stdio[0]);
     let Some(likeliest) = candidates.first() else {
@@ -57,18 +65,23 @@ pub(crate) fn open_scripts(
     };
     let script = match opened {
         Some((candidate, script)) if candidate == *likeliest => script,
-        _ => open_script(process, likeliest),
+        _ => open_script(process, likeliest, named),
     };
     if script.fd.is_some() && is_first(interpreter, args, likeliest) {
         vec![script]
     } else {
-        open_others(process, &candidates, script)
+        open_others(process, &candidates, script, named)
     }
 }
 
 /// Opens those of `candidates` that are files for `process`. `likeliest` is the first of them, opened; it stays when no other
 /// is a file.
-fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec<Script> {
+fn open_others(
+    process: &Process,
+    candidates: &[Text],
+    likeliest: Script,
+    named: &[(Text, OwnedFd)],
+) -> Vec<Script> {
     let pid = process.key.pid;
     let is_gone = proc_reader::namespace(pid, "mnt").is_none();
     let mut opened = Vec::new();
@@ -77,11 +90,13 @@ fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec
             break;
         }
         let given = join(&process.cwd, argument);
-        let found = if is_gone {
-            open_beside(process, &given)
-        } else {
-            open_named(process, &given)
-        };
+        let found = open_given(named, argument).or_else(|| {
+            if is_gone {
+                open_beside(process, &given)
+            } else {
+                open_named(process, &given)
+            }
+        });
         if let Some(fd) = found {
             opened.push(Script {
                 facts: script_facts(&fd, normalize(&given)),
@@ -96,14 +111,28 @@ fn open_others(process: &Process, candidates: &[Text], likeliest: Script) -> Vec
     opened
 }
 
-/// Opens the file that `argument` names for `process`: below its root; when the name is gone, among the descriptors of the
+/// What the sensor has opened, once.
+pub(crate) fn take_files(named: &mut Option<Box<Named>>) -> Vec<(Text, OwnedFd)> {
+    named
+        .as_mut()
+        .map_or_else(Vec::new, |named| std::mem::take(&mut named.files))
+}
+
+/// What the sensor has opened for an argument, which may be gone by now.
+fn open_given(named: &[(Text, OwnedFd)], argument: &Text) -> Option<OwnedFd> {
+    let (_, file) = named.iter().find(|(name, _)| name == argument)?;
+    proc::reopen_regular(file)
+}
+
+/// Opens the file that `argument` names for `process`: what the sensor has opened; below its root; when the name is gone, among the descriptors of the
 /// interpreter, which keeps its script open; when the process is gone, below the root of an ancestor in the same mount
 /// namespace.
-pub(crate) fn open_script(process: &Process, argument: &Text) -> Script {
+pub(crate) fn open_script(process: &Process, argument: &Text, named: &[(Text, OwnedFd)]) -> Script {
     let pid = process.key.pid;
     let given = join(&process.cwd, argument);
     let wanted = normalize(&given);
-    let found = open_named(process, &given)
+    let found = open_given(named, argument)
+        .or_else(|| open_named(process, &given))
         .or_else(|| open_descriptor(pid, &wanted))
         .or_else(|| open_beside(process, &given));
     let facts = match &found {
@@ -135,7 +164,7 @@ fn script_facts(fd: &OwnedFd, wanted: Text) -> FileFacts {
 /// changed.
 pub(crate) fn open_again(process: &Process, used: &Text, facts: &FileFacts) -> Option<OwnedFd> {
     let inode = |facts: &FileFacts| Some(facts.key?.inode);
-    let found = open_script(process, used);
+    let found = open_script(process, used, &[]);
     found.fd.filter(|_| inode(&found.facts) == inode(facts))
 }
 
@@ -210,7 +239,7 @@ fn follow_links(pid: u32, path: &Text) -> Option<Text> {
         followed.push(b'/');
         followed.extend_from_slice(&part);
         match look_at(&root, &followed) {
-            Some(Named::Link(target)) => {
+            Some(Step::Link(target)) => {
                 links += 1;
                 if links > LINKS_MAX {
                     return None;
@@ -219,7 +248,7 @@ fn follow_links(pid: u32, path: &Text) -> Option<Text> {
                 followed.truncate(start);
                 rest.extend(parts_of(&target));
             }
-            Some(Named::Other) => {}
+            Some(Step::Other) => {}
             None => break,
         }
     }
@@ -237,7 +266,7 @@ fn follow_links(pid: u32, path: &Text) -> Option<Text> {
 }
 
 /// What a name is, below a root.
-enum Named {
+enum Step {
     /// A link, to this.
     Link(Vec<u8>),
     /// No link.
@@ -245,18 +274,18 @@ enum Named {
 }
 
 /// What the last name of `path` is; `None` when it is not there, or a link that only a process can follow.
-fn look_at(root: &OwnedFd, path: &[u8]) -> Option<Named> {
+fn look_at(root: &OwnedFd, path: &[u8]) -> Option<Step> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let found = openat2(root, path, flags, Mode::empty(), resolve).ok()?;
     if !FileType::from_raw_mode(fstat(&found).ok()?.st_mode).is_symlink() {
-        return Some(Named::Other);
+        return Some(Step::Other);
     }
     if fstatfs(&found).ok()?.f_type == PROC_SUPER_MAGIC {
         return None;
     }
     let target = readlinkat(&found, "", Vec::new()).ok()?;
-    Some(Named::Link(target.into_bytes()))
+    Some(Step::Link(target.into_bytes()))
 }
 
 /// What is at `/proc/PID/fd/descriptor`.

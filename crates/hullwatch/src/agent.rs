@@ -24,7 +24,9 @@ use enrich::Enricher;
 use model::{
     Timestamp,
     enriched::{EnrichedEvent, EnrichedPayload},
-    event::{Event, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState},
+    event::{
+        Event, FileKey, Observation, Payload, ProcessKey, Sensor, SensorCondition, SensorState,
+    },
     finding::FindingResult,
     limits::{LOG_LINES_MAX, OBSERVATIONS_QUEUED_MAX},
 };
@@ -173,23 +175,18 @@ impl Agent {
             let recorder = Recorder::new(Arc::clone(&store), announce, over);
             move || recorder.run(&recorded)
         })?;
-        // The sensor sends before `start` returns, so the ignorer comes late: until then nothing is ignored.
+        // The sensor sends before `start` returns, so this comes late: until then nothing is fed back.
         let sensor_config = config.sensor.clone();
         let (settings, naming) = (config.detection.clone(), config.naming.clone());
-        let ignorer = Arc::new(OnceLock::<sensor_ebpf::Ignorer>::new());
+        let feedback = Arc::new(OnceLock::new());
         let pipeline_turn = Arc::new(Mutex::new(Instant::now()));
         let is_orphaned = Arc::new(AtomicBool::new(false));
         let pipeline = spawn("pipeline", {
             let is_orphaned = Arc::clone(&is_orphaned);
-            let ignorer = Arc::clone(&ignorer);
+            let feedback = Box::new(ToSensor(Arc::clone(&feedback)));
             let turn = Arc::clone(&pipeline_turn);
             let items = items.clone();
             move || {
-                let ignore = Box::new(move |cgroup_id, mnt_namespace| {
-                    if let Some(ignorer) = ignorer.get() {
-                        ignorer.ignore(cgroup_id, mnt_namespace);
-                    }
-                });
                 let pipeline = Pipeline {
                     enricher: Enricher::new(
                         enrich::Config {
@@ -197,7 +194,7 @@ impl Agent {
                             ..config.enrich()
                         },
                         scanner,
-                        ignore,
+                        feedback,
                     ),
                     reporter: Reporter::new(config.detection, config.naming),
                     indicators_changed,
@@ -213,7 +210,7 @@ impl Agent {
             }
         })?;
         let sensors = sensor_ebpf::start(sensor_config, sender).context("starting the sensors")?;
-        let _ = ignorer.set(sensors.ignorer());
+        let _ = feedback.set(sensors.feedback());
         let states = sensors.states();
         earlier::end_lost_sensors(&store, &earlier::ids(&states, &settings, &naming), begun)?;
         for state in states {
@@ -362,6 +359,23 @@ fn is_stuck(pipeline_turn: &Mutex<Instant>) -> bool {
     turn.elapsed() > PIPELINE_STUCK
 }
 
+/// From the enricher to the sensor, once it is there.
+struct ToSensor(Arc<OnceLock<sensor_ebpf::Feedback>>);
+
+impl enrich::Feedback for ToSensor {
+    fn ignore(&self, cgroup_id: u64, mnt_namespace: u32) {
+        if let Some(sensor) = self.0.get() {
+            sensor.ignore(cgroup_id, mnt_namespace);
+        }
+    }
+
+    fn classify(&self, program: &FileKey, runs_scripts: bool) {
+        if let Some(sensor) = self.0.get() {
+            sensor.classify(program, runs_scripts);
+        }
+    }
+}
+
 /// What the agent says about itself, in the queue of the sensors. It never waits: what finds no room is said later.
 struct Voice {
     sender: SyncSender<Observation>,
@@ -390,6 +404,7 @@ impl Voice {
                 event,
                 file: None,
                 scripts: Vec::new(),
+                named: None,
             });
         }
         self.speak();

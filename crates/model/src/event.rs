@@ -18,6 +18,17 @@ pub struct Observation {
     pub file: Option<OwnedFd>,
     /// Of each of [`Exec::scripts`], likewise.
     pub scripts: Vec<Option<OwnedFd>>,
+    /// What the arguments of an exec name, if the program may run scripts.
+    pub named: Option<Box<Named>>,
+}
+
+/// What arguments named when the first instruction of the program was still to come: a script may be gone a moment later.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Some of the first arguments, as they were given, or `/dev/stdin`; and what was there, opened with `O_PATH`.
+    pub files: Vec<(Text, OwnedFd)>,
+    /// The program as the probe saw it, when the sensor is to be told whether it runs scripts.
+    pub program: Option<FileKey>,
 }
 
 /// One observed thing: who, where, when and what.

@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let is_quiet = arguments.next().is_some();
     let (sender, receiver) = std::sync::mpsc::sync_channel(limits::OBSERVATIONS_QUEUED_MAX);
     let sensors = sensor_ebpf::start(sensor_ebpf::Config::default(), sender)?;
-    let ignorer = sensors.ignorer();
+    let feedback = sensors.feedback();
     let own = std::fs::metadata("/proc/self/ns/mnt")?.ino();
     let own = u32::try_from(own)?;
     for state in sensors.states() {
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if exec.namespaces.mnt == own
                 && let Some(cgroup) = &observation.event.cgroup
             {
-                ignorer.ignore(cgroup.id, own);
+                feedback.ignore(cgroup.id, own);
             }
             execs += 1;
             descriptors += u64::from(observation.file.is_some());

@@ -119,7 +119,6 @@ pub(crate) struct Probes {
     object: Object,
     counters: MapHandle,
     reader_asleep: MapHandle,
-    ignored: MapHandle,
     /// Descriptors of the rings, for waiting.
     pub(crate) exec_ring: MapHandle,
     pub(crate) process_ring: MapHandle,
@@ -307,7 +306,6 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
         batch,
         counters: handle(&object, "counters")?,
         reader_asleep: handle(&object, "reader_asleep")?,
-        ignored: handle(&object, "ignored")?,
         exec_ring,
         process_ring,
         load_ring,
@@ -483,10 +481,8 @@ impl Probes {
         let Some(known) = &self.known else {
             return;
         };
-        let device = kernel_device(file.device).to_ne_bytes();
-        let key = [&inode_stamp(file)[..], &device, &[0; 4]].concat();
         // When it is refused, the file is opened promptly each time: more work, nothing missed.
-        let _ = known.update(&key, &[1], MapFlags::ANY);
+        let _ = known.update(&known_key(file), &[1], MapFlags::ANY);
     }
 
     /// Whether [`Probes::expect`] can be asked: before Linux 6.14 it cannot.
@@ -565,11 +561,9 @@ impl Probes {
         missed
     }
 
-    pub(crate) fn ignored_map(&self) -> Result<MapHandle, Error> {
-        MapHandle::try_from(&self.ignored).map_err(|source| Error::Map {
-            map: "ignored",
-            source,
-        })
+    /// One of the maps that user space writes.
+    pub(crate) fn map(&self, name: &'static str) -> Result<MapHandle, Error> {
+        handle(&self.object, name)
     }
 }
 
@@ -602,6 +596,12 @@ fn inode_stamp(file: &FileKey) -> Vec<u8> {
     .concat()
 }
 
+/// `struct known_key`.
+fn known_key(file: &FileKey) -> Vec<u8> {
+    let device = kernel_device(file.device).to_ne_bytes();
+    [&inode_stamp(file)[..], &device, &[0; 4]].concat()
+}
+
 /// `struct untold_key`.
 fn untold_key(file: &FileKey) -> Vec<u8> {
     let device = kernel_device(file.device).to_ne_bytes();
@@ -615,6 +615,16 @@ pub(crate) fn ignore(map: &MapHandle, cgroup_id: u64, mnt_namespace: u32) -> boo
     id.copy_from_slice(&cgroup_id.to_ne_bytes());
     rest[..4].copy_from_slice(&mnt_namespace.to_ne_bytes());
     map.update(&key, &[1], MapFlags::ANY).is_ok()
+}
+
+/// Says whether a program runs scripts that its arguments name.
+pub(crate) fn classify(map: &MapHandle, program: &FileKey, runs_scripts: bool) {
+    // When it is refused, what its arguments name is opened promptly each time: more work, nothing missed.
+    let _ = map.update(
+        &known_key(program),
+        &[u8::from(runs_scripts)],
+        MapFlags::ANY,
+    );
 }
 
 /// All processes with their exact start times.
@@ -709,6 +719,7 @@ mod tests {
         for (name, bytes) in [
             ("exec_record", 376),
             ("load_record", 144),
+            ("arguments_record", 568),
             ("ignored_key", 16),
             ("known_key", 48),
             ("untold_key", 16),

@@ -37,7 +37,7 @@ use std::{
 pub use bpf::Error as BpfError;
 use libbpf_rs::MapHandle;
 use model::{
-    event::{Observation, SensorState},
+    event::{FileKey, Observation, SensorState},
     limits,
 };
 pub use probe::{Capability, probe};
@@ -168,21 +168,22 @@ fn signal(eventfd: &OwnedFd) {
 pub struct Sensors {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    ignorer: Ignorer,
+    feedback: Feedback,
 }
 
-/// Tells the kernel which processes are the host's.
+/// What the enricher tells the kernel.
 #[derive(Clone, Debug)]
-pub struct Ignorer {
+pub struct Feedback {
     shared: Arc<Shared>,
-    map: Arc<MapHandle>,
+    ignored: Arc<MapHandle>,
+    runs_scripts: Arc<MapHandle>,
 }
 
-impl Ignorer {
+impl Feedback {
     /// Drops, from now on and in the kernel, the events of processes in this control group and mount namespace.
     pub fn ignore(&self, cgroup_id: u64, mnt_namespace: u32) {
         // When the kernel's table cannot take it, its events keep coming: more work, nothing missed.
-        if bpf::ignore(&self.map, cgroup_id, mnt_namespace) {
+        if bpf::ignore(&self.ignored, cgroup_id, mnt_namespace) {
             self.shared
                 .ignored_namespaces
                 .lock()
@@ -190,6 +191,11 @@ impl Ignorer {
                 .push(mnt_namespace);
             signal(&self.shared.wake);
         }
+    }
+
+    /// Says whether a program, as [`model::event::Named`] has it, runs scripts that its arguments name.
+    pub fn classify(&self, program: &FileKey, runs_scripts: bool) {
+        bpf::classify(&self.runs_scripts, program, runs_scripts);
     }
 }
 
@@ -223,9 +229,10 @@ pub fn start(config: Config, sender: SyncSender<Observation>) -> Result<Sensors,
     });
     prepare_descriptors(&shared.wake);
     let probes = bpf::load(&config)?;
-    let ignorer = Ignorer {
+    let feedback = Feedback {
         shared: Arc::clone(&shared),
-        map: Arc::new(probes.ignored_map()?),
+        ignored: Arc::new(probes.map("ignored")?),
+        runs_scripts: Arc::new(probes.map("runs_scripts")?),
     };
     let reader =
         reader::Reader::new(&config, probes, Arc::clone(&shared), sender).map_err(|source| {
@@ -244,7 +251,7 @@ pub fn start(config: Config, sender: SyncSender<Observation>) -> Result<Sensors,
     Ok(Sensors {
         shared,
         thread: Some(thread),
-        ignorer,
+        feedback,
     })
 }
 
@@ -307,9 +314,9 @@ impl Sensors {
         Duration::from_nanos(clock::boot_ns().saturating_sub(looked_ns))
     }
 
-    /// A handle with which the enricher declares processes to be the host's.
-    pub fn ignorer(&self) -> Ignorer {
-        self.ignorer.clone()
+    /// A handle with which the enricher says what it has found.
+    pub fn feedback(&self) -> Feedback {
+        self.feedback.clone()
     }
 
     /// Detaches everything, sends what the kernel still has, and returns the final counts.

@@ -2,12 +2,12 @@
 //!
 //! fanotify cannot watch memfds, nor a mount that was made a moment ago or never got a place in the tree. What is run from there
 //! may be gone when its process ends: opening `/proc/PID/exe` when the exec is read from the ring came too late for four of five
-//! memfds that end at once. The same holds for a script that was executed by a descriptor, and for a library that nobody has read
-//! yet.
+//! memfds that end at once. The same holds for a script that was executed by a descriptor, for one that an interpreter's arguments
+//! name (deleted by its first line, as droppers are), and for a library that nobody has read yet.
 //!
 //! So the probe tells of such an exec or load a second time, to a thread of the CPU that it runs on, with the lowest real-time
 //! priority. It is woken before the system call returns, and the scheduler takes it before the first instruction of the
-//! program or library. No other exec or load pays for that.
+//! program or library. No other exec or load pays for that. Which programs are interpreters, the enricher says: it reads them whole.
 
 use std::{
     io,
@@ -24,15 +24,16 @@ use std::{
 
 use libbpf_rs::{MapHandle, RingBufferBuilder};
 use lru::LruCache;
+use model::Text;
 use rustix::{
     event::epoll,
-    fs::{Mode, OFlags, fstat},
+    fs::{Mode, OFlags, ResolveFlags, fstat, openat2},
     thread::{CpuSet, sched_setaffinity},
 };
 
 use crate::{
     Shared,
-    decode::{Record, record},
+    decode::{Header, Record, record},
     sys,
 };
 
@@ -40,6 +41,9 @@ use crate::{
 /// a tenth of a second, the longest that the reader should be behind. What a descriptor led to (libraries, and scripts) has room
 /// of its own: libraries are mapped much faster than programs are executed. All of it is half of [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+
+/// Arguments that are looked at for a script.
+const NAMED_MAX: usize = 3;
 
 /// How long one is held whose exec was lost: a memfd's memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -51,24 +55,27 @@ const STACK_BYTES: usize = 64 * 1024;
 type Moment = (u32, u64);
 
 /// What a thread has opened, `O_PATH`; `None` when it could not, so that nobody waits for it.
-type Opened = (Moment, Option<OwnedFd>);
+type Opened<T> = (Moment, Option<T>);
+
+/// What arguments name, by the name that they give it.
+type Named = Vec<(Text, OwnedFd)>;
 
 /// Files of one kind.
 #[derive(Debug)]
-struct Files {
+struct Files<T> {
     /// From the threads. A channel, not a lock: the reader could be put to sleep with a lock in its hands.
-    opened: Receiver<Opened>,
-    held: LruCache<Moment, (Option<OwnedFd>, Instant)>,
+    opened: Receiver<Opened<T>>,
+    held: LruCache<Moment, (Option<T>, Instant)>,
 }
 
-impl Files {
-    fn new() -> (SyncSender<Opened>, Self) {
+impl<T> Files<T> {
+    fn new() -> (SyncSender<Opened<T>>, Self) {
         let (sender, opened) = sync_channel(HELD_MAX.get());
         let held = LruCache::new(HELD_MAX);
         (sender, Self { opened, held })
     }
 
-    fn take(&mut self, moment: Moment) -> Option<OwnedFd> {
+    fn take(&mut self, moment: Moment) -> Option<T> {
         self.receive();
         // What is left says that there is nothing to wait for.
         self.held.peek_mut(&moment)?.0.take()
@@ -98,8 +105,9 @@ impl Files {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Prompt {
-    programs: Files,
-    by_descriptor: Files,
+    programs: Files<OwnedFd>,
+    by_descriptor: Files<OwnedFd>,
+    named: Files<Named>,
     /// Superblocks of memfds.
     memfd_devices: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
@@ -120,16 +128,22 @@ impl Prompt {
         .collect();
         let (program_sender, programs) = Files::new();
         let (descriptor_sender, by_descriptor) = Files::new();
+        let (named_sender, named) = Files::new();
         let threads = rings
             .iter()
             .map(|(cpu, ring)| {
-                let senders = [program_sender.clone(), descriptor_sender.clone()];
+                let senders = Senders {
+                    programs: program_sender.clone(),
+                    by_descriptor: descriptor_sender.clone(),
+                    named: named_sender.clone(),
+                };
                 spawn(*cpu, ring, Arc::clone(shared), senders)
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             programs,
             by_descriptor,
+            named,
             memfd_devices,
             threads,
         })
@@ -150,6 +164,16 @@ impl Prompt {
         self.by_descriptor.take((pid, boot_ns))
     }
 
+    /// What the arguments of an exec name.
+    pub(crate) fn take_named(&mut self, pid: u32, boot_ns: u64) -> Option<Named> {
+        self.named.take((pid, boot_ns))
+    }
+
+    /// Whether [`Prompt::take_named`] has it, or will not have it.
+    pub(crate) fn is_named_decided(&mut self, pid: u32, boot_ns: u64) -> bool {
+        self.named.is_decided((pid, boot_ns))
+    }
+
     /// Whether [`Prompt::take_program`] has it, or will not have it.
     pub(crate) fn is_program_decided(&mut self, pid: u32, boot_ns: u64) -> bool {
         self.programs.is_decided((pid, boot_ns))
@@ -164,6 +188,7 @@ impl Prompt {
     pub(crate) fn expire(&mut self, now: Instant) {
         self.programs.expire(now);
         self.by_descriptor.expire(now);
+        self.named.expire(now);
     }
 
     /// Waits for the threads, which end when the sensor is being stopped.
@@ -175,11 +200,55 @@ impl Prompt {
     }
 }
 
+/// Where a thread sends what it has opened.
+struct Senders {
+    programs: SyncSender<Opened<OwnedFd>>,
+    by_descriptor: SyncSender<Opened<OwnedFd>>,
+    named: SyncSender<Opened<Named>>,
+}
+
+impl Senders {
+    /// Full when the reader is far behind: the newest is let go, and its event will say so.
+    fn open(&self, record: Record) {
+        let Header {
+            process, boot_ns, ..
+        } = *record.header();
+        let moment = (process.pid, boot_ns);
+        match record {
+            Record::Prompt {
+                tid,
+                descriptor: None,
+                ..
+            } => {
+                let _ = self.programs.try_send((moment, open(tid, "exe")));
+            }
+            Record::Prompt {
+                tid,
+                descriptor: Some(descriptor),
+                ..
+            } => {
+                let file = open(tid, &format!("fd/{descriptor}"));
+                let _ = self.by_descriptor.try_send((moment, file));
+            }
+            Record::Arguments {
+                tid,
+                args,
+                has_input,
+                ..
+            } => {
+                let files = open_named(tid, args, has_input);
+                let _ = self.named.try_send((moment, Some(files)));
+            }
+            _ => {}
+        }
+    }
+}
+
 fn spawn(
     cpu: u32,
     ring: &MapHandle,
     shared: Arc<Shared>,
-    [programs, by_descriptor]: [SyncSender<Opened>; 2],
+    senders: Senders,
 ) -> io::Result<JoinHandle<()>> {
     let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(0);
@@ -188,19 +257,8 @@ fn spawn(
     let mut builder = RingBufferBuilder::new();
     builder
         .add(ring, move |bytes| {
-            if let Ok(Record::Prompt {
-                header,
-                tid,
-                descriptor,
-            }) = record(bytes)
-            {
-                let sender = match descriptor {
-                    None => &programs,
-                    Some(_) => &by_descriptor,
-                };
-                // Full when the reader is far behind: the newest is let go, and its event will say so.
-                let moment = (header.process.pid, header.boot_ns);
-                let _ = sender.try_send((moment, open(tid, descriptor)));
+            if let Ok(record) = record(bytes) {
+                senders.open(record);
             }
             0
         })
@@ -232,13 +290,46 @@ fn spawn(
         })
 }
 
-/// The program of a thread that has just executed it, or what it is mapping. Not for reading: a FUSE server would be asked,
-/// which may not answer. Nor by `map_files`, which waits for a lock that the process can hold for as long as it likes.
-fn open(tid: u32, descriptor: Option<u32>) -> Option<OwnedFd> {
+/// What a link of a thread leads to: the program that it has just executed, or what it is mapping. Not for reading: a FUSE server
+/// would be asked, which may not answer. Nor by `map_files`, which waits for a lock that the process can hold for as long as it
+/// likes.
+fn open(tid: u32, link: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let path = match descriptor {
-        None => format!("/proc/{tid}/exe"),
-        Some(descriptor) => format!("/proc/{tid}/fd/{descriptor}"),
-    };
-    rustix::fs::open(path, flags, Mode::empty()).ok()
+    rustix::fs::open(format!("/proc/{tid}/{link}"), flags, Mode::empty()).ok()
+}
+
+/// What the first arguments name that are no options. Nobody is waited for (`RESOLVE_CACHED`, since Linux 5.12): what was
+/// written a moment ago is in the kernel's memory, the rest is not about to be deleted without a trace.
+fn open_named(tid: u32, args: Vec<Text>, has_input: bool) -> Named {
+    let mut files = Vec::new();
+    if has_input && let Some(input) = open(tid, "fd/0") {
+        files.push((Text::from("/dev/stdin"), input));
+    }
+    let (mut root, mut cwd) = (None, None);
+    let is_option = |arg: &Text| arg.is_empty() || arg.as_bytes().starts_with(b"-");
+    let names = args.into_iter().skip(1).filter(|arg| !is_option(arg));
+    for name in names.take(NAMED_MAX) {
+        // A relative name must not lead out of the root by a link or `..`.
+        let (directory, resolve) = if name.as_bytes().starts_with(b"/") {
+            let root = root.get_or_insert_with(|| open(tid, "root"));
+            (root, ResolveFlags::IN_ROOT)
+        } else {
+            let cwd = cwd.get_or_insert_with(|| open(tid, "cwd"));
+            (cwd, ResolveFlags::BENEATH)
+        };
+        let Some(directory) = directory else {
+            break;
+        };
+        let found = openat2(
+            directory,
+            name.as_bytes(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED,
+        );
+        if let Ok(found) = found {
+            files.push((name, found));
+        }
+    }
+    files
 }

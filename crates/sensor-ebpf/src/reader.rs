@@ -535,18 +535,20 @@ impl Reader {
         let Header {
             boot_ns, process, ..
         } = *record.header();
-        let (awaits_program, awaits_other) = match record {
+        let (awaits_program, awaits_other, awaits_named) = match record {
             Record::Exec(exec) => (
                 exec.has_prompt && !self.early.contains_key(&(process.pid, boot_ns)),
                 exec.has_script_prompt,
+                exec.has_arguments,
             ),
-            Record::Load(load) => (false, load.has_prompt),
+            Record::Load(load) => (false, load.has_prompt, false),
             _ => return false,
         };
         let is_young = now_ns.saturating_sub(boot_ns) < PROMPT_NS_MAX;
         is_young
             && ((awaits_program && !self.prompt.is_program_decided(process.pid, boot_ns))
-                || (awaits_other && !self.prompt.is_descriptor_file_decided(process.pid, boot_ns)))
+                || (awaits_other && !self.prompt.is_descriptor_file_decided(process.pid, boot_ns))
+                || (awaits_named && !self.prompt.is_named_decided(process.pid, boot_ns)))
     }
 
     fn take_control(&mut self) {

@@ -5,7 +5,9 @@ use std::{cell::OnceCell, os::fd::OwnedFd, sync::Arc, time::Instant};
 use model::{
     Timestamp,
     enriched::{Container, EnrichedEvent, FileKind, Process},
-    event::{Cgroup, Exec, FileFacts, LibraryLoad, LossSource, Observation, Payload, ProcessKey},
+    event::{
+        Cgroup, Exec, FileFacts, LibraryLoad, LossSource, Named, Observation, Payload, ProcessKey,
+    },
 };
 
 use super::Enricher;
@@ -18,7 +20,7 @@ use crate::{
     proc,
     process_table::{Program, keep_env},
     running,
-    script::{open_again, open_early, open_script},
+    script::{open_again, open_early, open_script, take_files},
 };
 
 /// The pid of no process, for looking at files of one that is gone.
@@ -34,6 +36,7 @@ impl Enricher {
         mut exec: Box<Exec>,
         file: Option<OwnedFd>,
         scripts: Vec<Option<OwnedFd>>,
+        named: Option<Box<Named>>,
         out: &mut Vec<EnrichedEvent>,
     ) {
         let mnt_namespace = exec.namespaces.mnt;
@@ -50,7 +53,7 @@ impl Enricher {
                         if mnt_namespace == self.containers.host_mnt_namespace()
                             && proc::is_in(exec.parent.pid, &cgroup.path)
                         {
-                            (self.ignore)(cgroup.id, mnt_namespace);
+                            self.feedback.ignore(cgroup.id, mnt_namespace);
                         }
                         self.processes.forget(key);
                         self.host_processes.put(key, ());
@@ -140,7 +143,7 @@ impl Enricher {
                 && facts.key.is_none()
             {
                 // fanotify did not tell of it: what is there by that name has to do.
-                let mut found = open_script(&process, used);
+                let mut found = open_script(&process, used, &[]);
                 // The sensor knows better why.
                 found.facts.missing = found.facts.missing.and(facts.missing);
                 (facts, fd) = (found.facts, found.fd);
@@ -153,8 +156,12 @@ impl Enricher {
             scripts.push(slot);
         }
         // The interpreter may have to be read first, and the script may be gone by then.
+        let mut named = named;
         let candidate = match (&main, is_script_certain) {
-            (Slot::Waiting, false) => open_early(&process, &process.args),
+            (Slot::Waiting, false) => {
+                let files = take_files(&mut named);
+                open_early(&process, &process.args, &files)
+            }
             _ => None,
         };
         let program = Program::new(Arc::new(process), Some(number));
@@ -171,6 +178,7 @@ impl Enricher {
             kind: Kind::Exec {
                 program,
                 candidate,
+                named,
                 is_script_settled: is_script_certain,
                 is_script_certain,
             },
@@ -364,6 +372,7 @@ impl Enricher {
                 Box::new(exec),
                 Some(file),
                 Vec::new(),
+                None,
                 out,
             );
             if self.processes.contains(key) {

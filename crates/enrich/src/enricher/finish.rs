@@ -14,7 +14,7 @@ use crate::{
     draft::{Draft, Kind, Part, Place, Slot, ready, the_script},
     file_facts::Fallback,
     proc,
-    script::{Script, open_early, open_script, open_scripts},
+    script::{Script, open_early, open_script, open_scripts, take_files},
     script_arguments::{STANDARD_INPUT, of_loaded_program},
 };
 
@@ -194,6 +194,7 @@ impl Enricher {
         let Kind::Exec {
             program,
             candidate,
+            named,
             is_script_settled,
             is_script_certain,
         } = &mut draft.kind
@@ -203,19 +204,28 @@ impl Enricher {
         let Some(Slot::Ready(main)) = &draft.main else {
             return;
         };
+        let is_loader = main.file.kind == FileKind::DynamicLoader;
+        if let Some(program) = named.as_mut().and_then(|named| named.program.take())
+            && main.file.sha256().is_some()
+        {
+            let runs_scripts = is_loader || main.interpreter.is_some();
+            self.feedback.classify(&program, runs_scripts);
+        }
         if *is_script_settled {
             return;
         }
+        // An event that waits keeps one of them, as its candidate.
+        let files = take_files(named);
         let process = program.process();
         let mut args = process.args.as_slice();
         let mut interpreter = main.interpreter;
-        if main.file.kind == FileKind::DynamicLoader {
+        if is_loader {
             args = of_loaded_program(args);
-            let Some(named) = args.first() else {
+            let Some(argument) = args.first() else {
                 return;
             };
             if draft.loaded.is_none() {
-                let loaded = open_script(&process, named);
+                let loaded = open_script(&process, argument, &files);
                 let slot = self.file(
                     number,
                     Part::Loaded,
@@ -226,7 +236,7 @@ impl Enricher {
                     Fallback::None,
                 );
                 draft.loaded = Some(slot);
-                *candidate = open_early(&process, args);
+                *candidate = open_early(&process, args, &files);
             }
             let Some(Slot::Ready(loaded)) = &draft.loaded else {
                 return;
@@ -237,7 +247,7 @@ impl Enricher {
         let Some(interpreter) = interpreter else {
             return;
         };
-        let scripts = open_scripts(interpreter, &process, args, candidate.take());
+        let scripts = open_scripts(interpreter, &process, args, candidate.take(), &files);
         // An argument may name something else.
         let likeliest = scripts.first();
         *is_script_certain = process.stdio[0] == Stdio::File

@@ -40,6 +40,7 @@ fn exec(pipeline: &mut Pipeline, pid: u32, path: &str) -> Arc<File> {
         event,
         file: Some(fd),
         scripts: Vec::new(),
+        named: None,
     });
     let events = pipeline.settle();
     let exec = events

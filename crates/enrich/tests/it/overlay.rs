@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use enrich::{Config, Enricher, Scanner};
+use enrich::{Config, Enricher, Feedback, Scanner};
 use model::{
     Text, Timestamp,
     enriched::{EnrichedEvent, EnrichedPayload, File, IndicatorMatch},
@@ -20,6 +20,29 @@ use model::{
     provenance::Sha256,
 };
 use rustix::fs::{Mode, OFlags, fstat};
+
+/// What a sensor is told.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) ignored: Arc<Mutex<Vec<(u64, u32)>>>,
+    pub(crate) classified: Arc<Mutex<Vec<(FileKey, bool)>>>,
+}
+
+impl Feedback for Told {
+    fn ignore(&self, cgroup_id: u64, mnt_namespace: u32) {
+        self.ignored
+            .lock()
+            .unwrap()
+            .push((cgroup_id, mnt_namespace));
+    }
+
+    fn classify(&self, program: &FileKey, runs_scripts: bool) {
+        self.classified
+            .lock()
+            .unwrap()
+            .push((*program, runs_scripts));
+    }
+}
 
 /// Sets up the layers and the root, and becomes the shell. `$1` is the directory of everything, `$2` its last layer.
 ///
@@ -270,6 +293,7 @@ impl Scanner for Known {
 pub(crate) struct Pipeline {
     pub(crate) enricher: Enricher,
     pub(crate) known: Known,
+    pub(crate) told: Told,
     pub(crate) events: Vec<EnrichedEvent>,
 }
 
@@ -279,10 +303,11 @@ impl Pipeline {
     }
 
     pub(crate) fn with_config(config: Config) -> Self {
-        let known = Known::default();
+        let (known, told) = (Known::default(), Told::default());
         Self {
-            enricher: Enricher::new(config, Box::new(known.clone()), Box::new(|_, _| {})),
+            enricher: Enricher::new(config, Box::new(known.clone()), Box::new(told.clone())),
             known,
+            told,
             events: Vec::new(),
         }
     }
@@ -373,6 +398,7 @@ pub(crate) fn exec(container: &Container, file: FileFacts, fd: Option<OwnedFd>) 
         event: event(container, Payload::Exec(Box::new(exec))),
         file: fd,
         scripts: Vec::new(),
+        named: None,
     }
 }
 
@@ -390,5 +416,6 @@ pub(crate) fn load(container: &Container, file: FileFacts, fd: Option<OwnedFd>) 
         event,
         file: fd,
         scripts: Vec::new(),
+        named: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -23,7 +23,7 @@ use model::{
 use crate::{
     engines::plain_root,
     matrix::digest,
-    overlay::{Container, Known, Pipeline, event, exec, facts, key, load, process_key},
+    overlay::{Container, Known, Pipeline, Told, event, exec, facts, key, load, process_key},
 };
 
 /// Larger than what is hashed at once, and as fast to make as a file can be.
@@ -473,6 +473,7 @@ fn children_have_their_lineage_and_their_parents_program() {
         event,
         file: None,
         scripts: Vec::new(),
+        named: None,
     };
     pipeline.observe(without_files(fork));
     let fd = container.open("/usr/bin/other");
@@ -495,11 +496,12 @@ fn children_have_their_lineage_and_their_parents_program() {
 
 #[test]
 fn a_process_of_the_host_is_no_event_and_its_pair_is_ignored_unless_it_came_from_outside() {
-    let ignored: Arc<Mutex<Vec<(u64, u32)>>> = Arc::default();
-    let mut enricher = Enricher::new(Config::default(), Box::new(Known::default()), {
-        let ignored = Arc::clone(&ignored);
-        Box::new(move |cgroup, namespace| ignored.lock().unwrap().push((cgroup, namespace)))
-    });
+    let told = Told::default();
+    let mut enricher = Enricher::new(
+        Config::default(),
+        Box::new(Known::default()),
+        Box::new(told.clone()),
+    );
     let mnt = u32::try_from(rustix::fs::stat("/proc/self/ns/mnt").unwrap().st_ino).unwrap();
     let own = std::process::id();
     let exec = Exec {
@@ -528,15 +530,16 @@ fn a_process_of_the_host_is_no_event_and_its_pair_is_ignored_unless_it_came_from
         },
         file: None,
         scripts: Vec::new(),
+        named: None,
     };
     let mut events = Vec::new();
     // As an engine's program is in the control group of a container, however many come.
     for _ in 0..20 {
         enricher.observe(observation(7, "/elsewhere"), &mut events);
     }
-    assert_eq!(*ignored.lock().unwrap(), []);
+    assert_eq!(*told.ignored.lock().unwrap(), []);
     enricher.observe(observation(8, &testkit::proc::cgroup(own).1), &mut events);
-    assert_eq!(*ignored.lock().unwrap(), [(8, mnt)]);
+    assert_eq!(*told.ignored.lock().unwrap(), [(8, mnt)]);
     assert!(events.is_empty());
 }
 
@@ -577,6 +580,7 @@ fn a_root_without_an_image_is_said_once_and_never_built_in() {
             },
             file: Some(fd),
             scripts: Vec::new(),
+            named: None,
         });
     }
     let events = pipeline.settle();
@@ -617,6 +621,7 @@ fn what_is_about_the_agent_passes_through() {
         },
         file: None,
         scripts: Vec::new(),
+        named: None,
     });
     let events = pipeline.settle();
     assert_eq!(events[0].payload, EnrichedPayload::Loss(loss));
@@ -646,7 +651,7 @@ fn indicators_that_cannot_be_read_are_a_loss() {
     let container = Container::start("", &[]);
     let scanner = Box::new(Broken::default());
     let mut pipeline = Pipeline {
-        enricher: Enricher::new(Config::default(), scanner, Box::new(|_, _| {})),
+        enricher: Enricher::new(Config::default(), scanner, Box::new(Told::default())),
         ..Pipeline::new()
     };
     let fd = container.open("/usr/bin/tool");

@@ -188,6 +188,7 @@ fn is_awaited(host: &Host) -> bool {
         },
         file: None,
         scripts: Vec::new(),
+        named: None,
     });
     // That its program could not be hashed is told.
     pipeline.enricher.poll(&mut pipeline.events);

@@ -9,9 +9,11 @@ use std::{
 use model::{
     Text,
     enriched::{Content, EnrichedPayload, FileKind},
-    event::{Exec, FileFacts, Observation, Payload},
+    event::{Exec, FileFacts, FileKey, Named, Observation, Payload},
     provenance::{MissingReason, Provenance},
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{
     matrix::digest,
@@ -35,6 +37,7 @@ fn observe(container: &Container, exec: Exec) -> Observation {
         event: event(container, Payload::Exec(Box::new(exec))),
         file: Some(container.open("/bin/busybox")),
         scripts: Vec::new(),
+        named: None,
     }
 }
 
@@ -282,6 +285,54 @@ fn a_script_that_only_its_process_can_name_is_found() {
     assert_eq!(script(&container, "/proc/7/fd/3"), None);
 }
 
+/// What the sensor has opened counts, and it is told which programs it is worth to do that for.
+#[test]
+fn a_script_that_is_gone_was_opened_by_the_sensor() {
+    let mut container = Container::start("cp /usr/bin/perl layer0/usr/bin/perl", &[]);
+    let asked = FileKey {
+        device: 1,
+        inode: 2,
+        size: 3,
+        mtime_ns: 4,
+        ctime_ns: 5,
+    };
+    for (path, arguments, expected) in [
+        ("/bin/busybox", &["sh", "script"][..], Some(true)),
+        ("/usr/bin/perl", &["perl", "-w", "script"], Some(true)),
+        // No interpreter, and none that was asked about.
+        ("/usr/bin/tool", &["tool", "script"], Some(false)),
+        ("/bin/busybox", &["sh", "script"], None),
+    ] {
+        container.sh("printf 'rm $0' > /opt/script");
+        let script = rustix::fs::open(
+            format!("/proc/{}/root/opt/script", container.pid()),
+            OFlags::PATH,
+            Mode::empty(),
+        );
+        container.sh("rm /opt/script");
+        let fd = container.open(path);
+        let exec = Exec {
+            file: facts(&fd, path),
+            ..shell(&container, arguments)
+        };
+        let mut observation = observe(&container, exec);
+        observation.file = Some(fd);
+        observation.named = Some(Box::new(Named {
+            files: vec![(Text::from("script"), script.unwrap())],
+            program: expected.is_some().then_some(asked),
+        }));
+        let mut pipeline = Pipeline::new();
+        pipeline.observe(observation);
+        let events = pipeline.settle();
+        let script = events[0].process.as_ref().unwrap().script.clone();
+        let is_read = script.and_then(|script| script.sha256()) == Some(digest(b"rm $0"));
+        assert_eq!(is_read, path != "/usr/bin/tool", "{arguments:?}");
+        let told = pipeline.told.classified.lock().unwrap().clone();
+        let expected: Vec<_> = expected.map(|runs| (asked, runs)).into_iter().collect();
+        assert_eq!(told, expected, "{arguments:?}");
+    }
+}
+
 /// Fanotify merges its events, so that one descriptor comes with the first.
 #[test]
 fn a_script_that_its_process_executes_again_is_read_again_while_its_name_is_there() {
@@ -464,6 +515,7 @@ fn a_file_without_a_format_is_the_script_of_the_shell_that_reads_it() {
         event: refused,
         file: Some(fd),
         scripts: Vec::new(),
+        named: None,
     });
     let events = pipeline.settle();
     assert_eq!(events.len(), 2);

@@ -48,6 +48,21 @@ fn a_known_script_is_found_on_standard_input() {
     assert_found(WAYS_OF_INPUT, ": < /tmp/never\n");
 }
 
+/// As droppers do: by then neither the file nor its process is there.
+#[test]
+fn a_known_script_is_found_that_deletes_itself_at_once() {
+    const TIMES: usize = 40;
+    let ways = [
+        ("argument", "sh $p"),
+        ("argument of bash", "bash -e $p"),
+        ("through ld.so", "loader /bin/bash $p"),
+        ("standard input", "bash < $p"),
+    ];
+    let ways: Vec<_> = std::iter::repeat_n(ways, TIMES).flatten().collect();
+    // A name that it has as standard input, too.
+    assert_found(&ways, "rm /tmp/known-* 2> /dev/null\n");
+}
+
 /// `more` ends each script.
 fn assert_found(ways: &[(&str, &str)], more: &str) {
     let image = Image::busybox("example.test/scripts:v1")

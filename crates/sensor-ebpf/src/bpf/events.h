@@ -22,6 +22,8 @@ enum record_kind {
 	/* A program was executed, or a library mapped, that may be gone before it is looked for. */
 	RECORD_PROMPT = 4,
 	RECORD_LOAD = 5,
+	/* A program was executed whose arguments may name a script that may be gone before it is looked for. */
+	RECORD_ARGUMENTS = 6,
 };
 
 struct record_header {
@@ -58,6 +60,24 @@ struct prompt_record {
 };
 
 _Static_assert(sizeof(struct prompt_record) == 48, "prompt_record is 48 bytes");
+
+/* Bytes of the arguments that are told promptly. */
+#define ARGUMENTS_BYTES_MAX 512
+
+struct arguments_record {
+	/* As of the exec. */
+	struct record_header header;
+	/* Of the thread. */
+	u32 tid;
+	/* 1 when the standard input is a file. */
+	u32 has_input;
+	u32 argv_length;
+	u32 pad;
+	/* As in an exec record; what is behind `argv_length` is anything. */
+	char argv[ARGUMENTS_BYTES_MAX];
+};
+
+_Static_assert(sizeof(struct arguments_record) == 568, "arguments_record is 568 bytes");
 
 /* What changes of a file when its bytes do. */
 struct inode_stamp {
@@ -117,6 +137,10 @@ _Static_assert(sizeof(struct stdio_fact) == 48, "stdio_fact is 48 bytes");
 #define EXEC_UNSETTLED (1 << 8)
 /* The times are those of the inode that has the bytes, on a filesystem that changes them with each change of the bytes. */
 #define EXEC_STAMPED (1 << 9)
+/* An arguments record tells of it, too: what they name is being opened, or has been. */
+#define EXEC_ARGUMENTS (1 << 10)
+/* User space has not said whether the program runs scripts. */
+#define EXEC_UNCLASSIFIED (1 << 11)
 
 /*
  * Followed by six byte strings without gaps, in the order of the length fields. Path, working directory and control

@@ -22,6 +22,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* The longest number of a descriptor. */
 #define DESCRIPTOR_DIGITS_MAX 10
 
+/* Bytes of a program's name in its arguments that are looked through for its end. */
+#define NAME_LOOKED_AT_MAX 64
+
 /* KERNEL_VERSION of linux/version.h. */
 #define LINUX_6_5 0x060500
 
@@ -129,6 +132,14 @@ struct {
 	__type(key, struct ignored_key);
 	__type(value, u8);
 } ignored SEC(".maps");
+
+/* Whether programs run scripts that their arguments name, by what user space has found in their bytes: 1, or 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct known_key);
+	__type(value, u8);
+} runs_scripts SEC(".maps");
 
 /* 1 while the reader sleeps until it is woken. While it naps (3 ms) it looks by itself and waking it would be waste. */
 struct {
@@ -491,6 +502,69 @@ static __always_inline bool tell_promptly(const struct record_header *header, u3
 	return ring && !bpf_ringbuf_output(ring, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
 
+/* Whether the first argument, behind the program's name at `offset`, is `-c`, as of all that `make` runs: then no script is named. */
+static __always_inline bool is_command(struct scratch *s, u32 offset)
+{
+	for (int i = 0; i < NAME_LOOKED_AT_MAX; i++) {
+		if (s->strings[(offset + i) & STRING_OFFSET_MASK])
+			continue;
+		return s->strings[(offset + i + 1) & STRING_OFFSET_MASK] == '-' &&
+		       s->strings[(offset + i + 2) & STRING_OFFSET_MASK] == 'c' &&
+		       !s->strings[(offset + i + 3) & STRING_OFFSET_MASK];
+	}
+	return false;
+}
+
+/*
+ * An interpreter reads the script that its arguments name a moment after its exec, and that may delete itself: told of ahead of the
+ * event, as by tell_promptly, to have it opened before the first instruction. What may be an interpreter counts as one.
+ */
+static __always_inline void tell_arguments(struct exec_record *record, struct scratch *s, struct task_struct *task, u32 offset)
+{
+	struct known_key key = {
+		.stamp = record->file.stamp,
+		.device = record->file.device,
+	};
+	bool has_input = record->stdio[0].kind == STDIO_FILE;
+	struct arguments_record *arguments;
+	u64 length = record->argv_length;
+	u32 cpu;
+	void *ring;
+	u8 *runs;
+
+	/* Programs of the host are nobody's concern, and of a script that is executed itself fanotify tells. */
+	if ((record->argc < 2 && !has_input) || record->flags & EXEC_INTERPRETED || !host_mnt_namespace ||
+	    record->header.mnt_namespace == host_mnt_namespace)
+		return;
+	runs = bpf_map_lookup_elem(&runs_scripts, &key);
+	if (runs && !*runs)
+		return;
+	if (record->argc > 1 && is_command(s, offset))
+		return;
+	cpu = bpf_get_smp_processor_id();
+	ring = bpf_map_lookup_elem(&prompt_rings, &cpu);
+	if (!ring)
+		return;
+	arguments = bpf_ringbuf_reserve(ring, sizeof(*arguments), 0);
+	if (!arguments)
+		return;
+	arguments->header = record->header;
+	arguments->header.kind = RECORD_ARGUMENTS;
+	arguments->header.length = sizeof(*arguments);
+	arguments->tid = task->pid;
+	arguments->has_input = has_input;
+	arguments->pad = 0;
+	barrier_var(length);
+	if (length > ARGUMENTS_BYTES_MAX)
+		length = ARGUMENTS_BYTES_MAX;
+	arguments->argv_length = length;
+	bpf_probe_read_kernel(arguments->argv, length, &s->strings[offset & STRING_OFFSET_MASK]);
+	bpf_ringbuf_submit(arguments, BPF_RB_FORCE_WAKEUP);
+	record->flags |= EXEC_ARGUMENTS;
+	if (!runs)
+		record->flags |= EXEC_UNCLASSIFIED;
+}
+
 static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm, bool is_second)
 {
 	struct counters *count = own_counters();
@@ -576,6 +650,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 
 	record->argv_bytes = mm->arg_end - mm->arg_start;
 	record->argv_length = copy_user(s, offset, mm->arg_start, record->argv_bytes, ARGV_BYTES_MAX);
+	next = offset;
 	offset += record->argv_length;
 
 	record->env_bytes = mm->env_end - mm->env_start;
@@ -599,6 +674,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	if (descriptor >= 0 && record->flags & EXEC_INTERPRETED &&
 	    tell_promptly(&record->header, task->pid, descriptor))
 		record->flags |= EXEC_SCRIPT_PROMPT;
+	tell_arguments(record, s, task, next);
 	if (emit(&exec_ring, record, length, 512 * 1024))
 		count->exec_losses++;
 }

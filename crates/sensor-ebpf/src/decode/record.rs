@@ -19,6 +19,7 @@ const KIND_FORK: u32 = 2;
 const KIND_EXIT: u32 = 3;
 const KIND_PROMPT: u32 = 4;
 const KIND_LOAD: u32 = 5;
+const KIND_ARGUMENTS: u32 = 6;
 
 const PATH_TRUNCATED: u32 = 1 << 0;
 const CWD_TRUNCATED: u32 = 1 << 1;
@@ -28,6 +29,10 @@ const PROMPT: u32 = 1 << 6;
 const SCRIPT_PROMPT: u32 = 1 << 7;
 const UNSETTLED: u32 = 1 << 8;
 const STAMPED: u32 = 1 << 9;
+const ARGUMENTS: u32 = 1 << 10;
+const UNCLASSIFIED: u32 = 1 << 11;
+
+const ARGUMENTS_BYTES_MAX: usize = 512;
 
 const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
 const LOAD_MEMFD: u32 = 1 << 1;
@@ -65,6 +70,18 @@ pub enum Record {
         /// Its descriptor that is being mapped; `None` for an exec.
         descriptor: Option<u32>,
     },
+    /// A program was executed whose arguments may name a script that may be out of reach soon; the exec of the same time tells the
+    /// rest.
+    Arguments {
+        /// The process.
+        header: Header,
+        /// The thread.
+        tid: u32,
+        /// The first of them, the program's name included.
+        args: Vec<Text>,
+        /// The standard input is a file.
+        has_input: bool,
+    },
     /// A file was mapped executable.
     Load(Box<LoadRecord>),
 }
@@ -75,9 +92,10 @@ impl Record {
         match self {
             Self::Exec(exec) => &exec.header,
             Self::Load(load) => &load.header,
-            Self::Fork { header, .. } | Self::Exit { header } | Self::Prompt { header, .. } => {
-                header
-            }
+            Self::Fork { header, .. }
+            | Self::Exit { header }
+            | Self::Prompt { header, .. }
+            | Self::Arguments { header, .. } => header,
         }
     }
 }
@@ -113,6 +131,10 @@ pub struct ExecRecord {
     pub has_prompt: bool,
     /// A [`Record::Prompt`] tells of the script, too.
     pub has_script_prompt: bool,
+    /// A [`Record::Arguments`] tells of it, too.
+    pub has_arguments: bool,
+    /// User space has not said whether the program runs scripts.
+    pub is_unclassified: bool,
     /// The times in `exec.file.key` are those of the inode that has the bytes, which change whenever they do.
     pub is_stamped: bool,
 }
@@ -169,6 +191,20 @@ pub fn record(bytes: &[u8]) -> Result<Record, Error> {
             descriptor: Some(fields.u32()?).filter(|descriptor| *descriptor <= i32::MAX as u32),
         }),
         KIND_LOAD => load(header, fields).map(|load| Record::Load(Box::new(load))),
+        KIND_ARGUMENTS => {
+            let tid = fields.u32()?;
+            let has_input = fields.u32()? != 0;
+            let length = fields.length()?;
+            let _pad = fields.u32()?;
+            let argv = fields.bytes(ARGUMENTS_BYTES_MAX)?;
+            let argv = argv.get(..length).ok_or(Error::Length)?;
+            Ok(Record::Arguments {
+                header,
+                tid,
+                args: arguments(argv),
+                has_input,
+            })
+        }
         other => Err(Error::Kind(other)),
     }
 }
@@ -234,6 +270,8 @@ fn exec(header: Header, mut fields: Fields<'_>) -> Result<ExecRecord, Error> {
         interpreter,
         has_prompt: flags & PROMPT != 0,
         has_script_prompt: flags & SCRIPT_PROMPT != 0,
+        has_arguments: flags & ARGUMENTS != 0,
+        is_unclassified: flags & UNCLASSIFIED != 0,
         is_stamped: flags & STAMPED != 0,
         exec: Box::new(Exec {
             file: FileFacts {

@@ -80,6 +80,7 @@ impl Reader {
                 },
                 file: fd,
                 scripts: Vec::new(),
+                named: None,
             })?;
             for mapping in running::mappings(pid, header.boot_ns) {
                 self.load(mapping)?;

@@ -4,8 +4,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use std::time::Instant;
 
+use model::Text;
 use model::event::Event;
 use model::event::FileFacts;
+use model::event::Named;
 use model::event::Observation;
 use model::event::Payload;
 use model::event::ProcessKey;
@@ -91,7 +93,7 @@ impl Reader {
                 self.mapping(load.mapping).map(|_| ())
             }
             // Comes by another ring, to another reader.
-            Record::Prompt { .. } => Ok(()),
+            Record::Prompt { .. } | Record::Arguments { .. } => Ok(()),
         }
     }
 
@@ -199,6 +201,16 @@ impl Reader {
                 ..FileFacts::default()
             });
         }
+        let named = record.has_arguments.then(|| {
+            let files = self.prompt.take_named(pid, record.header.boot_ns);
+            let is_taken = |(_, file): &(Text, OwnedFd)| {
+                !content::is_one_of_many(file) && loads::regular_file(file).is_some()
+            };
+            Box::new(Named {
+                files: files.into_iter().flatten().filter(is_taken).collect(),
+                program: seen.filter(|_| record.is_unclassified),
+            })
+        });
         let cgroup = self.cgroup(record.header.cgroup_id, &record.cgroup_path);
         let event = Event {
             time: self.clock.wall(record.header.boot_ns),
@@ -210,6 +222,7 @@ impl Reader {
             event,
             file: file_fd,
             scripts: script_fds,
+            named,
         })?;
         self.release_loads(pid)
     }
@@ -299,6 +312,7 @@ impl Reader {
             },
             file: fd,
             scripts: Vec::new(),
+            named: None,
         })
     }
 }

@@ -121,6 +121,7 @@ impl Reader {
             },
             file: fd,
             scripts: Vec::new(),
+            named: None,
         })
     }
 

@@ -176,6 +176,7 @@ impl Reader {
             },
             file: None,
             scripts: Vec::new(),
+            named: None,
         })
     }
 
@@ -194,6 +195,7 @@ impl Reader {
             },
             file: None,
             scripts: Vec::new(),
+            named: None,
         })
     }
 

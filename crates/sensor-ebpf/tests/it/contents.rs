@@ -256,6 +256,59 @@ fn a_script_called_as_a_descriptor_is_not_taken_for_what_that_leads_to() {
     }
 }
 
+/// An interpreter whose script deletes itself.
+#[test]
+fn what_arguments_name_is_opened_before_it_can_be_deleted() {
+    const COUNT: usize = 300;
+    let watch = watch();
+    for way in ["absolute", "relative", "option", "input"] {
+        let mut container = Container::new(&format!("named-{way}"));
+        container.run(&["/stimulus/s", "named", way, &COUNT.to_string(), "/mnt"]);
+        let seen = watch.wait_end(&container.cgroup());
+        let numbers: HashSet<_> = seen
+            .iter()
+            .filter_map(|seen| seen.named.first()?.1.first_chunk::<4>().copied())
+            .collect();
+        assert_eq!(numbers.len(), COUNT, "{way}");
+    }
+}
+
+#[test]
+fn what_the_arguments_of_no_interpreter_name_is_left_alone() {
+    let watch = watch();
+    let feedback = watch.sensors.as_ref().unwrap().feedback();
+    let mut container = Container::new("classified");
+    let cgroup = container.cgroup();
+    container.start(&["/bin/sh", "-e"]);
+    let mut run = |arguments: &str| {
+        let last = Text::from(arguments.rsplit(' ').next().unwrap());
+        container.say(&format!("echo > {last}; /stimulus/s {arguments}"));
+        watch.wait(arguments, |seen| {
+            let is_it = |seen: &&Seen| {
+                is_in(seen, &cgroup)
+                    && exec(seen).is_some_and(|exec| exec.args.last() == Some(&last))
+            };
+            let seen = seen.iter().find(is_it)?;
+            let names: Vec<_> = seen
+                .named
+                .iter()
+                .map(|(name, _)| name.to_string())
+                .collect();
+            Some((names, seen.unclassified))
+        })
+    };
+    let (names, program) = run("delete /first");
+    assert_eq!(names, ["/first"]);
+    let program = program.unwrap();
+    feedback.classify(&program, false);
+    assert_eq!(run("delete /second"), (vec![], None));
+    feedback.classify(&program, true);
+    assert_eq!(run("delete /third"), (vec!["/third".to_owned()], None));
+    // As what `make` runs.
+    assert_eq!(run("-c /fourth"), (vec![], None));
+    container.end();
+}
+
 /// Between an exec and the opening of its script the reader has a look, on another CPU.
 #[test]
 fn a_script_that_is_opened_late_is_read() {

@@ -154,7 +154,7 @@ fn what_is_declared_the_host_is_silent() {
         })?;
         Some((seen.event.cgroup.as_ref()?.id, exec(seen)?.namespaces.mnt))
     });
-    watch.sensors.as_ref().unwrap().ignorer().ignore(id, mnt);
+    watch.sensors.as_ref().unwrap().feedback().ignore(id, mnt);
     container.end();
     wait_until_all_is_said(&watch);
     watch.wait("the end", |seen| {
@@ -184,7 +184,7 @@ fn ignore_host(watch: &Watch) {
             .find_map(|seen| Some((seen, exec(seen)?)))?;
         Some((seen.event.cgroup.as_ref()?.id, exec.namespaces.mnt))
     });
-    watch.sensors.as_ref().unwrap().ignorer().ignore(id, mnt);
+    watch.sensors.as_ref().unwrap().feedback().ignore(id, mnt);
 }
 
 /// Something that comes later shows that all before it has been said.

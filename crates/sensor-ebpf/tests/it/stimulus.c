@@ -15,6 +15,10 @@
  *   script WAY N DIR       N times, each in a process that ends at once: execute a script by its descriptor. WAY is where it is:
  *                          `memfd`, or `unlinked` in DIR; or `disguised`: it is called as the descriptor of another, on a
  *                          tmpfs that was just mounted on /dev/fd, and executed by that name
+ *   named WAY N DIR        N times, each in a process that ends at once: write a file to DIR and execute what `delete`s it. WAY is how
+ *                          that is told of it: by an `absolute` name, a `relative` one, behind an `option`; or as its `input`, which
+ *                          has no name any more
+ *   delete FILE            delete FILE
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   changing WHAT DIR      write a `program` or a `script`, map it shared, and for each letter of standard input: change its last
@@ -336,6 +340,30 @@ static void in_children(void (*act)(const char *, int, const char *), char **arg
 	}
 }
 
+static void named(const char *way, int number, const char *dir)
+{
+	char path[256];
+	char *argv[] = {"s", "delete", path, NULL, NULL};
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/named-%d", dir, number);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+	check(fd >= 0 && write(fd, &number, sizeof(number)) == sizeof(number), path);
+	if (!strcmp(way, "relative")) {
+		check(chdir(dir) == 0, dir);
+		argv[2] = strrchr(path, '/') + 1;
+	} else if (!strcmp(way, "option")) {
+		argv[2] = "--option";
+		argv[3] = path;
+	} else if (!strcmp(way, "input")) {
+		check(unlink(path) == 0 && dup2(fd, 0) == 0, path);
+		argv[1] = NULL;
+	}
+	close(fd);
+	execv("/stimulus/s", argv);
+	check(0, "exec");
+}
+
 static void map_in_child(const char *library)
 {
 	int status;
@@ -607,6 +635,10 @@ int main(int argc, char **argv)
 		in_children(execute_by, argv);
 	} else if (!strcmp(mode, "script")) {
 		in_children(script, argv);
+	} else if (!strcmp(mode, "named")) {
+		in_children(named, argv);
+	} else if (!strcmp(mode, "delete")) {
+		check(unlink(argv[argc - 1]) == 0, argv[argc - 1]);
 	} else if (!strcmp(mode, "map")) {
 		map_in_child(argv[2]);
 	} else if (!strcmp(mode, "patched")) {

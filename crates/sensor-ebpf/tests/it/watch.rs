@@ -4,12 +4,16 @@ use std::{
     collections::HashMap,
     fs::File,
     io::Read,
-    os::{fd::OwnedFd, unix::fs::FileExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     sync::{Arc, Mutex, MutexGuard, mpsc::sync_channel},
     time::{Duration, Instant},
 };
 
 use model::{
+    Text,
     event::{Event, Exec, FileFacts, FileKey, LibraryLoad, Observation, Payload},
     limits,
 };
@@ -24,6 +28,10 @@ pub(crate) struct Seen {
     pub(crate) event: Event,
     pub(crate) file: Option<Arc<[u8]>>,
     pub(crate) scripts: Vec<Option<Arc<[u8]>>>,
+    /// What arguments named.
+    pub(crate) named: Vec<(Text, Arc<[u8]>)>,
+    /// The program that is to be classified.
+    pub(crate) unclassified: Option<FileKey>,
 }
 
 #[derive(Default)]
@@ -105,7 +113,14 @@ impl Said {
             event,
             file,
             scripts,
+            named,
         } = observation;
+        let named = named.unwrap_or_default();
+        let unclassified = named.program;
+        let named = named
+            .files
+            .into_iter()
+            .map(|(name, path)| (name, read_path(&path)));
         let file = file.map(read);
         let scripts: Vec<_> = scripts.into_iter().map(|fd| fd.map(read)).collect();
         let (facts, script_facts) = match &event.payload {
@@ -127,8 +142,16 @@ impl Said {
             event,
             file,
             scripts,
+            named: named.collect(),
+            unclassified,
         });
     }
+}
+
+/// Of a descriptor that was opened with `O_PATH`.
+fn read_path(fd: &OwnedFd) -> Arc<[u8]> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    read(File::open(link).unwrap().into())
 }
 
 fn read(fd: OwnedFd) -> Arc<[u8]> {
