@@ -14,8 +14,10 @@
 //! Only hashes on the imported lists are known; a changed byte makes another hash. A script is found when it is run as a file,
 //! named in an interpreter's arguments, or the file that is its standard input. What an interpreter reads besides is not
 //! looked at: text that is piped into it or given as an argument (`-c`), files that a script reads with `.` or `source` or
-//! imports, and those that a variable names (`BASH_ENV`, `ENV`, `PYTHONSTARTUP`). A shell that reads its standard input and
-//! ends within milliseconds may be gone before the file can be opened; that is counted as a file that could not be hashed.
+//! imports, and those that a variable names (`BASH_ENV`, `ENV`, `PYTHONSTARTUP`).
+//! A script that deletes itself is opened before the interpreter's first instruction when it is the standard input or one of the
+//! first three arguments that are no options (since Linux 5.12; of relative ones those below the working directory). Another one
+//! may be gone by the time that it is looked for; that is counted as a file that could not be hashed.
 //! Behind an option of an interpreter, a known file among the first arguments is taken for its script, also when the script
 //! only reads it. A list that names a tool you use yourself raises this finding rightly by its letter; remove the entry from
 //! the list.
