@@ -91,7 +91,7 @@ pub(crate) enum Kind {
         program: Arc<Program>,
         /// A script that an argument may name, opened before the interpreter is known to be one.
         candidate: Option<(Text, Script)>,
-        /// What the sensor has opened of the arguments; no file when the program has to be read first.
+        /// What the sensor has opened of the arguments, until the program has been read.
         named: Option<Box<Named>>,
         is_script_settled: bool,
         /// There was one, whether or not its file was found: the kernel ran it (`#!`), or it was standard input.

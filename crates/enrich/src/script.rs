@@ -7,10 +7,7 @@
 use std::{os::fd::OwnedFd, time::SystemTime};
 
 use model::{
-    Text, Timestamp,
-    enriched::Process,
-    event::{FileFacts, Named},
-    limits::SCRIPT_FILES_MAX,
+    Text, Timestamp, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX,
     provenance::MissingReason,
 };
 use rustix::fs::{
@@ -39,14 +36,10 @@ pub(crate) struct Script {
 }
 
 /// Opens the likeliest script of a program that is not yet known to be an interpreter.
-pub(crate) fn open_early(
-    process: &Process,
-    args: &[Text],
-    named: &[(Text, OwnedFd)],
-) -> Option<(Text, Script)> {
+pub(crate) fn open_early(process: &Process, args: &[Text]) -> Option<(Text, Script)> {
     let candidates = candidates(Interpreter::Shell, args, &process.stdio[0]);
     let likeliest = candidates.into_iter().next()?;
-    let script = open_script(process, &likeliest, named);
+    let script = open_script(process, &likeliest, &[]);
     Some((likeliest, script))
 }
 
@@ -109,13 +102,6 @@ fn open_others(
         opened.insert(0, likeliest);
     }
     opened
-}
-
-/// What the sensor has opened, once.
-pub(crate) fn take_files(named: &mut Option<Box<Named>>) -> Vec<(Text, OwnedFd)> {
-    named
-        .as_mut()
-        .map_or_else(Vec::new, |named| std::mem::take(&mut named.files))
 }
 
 /// What the sensor has opened for an argument, which may be gone by now.

@@ -396,8 +396,8 @@ fn prompt_rings(object: &Object) -> Result<Vec<(u32, MapHandle)>, Error> {
             sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
             ..Default::default()
         };
-        // A page: the reader has taken one record before its CPU can write the next.
-        let ring = MapHandle::create(MapType::RingBuf, Some("prompt_ring"), 0, 0, 4096, &options)
+        // Two pages: the reader has taken one record before its CPU can write the next.
+        let ring = MapHandle::create(MapType::RingBuf, Some("prompt_ring"), 0, 0, 8192, &options)
             .map_err(failed)?;
         let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
         all.update(&cpu.to_ne_bytes(), &fd, MapFlags::ANY)
@@ -719,7 +719,6 @@ mod tests {
         for (name, bytes) in [
             ("exec_record", 376),
             ("load_record", 144),
-            ("arguments_record", 568),
             ("ignored_key", 16),
             ("known_key", 48),
             ("untold_key", 16),

@@ -28,12 +28,15 @@ use model::Text;
 use rustix::{
     event::epoll,
     fs::{Mode, OFlags, ResolveFlags, fstat, openat2},
+    io::Errno,
     thread::{CpuSet, sched_setaffinity},
 };
 
 use crate::{
     Shared,
-    decode::{Header, Record, record},
+    content::is_one_of_many,
+    decode::{Arguments, Header, Record, record},
+    reader::READER_NICE,
     sys,
 };
 
@@ -43,7 +46,10 @@ use crate::{
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
 /// Arguments that are looked at for a script.
-const NAMED_MAX: usize = 3;
+const NAMED_MAX: usize = 5;
+
+/// Execs on their way to the thread that may have to wait.
+const COLD_MAX: usize = 64;
 
 /// How long one is held whose exec was lost: a memfd's memory is not freed meanwhile (it stays charged to the container).
 const HELD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -59,6 +65,16 @@ type Opened<T> = (Moment, Option<T>);
 
 /// What arguments name, by the name that they give it.
 type Named = Vec<(Text, OwnedFd)>;
+
+/// A name that leads through what the kernel does not have in memory: somebody may have to be waited for.
+struct Cold {
+    root: Arc<OwnedFd>,
+    path: Text,
+    /// What it is for the process when nothing is there.
+    own: Option<OwnedFd>,
+    /// As the argument gives it.
+    name: Text,
+}
 
 /// Files of one kind.
 #[derive(Debug)]
@@ -108,6 +124,8 @@ pub(crate) struct Prompt {
     programs: Files<OwnedFd>,
     by_descriptor: Files<OwnedFd>,
     named: Files<Named>,
+    /// What somebody had to be waited for, the same way. Nobody waits for it.
+    named_late: Files<Named>,
     /// Superblocks of memfds.
     memfd_devices: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
@@ -129,6 +147,8 @@ impl Prompt {
         let (program_sender, programs) = Files::new();
         let (descriptor_sender, by_descriptor) = Files::new();
         let (named_sender, named) = Files::new();
+        let (late_sender, named_late) = Files::new();
+        let cold = spawn_waiting(late_sender)?;
         let threads = rings
             .iter()
             .map(|(cpu, ring)| {
@@ -136,6 +156,7 @@ impl Prompt {
                     programs: program_sender.clone(),
                     by_descriptor: descriptor_sender.clone(),
                     named: named_sender.clone(),
+                    cold: cold.clone(),
                 };
                 spawn(*cpu, ring, Arc::clone(shared), senders)
             })
@@ -144,6 +165,7 @@ impl Prompt {
             programs,
             by_descriptor,
             named,
+            named_late,
             memfd_devices,
             threads,
         })
@@ -165,11 +187,13 @@ impl Prompt {
     }
 
     /// What the arguments of an exec name.
-    pub(crate) fn take_named(&mut self, pid: u32, boot_ns: u64) -> Option<Named> {
-        self.named.take((pid, boot_ns))
+    pub(crate) fn take_named(&mut self, pid: u32, boot_ns: u64) -> Named {
+        let mut files = self.named.take((pid, boot_ns)).unwrap_or_default();
+        files.extend(self.named_late.take((pid, boot_ns)).into_iter().flatten());
+        files
     }
 
-    /// Whether [`Prompt::take_named`] has it, or will not have it.
+    /// Whether [`Prompt::take_named`] has what did not have to be waited for, or will not have it.
     pub(crate) fn is_named_decided(&mut self, pid: u32, boot_ns: u64) -> bool {
         self.named.is_decided((pid, boot_ns))
     }
@@ -189,6 +213,7 @@ impl Prompt {
         self.programs.expire(now);
         self.by_descriptor.expire(now);
         self.named.expire(now);
+        self.named_late.expire(now);
     }
 
     /// Waits for the threads, which end when the sensor is being stopped.
@@ -205,6 +230,7 @@ struct Senders {
     programs: SyncSender<Opened<OwnedFd>>,
     by_descriptor: SyncSender<Opened<OwnedFd>>,
     named: SyncSender<Opened<Named>>,
+    cold: SyncSender<(Moment, Vec<Cold>)>,
 }
 
 impl Senders {
@@ -230,14 +256,12 @@ impl Senders {
                 let file = open(tid, &format!("fd/{descriptor}"));
                 let _ = self.by_descriptor.try_send((moment, file));
             }
-            Record::Arguments {
-                tid,
-                args,
-                has_input,
-                ..
-            } => {
-                let files = open_named(tid, args, has_input);
+            Record::Arguments(arguments) => {
+                let (files, cold) = open_named(*arguments);
                 let _ = self.named.try_send((moment, Some(files)));
+                if !cold.is_empty() {
+                    let _ = self.cold.try_send((moment, cold));
+                }
             }
             _ => {}
         }
@@ -298,38 +322,89 @@ fn open(tid: u32, link: &str) -> Option<OwnedFd> {
     rustix::fs::open(format!("/proc/{tid}/{link}"), flags, Mode::empty()).ok()
 }
 
-/// What the first arguments name that are no options. Nobody is waited for (`RESOLVE_CACHED`, since Linux 5.12): what was
-/// written a moment ago is in the kernel's memory, the rest is not about to be deleted without a trace.
-fn open_named(tid: u32, args: Vec<Text>, has_input: bool) -> Named {
-    let mut files = Vec::new();
-    if has_input && let Some(input) = open(tid, "fd/0") {
+/// What the first arguments name that are no options, and the standard input. No server is waited for here, which may never answer:
+/// what is not in the kernel's memory is looked for where only a disk has to be waited for. The rest is left to another thread,
+/// which has the time that the interpreter takes to start.
+fn open_named(arguments: Arguments) -> (Named, Vec<Cold>) {
+    let Arguments { tid, args, cwd, .. } = arguments;
+    let (mut files, mut cold) = (Vec::new(), Vec::new());
+    if arguments.has_input
+        && let Some(input) = open(tid, "fd/0")
+    {
         files.push((Text::from("/dev/stdin"), input));
     }
-    let (mut root, mut cwd) = (None, None);
     let is_option = |arg: &Text| arg.is_empty() || arg.as_bytes().starts_with(b"-");
     let names = args.into_iter().skip(1).filter(|arg| !is_option(arg));
+    let mut root = None;
     for name in names.take(NAMED_MAX) {
-        // A relative name must not lead out of the root by a link or `..`.
-        let (directory, resolve) = if name.as_bytes().starts_with(b"/") {
-            let root = root.get_or_insert_with(|| open(tid, "root"));
-            (root, ResolveFlags::IN_ROOT)
-        } else {
-            let cwd = cwd.get_or_insert_with(|| open(tid, "cwd"));
-            (cwd, ResolveFlags::BENEATH)
+        let path = match &cwd {
+            _ if name.as_bytes().starts_with(b"/") => name.clone(),
+            Some(cwd) => Text::from([cwd.as_bytes(), b"/", name.as_bytes()].concat()),
+            None => continue,
         };
-        let Some(directory) = directory else {
+        let root = root.get_or_insert_with(|| open(tid, "root").map(Arc::new));
+        let Some(root) = root else {
             break;
         };
-        let found = openat2(
-            directory,
-            name.as_bytes(),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED,
-        );
-        if let Ok(found) = found {
-            files.push((name, found));
+        // Linux before 5.12 cannot be asked for the first.
+        let is_cold = |error| matches!(error, Errno::AGAIN | Errno::INVAL | Errno::XDEV);
+        let mut found = open_below(root, &path, ResolveFlags::CACHED);
+        if arguments.has_local_root && found.as_ref().is_err_and(|error| is_cold(*error)) {
+            found = open_below(root, &path, ResolveFlags::NO_XDEV);
+        }
+        // A link that only the process itself can follow, unless the container has something else there.
+        let own = || own_descriptor(&path).and_then(|link| open(tid, &link));
+        match found {
+            Err(error) if is_cold(error) => cold.push(Cold {
+                root: Arc::clone(root),
+                own: own(),
+                path,
+                name,
+            }),
+            found => files.extend(found.ok().or_else(own).map(|found| (name, found))),
         }
     }
-    files
+    // Most that may be open are.
+    files.retain(|(_, file)| !is_one_of_many(file));
+    (files, cold)
+}
+
+/// `fd/3` of `/dev/fd/3` and of `/proc/self/fd/3`.
+fn own_descriptor(path: &Text) -> Option<String> {
+    let path = path.as_str()?;
+    let number = path
+        .strip_prefix("/dev/fd/")
+        .or_else(|| path.strip_prefix("/proc/self/fd/"))?;
+    let number: u32 = number.parse().ok()?;
+    Some(format!("fd/{number}"))
+}
+
+fn open_below(root: &OwnedFd, path: &Text, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path.as_bytes(), flags, Mode::empty(), resolve)
+}
+
+/// A thread that opens what may have to be waited for: a disk, or a server of a container's own that never answers. It then ends
+/// with the agent, and what is cold is opened by the enricher, which may come too late.
+fn spawn_waiting(late: SyncSender<Opened<Named>>) -> io::Result<SyncSender<(Moment, Vec<Cold>)>> {
+    let (sender, all) = sync_channel::<(Moment, Vec<Cold>)>(COLD_MAX);
+    std::thread::Builder::new()
+        .name("sensor-open".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            // Refused without CAP_SYS_NICE, which costs some of them.
+            let _ = rustix::process::setpriority_process(None, READER_NICE);
+            for (moment, cold) in all {
+                let open = |cold: Cold| {
+                    let found = open_below(&cold.root, &cold.path, ResolveFlags::empty());
+                    Some((cold.name, found.ok().or(cold.own)?))
+                };
+                let files: Named = cold.into_iter().filter_map(open).collect();
+                if !files.is_empty() {
+                    let _ = late.try_send((moment, Some(files)));
+                }
+            }
+        })?;
+    Ok(sender)
 }

@@ -71,7 +71,7 @@ const SLEEP: Duration = Duration::from_secs(1);
 const LOAD_LOOK: Duration = Duration::from_millis(60);
 
 /// Priority of the reader's thread, from 19 (lowest) to -20.
-const READER_NICE: i32 = -15;
+pub(crate) const READER_NICE: i32 = -15;
 
 /// Events of one read, each with a descriptor.
 const FANOTIFY_READ_EVENTS: u64 = 682;

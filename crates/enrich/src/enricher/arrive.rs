@@ -20,7 +20,7 @@ use crate::{
     proc,
     process_table::{Program, keep_env},
     running,
-    script::{open_again, open_early, open_script, take_files},
+    script::{open_again, open_early, open_script},
 };
 
 /// The pid of no process, for looking at files of one that is gone.
@@ -156,12 +156,9 @@ impl Enricher {
             scripts.push(slot);
         }
         // The interpreter may have to be read first, and the script may be gone by then.
-        let mut named = named;
+        let is_opened = named.as_ref().is_some_and(|named| !named.files.is_empty());
         let candidate = match (&main, is_script_certain) {
-            (Slot::Waiting, false) => {
-                let files = take_files(&mut named);
-                open_early(&process, &process.args, &files)
-            }
+            (Slot::Waiting, false) if !is_opened => open_early(&process, &process.args),
             _ => None,
         };
         let program = Program::new(Arc::new(process), Some(number));

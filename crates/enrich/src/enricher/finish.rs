@@ -14,7 +14,7 @@ use crate::{
     draft::{Draft, Kind, Part, Place, Slot, ready, the_script},
     file_facts::Fallback,
     proc,
-    script::{Script, open_early, open_script, open_scripts, take_files},
+    script::{Script, open_early, open_script, open_scripts},
     script_arguments::{STANDARD_INPUT, of_loaded_program},
 };
 
@@ -214,8 +214,6 @@ impl Enricher {
         if *is_script_settled {
             return;
         }
-        // An event that waits keeps one of them, as its candidate.
-        let files = take_files(named);
         let process = program.process();
         let mut args = process.args.as_slice();
         let mut interpreter = main.interpreter;
@@ -225,7 +223,8 @@ impl Enricher {
                 return;
             };
             if draft.loaded.is_none() {
-                let loaded = open_script(&process, argument, &files);
+                let files = named.as_ref().map_or(&[][..], |named| &named.files);
+                let loaded = open_script(&process, argument, files);
                 let slot = self.file(
                     number,
                     Part::Loaded,
@@ -236,7 +235,9 @@ impl Enricher {
                     Fallback::None,
                 );
                 draft.loaded = Some(slot);
-                *candidate = open_early(&process, args, &files);
+                if files.is_empty() {
+                    *candidate = open_early(&process, args);
+                }
             }
             let Some(Slot::Ready(loaded)) = &draft.loaded else {
                 return;
@@ -244,6 +245,7 @@ impl Enricher {
             interpreter = loaded.interpreter;
         }
         *is_script_settled = true;
+        let files = named.take().map_or_else(Vec::new, |named| named.files);
         let Some(interpreter) = interpreter else {
             return;
         };

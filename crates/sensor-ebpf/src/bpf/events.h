@@ -61,23 +61,31 @@ struct prompt_record {
 
 _Static_assert(sizeof(struct prompt_record) == 48, "prompt_record is 48 bytes");
 
-/* Bytes of the arguments that are told promptly. */
+/* Bytes of the arguments, and of the working directory, that are told promptly. */
 #define ARGUMENTS_BYTES_MAX 512
+#define ARGUMENTS_CWD_BYTES_MAX 512
+#define ARGUMENTS_CWD_TOO_LONG 0xffffffff
+
+/* The standard input is a file. */
+#define ARGUMENTS_INPUT (1 << 0)
+/* The root is on a disk or in memory: nobody has to be waited for there but a disk. */
+#define ARGUMENTS_LOCAL_ROOT (1 << 1)
 
 struct arguments_record {
 	/* As of the exec. */
 	struct record_header header;
 	/* Of the thread. */
 	u32 tid;
-	/* 1 when the standard input is a file. */
-	u32 has_input;
+	u32 flags;
 	u32 argv_length;
-	u32 pad;
-	/* As in an exec record; what is behind `argv_length` is anything. */
+	/* ARGUMENTS_CWD_TOO_LONG when it is. */
+	u32 cwd_length;
+	/* Both as in an exec record; what is behind their lengths is anything. */
 	char argv[ARGUMENTS_BYTES_MAX];
+	char cwd[ARGUMENTS_CWD_BYTES_MAX];
 };
 
-_Static_assert(sizeof(struct arguments_record) == 568, "arguments_record is 568 bytes");
+_Static_assert(sizeof(struct arguments_record) == 1080, "arguments_record is 1080 bytes");
 
 /* What changes of a file when its bytes do. */
 struct inode_stamp {

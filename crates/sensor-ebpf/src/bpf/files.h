@@ -139,6 +139,23 @@ static __always_inline bool is_stamped(struct inode *real)
 	}
 }
 
+/* Filesystems that no server is behind. */
+static __always_inline bool is_local(struct super_block *sb)
+{
+	switch (READ(sb, s_magic)) {
+	case OVERLAYFS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case EROFS_SUPER_MAGIC_V1:
+	case SQUASHFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Somebody has the file mapped and may write to it: only the first write to a page changes the file's times. */
 static __always_inline bool is_mapped_for_writing(struct inode *real)
 {

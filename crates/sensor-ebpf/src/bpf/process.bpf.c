@@ -527,7 +527,7 @@ static __always_inline void tell_arguments(struct exec_record *record, struct sc
 	};
 	bool has_input = record->stdio[0].kind == STDIO_FILE;
 	struct arguments_record *arguments;
-	u64 length = record->argv_length;
+	u64 length = record->argv_length, cwd_length = record->cwd_length;
 	u32 cpu;
 	void *ring;
 	u8 *runs;
@@ -552,13 +552,21 @@ static __always_inline void tell_arguments(struct exec_record *record, struct sc
 	arguments->header.kind = RECORD_ARGUMENTS;
 	arguments->header.length = sizeof(*arguments);
 	arguments->tid = task->pid;
-	arguments->has_input = has_input;
-	arguments->pad = 0;
+	arguments->flags = has_input ? ARGUMENTS_INPUT : 0;
+	if (is_local(READ(task->fs->root.mnt, mnt_sb)))
+		arguments->flags |= ARGUMENTS_LOCAL_ROOT;
 	barrier_var(length);
 	if (length > ARGUMENTS_BYTES_MAX)
 		length = ARGUMENTS_BYTES_MAX;
 	arguments->argv_length = length;
 	bpf_probe_read_kernel(arguments->argv, length, &s->strings[offset & STRING_OFFSET_MASK]);
+	barrier_var(cwd_length);
+	if (cwd_length > ARGUMENTS_CWD_BYTES_MAX || record->flags & EXEC_CWD_TRUNCATED) {
+		arguments->cwd_length = ARGUMENTS_CWD_TOO_LONG;
+	} else {
+		arguments->cwd_length = cwd_length;
+		bpf_probe_read_kernel(arguments->cwd, cwd_length, &s->strings[record->path_length & STRING_OFFSET_MASK]);
+	}
 	bpf_ringbuf_submit(arguments, BPF_RB_FORCE_WAKEUP);
 	record->flags |= EXEC_ARGUMENTS;
 	if (!runs)

@@ -10,7 +10,7 @@ mod record;
 pub use fanotify::{FanotifyEvent, fanotify_events};
 pub use perf::{Mapping, PerfRecord, Seen, perf_record};
 pub(crate) use record::kernel_device;
-pub use record::{ExecRecord, Header, LoadRecord, Record, record};
+pub use record::{Arguments, ExecRecord, Header, LoadRecord, Record, record};
 
 /// A record that is not what the kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -32,7 +32,12 @@ const STAMPED: u32 = 1 << 9;
 const ARGUMENTS: u32 = 1 << 10;
 const UNCLASSIFIED: u32 = 1 << 11;
 
+const ARGUMENTS_INPUT: u32 = 1 << 0;
+const ARGUMENTS_LOCAL_ROOT: u32 = 1 << 1;
+
 const ARGUMENTS_BYTES_MAX: usize = 512;
+const ARGUMENTS_CWD_BYTES_MAX: usize = 512;
+const ARGUMENTS_CWD_TOO_LONG: u32 = u32::MAX;
 
 const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
 const LOAD_MEMFD: u32 = 1 << 1;
@@ -72,16 +77,7 @@ pub enum Record {
     },
     /// A program was executed whose arguments may name a script that may be out of reach soon; the exec of the same time tells the
     /// rest.
-    Arguments {
-        /// The process.
-        header: Header,
-        /// The thread.
-        tid: u32,
-        /// The first of them, the program's name included.
-        args: Vec<Text>,
-        /// The standard input is a file.
-        has_input: bool,
-    },
+    Arguments(Box<Arguments>),
     /// A file was mapped executable.
     Load(Box<LoadRecord>),
 }
@@ -92,10 +88,10 @@ impl Record {
         match self {
             Self::Exec(exec) => &exec.header,
             Self::Load(load) => &load.header,
-            Self::Fork { header, .. }
-            | Self::Exit { header }
-            | Self::Prompt { header, .. }
-            | Self::Arguments { header, .. } => header,
+            Self::Fork { header, .. } | Self::Exit { header } | Self::Prompt { header, .. } => {
+                header
+            }
+            Self::Arguments(arguments) => &arguments.header,
         }
     }
 }
@@ -137,6 +133,23 @@ pub struct ExecRecord {
     pub is_unclassified: bool,
     /// The times in `exec.file.key` are those of the inode that has the bytes, which change whenever they do.
     pub is_stamped: bool,
+}
+
+/// What may name a script, and where that is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments {
+    /// Who, when and where.
+    pub header: Header,
+    /// The thread.
+    pub tid: u32,
+    /// The first of them, the program's name included.
+    pub args: Vec<Text>,
+    /// The working directory, unless it is too long.
+    pub cwd: Option<Text>,
+    /// The standard input is a file.
+    pub has_input: bool,
+    /// The root is on a filesystem that no server is behind.
+    pub has_local_root: bool,
 }
 
 /// A mapping.
@@ -193,17 +206,26 @@ pub fn record(bytes: &[u8]) -> Result<Record, Error> {
         KIND_LOAD => load(header, fields).map(|load| Record::Load(Box::new(load))),
         KIND_ARGUMENTS => {
             let tid = fields.u32()?;
-            let has_input = fields.u32()? != 0;
-            let length = fields.length()?;
-            let _pad = fields.u32()?;
+            let flags = fields.u32()?;
+            let argv_length = fields.length()?;
+            let cwd_length = fields.u32()?;
             let argv = fields.bytes(ARGUMENTS_BYTES_MAX)?;
-            let argv = argv.get(..length).ok_or(Error::Length)?;
-            Ok(Record::Arguments {
+            let argv = argv.get(..argv_length).ok_or(Error::Length)?;
+            let cwd = fields.bytes(ARGUMENTS_CWD_BYTES_MAX)?;
+            let cwd = match usize::try_from(cwd_length) {
+                Ok(length) if cwd_length != ARGUMENTS_CWD_TOO_LONG => {
+                    Some(cwd.get(..length).ok_or(Error::Length)?)
+                }
+                _ => None,
+            };
+            Ok(Record::Arguments(Box::new(Arguments {
                 header,
                 tid,
                 args: arguments(argv),
-                has_input,
-            })
+                cwd: cwd.map(path_from_leaf),
+                has_input: flags & ARGUMENTS_INPUT != 0,
+                has_local_root: flags & ARGUMENTS_LOCAL_ROOT != 0,
+            })))
         }
         other => Err(Error::Kind(other)),
     }

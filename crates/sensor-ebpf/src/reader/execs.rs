@@ -93,7 +93,7 @@ impl Reader {
                 self.mapping(load.mapping).map(|_| ())
             }
             // Comes by another ring, to another reader.
-            Record::Prompt { .. } | Record::Arguments { .. } => Ok(()),
+            Record::Prompt { .. } | Record::Arguments(_) => Ok(()),
         }
     }
 
@@ -207,7 +207,7 @@ impl Reader {
                 !content::is_one_of_many(file) && loads::regular_file(file).is_some()
             };
             Box::new(Named {
-                files: files.into_iter().flatten().filter(is_taken).collect(),
+                files: files.into_iter().filter(is_taken).collect(),
                 program: seen.filter(|_| record.is_unclassified),
             })
         });

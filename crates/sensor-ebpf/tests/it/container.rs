@@ -112,6 +112,12 @@ impl Container {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// The same for an image that [`Container::new`] made, in a way that the kernel has not looked at the file by that path yet.
+    pub(crate) fn add_unseen(&self, path: &str, content: &[u8]) {
+        let path = self.dir.join("layer").join(path.trim_start_matches('/'));
+        fs::write(path, content).unwrap();
+    }
+
     /// The control group's path as the kernel has it.
     pub(crate) fn cgroup(&self) -> String {
         format!("/hullwatch-test/{}", self.name)

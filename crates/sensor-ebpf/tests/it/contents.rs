@@ -261,7 +261,14 @@ fn a_script_called_as_a_descriptor_is_not_taken_for_what_that_leads_to() {
 fn what_arguments_name_is_opened_before_it_can_be_deleted() {
     const COUNT: usize = 300;
     let watch = watch();
-    for way in ["absolute", "relative", "option", "input"] {
+    for way in [
+        "absolute",
+        "relative",
+        "link",
+        "option",
+        "descriptor",
+        "input",
+    ] {
         let mut container = Container::new(&format!("named-{way}"));
         container.run(&["/stimulus/s", "named", way, &COUNT.to_string(), "/mnt"]);
         let seen = watch.wait_end(&container.cgroup());
@@ -271,6 +278,31 @@ fn what_arguments_name_is_opened_before_it_can_be_deleted() {
             .collect();
         assert_eq!(numbers.len(), COUNT, "{way}");
     }
+}
+
+/// It is not in the kernel's memory: somebody has to wait for a disk.
+#[test]
+fn a_script_that_nobody_has_looked_at_is_opened_before_it_can_delete_itself() {
+    const COUNT: usize = 100;
+    let watch = watch();
+    let mut container = Container::new("unseen");
+    let script = |number: usize| format!("rm /unseen-{number}\n");
+    for number in 0..COUNT {
+        container.add_unseen(&format!("/unseen-{number}"), script(number).as_bytes());
+    }
+    let all = format!("i=0; while [ $i -lt {COUNT} ]; do /bin/sh /unseen-$i; i=$((i + 1)); done");
+    container.run(&["/bin/sh", "-e", "-c", &all]);
+    let seen = watch.wait_end(&container.cgroup());
+    // Of `rm`, too.
+    let is_shell = |seen: &&Seen| {
+        exec(seen).is_some_and(|exec| exec.args.len() == 2 && exec.args[0] == "/bin/sh".into())
+    };
+    let named = seen.iter().filter(is_shell).flat_map(|seen| &seen.named);
+    let read: HashSet<_> = named.map(|(_, bytes)| bytes.to_vec()).collect();
+    let missing: Vec<_> = (0..COUNT)
+        .filter(|&number| !read.contains(script(number).as_bytes()))
+        .collect();
+    assert_eq!(missing, [0; 0]);
 }
 
 #[test]

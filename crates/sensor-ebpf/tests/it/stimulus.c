@@ -16,9 +16,10 @@
  *                          `memfd`, or `unlinked` in DIR; or `disguised`: it is called as the descriptor of another, on a
  *                          tmpfs that was just mounted on /dev/fd, and executed by that name
  *   named WAY N DIR        N times, each in a process that ends at once: write a file to DIR and execute what `delete`s it. WAY is how
- *                          that is told of it: by an `absolute` name, a `relative` one, behind an `option`; or as its `input`, which
- *                          has no name any more
+ *                          that is told of it: by an `absolute` name, a `relative` one, a `link`, behind an `option`; or, when it has
+ *                          no name any more, by its `descriptor`, or as the `input`
  *   delete FILE            delete FILE
+ *   keep FILE              nothing
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   changing WHAT DIR      write a `program` or a `script`, map it shared, and for each letter of standard input: change its last
@@ -352,6 +353,13 @@ static void named(const char *way, int number, const char *dir)
 	if (!strcmp(way, "relative")) {
 		check(chdir(dir) == 0, dir);
 		argv[2] = strrchr(path, '/') + 1;
+	} else if (!strcmp(way, "link")) {
+		check(chdir("/") == 0 && symlink(path, "link") == 0, "link");
+		argv[2] = "mnt/../link";
+	} else if (!strcmp(way, "descriptor")) {
+		check(unlink(path) == 0 && dup2(fd, 9) == 9, path);
+		argv[1] = "keep";
+		argv[2] = "/dev/fd/9";
 	} else if (!strcmp(way, "option")) {
 		argv[2] = "--option";
 		argv[3] = path;
@@ -637,6 +645,8 @@ int main(int argc, char **argv)
 		in_children(script, argv);
 	} else if (!strcmp(mode, "named")) {
 		in_children(named, argv);
+	} else if (!strcmp(mode, "keep")) {
+		return 0;
 	} else if (!strcmp(mode, "delete")) {
 		check(unlink(argv[argc - 1]) == 0, argv[argc - 1]);
 	} else if (!strcmp(mode, "map")) {
