@@ -42,7 +42,9 @@ use crate::{
 
 /// Descriptors held of each kind until the exec or load is read, and as many on their way to the reader: what a loop executes in
 /// a tenth of a second, the longest that the reader should be behind. What a descriptor led to (libraries, and scripts) has room
-/// of its own: libraries are mapped much faster than programs are executed. All of it is half of [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too.
+/// of its own: libraries are mapped much faster than programs are executed. All of it is half of
+/// [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too; what arguments name comes on top, and is let go when most of
+/// those are in use.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
 /// Arguments that are looked at for a script.

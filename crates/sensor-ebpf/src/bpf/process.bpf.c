@@ -505,61 +505,71 @@ static __always_inline bool tell_promptly(const struct record_header *header, u3
 /* Whether the first argument, behind the program's name at `offset`, is `-c`, as of all that `make` runs: then no script is named. */
 static __always_inline bool is_command(struct scratch *s, u32 offset)
 {
-	for (int i = 0; i < NAME_LOOKED_AT_MAX; i++) {
-		if (s->strings[(offset + i) & STRING_OFFSET_MASK])
-			continue;
-		return s->strings[(offset + i + 1) & STRING_OFFSET_MASK] == '-' &&
-		       s->strings[(offset + i + 2) & STRING_OFFSET_MASK] == 'c' &&
-		       !s->strings[(offset + i + 3) & STRING_OFFSET_MASK];
-	}
-	return false;
+	char name[NAME_LOOKED_AT_MAX];
+	long length = bpf_probe_read_kernel_str(name, sizeof(name), &s->strings[offset & STRING_OFFSET_MASK]);
+
+	if (length <= 0)
+		return false;
+	offset += length;
+	return s->strings[offset & STRING_OFFSET_MASK] == '-' && s->strings[(offset + 1) & STRING_OFFSET_MASK] == 'c' &&
+	       !s->strings[(offset + 2) & STRING_OFFSET_MASK];
 }
 
 /*
  * An interpreter reads the script that its arguments name a moment after its exec, and that may delete itself: told of ahead of the
- * event, as by tell_promptly, to have it opened before the first instruction. What may be an interpreter counts as one.
+ * event, as by tell_promptly, to have it opened before the first instruction. What may be an interpreter counts as one. The record
+ * of the exec is in the scratch, its arguments at `offset`. A global function, so that the verifier looks at it once.
  */
-static __always_inline void tell_arguments(struct exec_record *record, struct scratch *s, struct task_struct *task, u32 offset)
+__noinline int tell_arguments(u32 offset)
 {
-	struct known_key key = {
-		.stamp = record->file.stamp,
-		.device = record->file.device,
-	};
-	bool has_input = record->stdio[0].kind == STDIO_FILE;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct scratch *s = own_scratch();
+	struct fs_struct *fs = task->fs;
+	struct known_key key = {};
 	struct arguments_record *arguments;
-	u64 length = record->argv_length, cwd_length = record->cwd_length;
+	struct exec_record *record;
+	u64 length, cwd_length;
+	bool has_input;
 	u32 cpu;
 	void *ring;
 	u8 *runs;
 
+	if (!s || !fs)
+		return 0;
+	record = &s->record;
+	has_input = record->stdio[0].kind == STDIO_FILE;
 	/* Programs of the host are nobody's concern, and of a script that is executed itself fanotify tells. */
 	if ((record->argc < 2 && !has_input) || record->flags & EXEC_INTERPRETED || !host_mnt_namespace ||
 	    record->header.mnt_namespace == host_mnt_namespace)
-		return;
+		return 0;
+	key.stamp = record->file.stamp;
+	key.device = record->file.device;
 	runs = bpf_map_lookup_elem(&runs_scripts, &key);
 	if (runs && !*runs)
-		return;
+		return 0;
 	if (record->argc > 1 && is_command(s, offset))
-		return;
+		return 0;
 	cpu = bpf_get_smp_processor_id();
 	ring = bpf_map_lookup_elem(&prompt_rings, &cpu);
 	if (!ring)
-		return;
+		return 0;
 	arguments = bpf_ringbuf_reserve(ring, sizeof(*arguments), 0);
 	if (!arguments)
-		return;
+		return 0;
 	arguments->header = record->header;
 	arguments->header.kind = RECORD_ARGUMENTS;
 	arguments->header.length = sizeof(*arguments);
 	arguments->tid = task->pid;
 	arguments->flags = has_input ? ARGUMENTS_INPUT : 0;
-	if (is_local(READ(task->fs->root.mnt, mnt_sb)))
+	if (is_local(READ(fs->root.mnt, mnt_sb)))
 		arguments->flags |= ARGUMENTS_LOCAL_ROOT;
+	length = record->argv_length;
 	barrier_var(length);
 	if (length > ARGUMENTS_BYTES_MAX)
 		length = ARGUMENTS_BYTES_MAX;
 	arguments->argv_length = length;
 	bpf_probe_read_kernel(arguments->argv, length, &s->strings[offset & STRING_OFFSET_MASK]);
+	cwd_length = record->cwd_length;
 	barrier_var(cwd_length);
 	if (cwd_length > ARGUMENTS_CWD_BYTES_MAX || record->flags & EXEC_CWD_TRUNCATED) {
 		arguments->cwd_length = ARGUMENTS_CWD_TOO_LONG;
@@ -568,9 +578,8 @@ static __always_inline void tell_arguments(struct exec_record *record, struct sc
 		bpf_probe_read_kernel(arguments->cwd, cwd_length, &s->strings[record->path_length & STRING_OFFSET_MASK]);
 	}
 	bpf_ringbuf_submit(arguments, BPF_RB_FORCE_WAKEUP);
-	record->flags |= EXEC_ARGUMENTS;
-	if (!runs)
-		record->flags |= EXEC_UNCLASSIFIED;
+	record->flags |= runs ? EXEC_ARGUMENTS : EXEC_ARGUMENTS | EXEC_UNCLASSIFIED;
+	return 0;
 }
 
 static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm, bool is_second)
@@ -682,7 +691,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	if (descriptor >= 0 && record->flags & EXEC_INTERPRETED &&
 	    tell_promptly(&record->header, task->pid, descriptor))
 		record->flags |= EXEC_SCRIPT_PROMPT;
-	tell_arguments(record, s, task, next);
+	tell_arguments(next);
 	if (emit(&exec_ring, record, length, 512 * 1024))
 		count->exec_losses++;
 }
