@@ -9,14 +9,15 @@ use model::{
 };
 
 use super::{
-    Error, FanotifyEvent, Mapping, PerfRecord, Record, Seen, fanotify_events, kernel_device,
-    perf_record, record, user_device,
+    Arguments, Error, FanotifyEvent, Mapping, PerfRecord, Record, Seen, fanotify_events,
+    kernel_device, perf_record, record, user_device,
 };
 
 const EXEC: &[u8] = include_bytes!("../../testdata/exec.bin");
 const FORK: &[u8] = include_bytes!("../../testdata/fork.bin");
 const EXIT: &[u8] = include_bytes!("../../testdata/exit.bin");
 const LOAD: &[u8] = include_bytes!("../../testdata/load.bin");
+const ARGUMENTS: &[u8] = include_bytes!("../../testdata/arguments.bin");
 const PERF: &[u8] = include_bytes!("../../testdata/perf.bin");
 const FANOTIFY: &[u8] = include_bytes!("../../testdata/fanotify.bin");
 
@@ -147,8 +148,40 @@ fn fork_and_exit_name_the_same_process_as_the_exec() {
 }
 
 #[test]
+fn an_arguments_record_is_read_in_full() {
+    let Ok(Record::Arguments(read)) = record(ARGUMENTS) else {
+        panic!("not arguments");
+    };
+    let expected = Arguments {
+        header: read.header,
+        tid: 4533,
+        args: texts(&["sh", "./script", "one", "two words", ""]),
+        cwd: Some(Text::from("/tmp/deep")),
+        has_input: true,
+        has_local_root: true,
+    };
+    assert_eq!(*read, expected);
+    assert_eq!(read.header.process.pid, 4533);
+    // Lengths that the record has no room for, and a working directory that was too long.
+    for (length_at, length, expected) in [
+        (48, 513, Err(Error::Length)),
+        (52, 513, Err(Error::Length)),
+        (52, u32::MAX, Ok(None)),
+        (52, 0, Ok(Some(Text::from("/")))),
+    ] {
+        let mut changed = ARGUMENTS.to_vec();
+        changed[length_at..length_at + 4].copy_from_slice(&length.to_ne_bytes());
+        let cwd = record(&changed).map(|read| match read {
+            Record::Arguments(read) => read.cwd,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(cwd, expected);
+    }
+}
+
+#[test]
 fn a_record_cut_anywhere_is_refused() {
-    for whole in [EXEC, FORK, EXIT, LOAD] {
+    for whole in [EXEC, FORK, EXIT, LOAD, ARGUMENTS] {
         for length in 0..whole.len() {
             let mut cut = whole[..length].to_vec();
             assert!(record(&cut).is_err(), "{length} bytes");
@@ -163,7 +196,7 @@ fn a_record_cut_anywhere_is_refused() {
 
 #[test]
 fn no_changed_byte_makes_a_decoder_panic_or_exceed_a_limit() {
-    for whole in [EXEC, FORK, EXIT, LOAD] {
+    for whole in [EXEC, FORK, EXIT, LOAD, ARGUMENTS] {
         for position in 0..whole.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut changed = whole.to_vec();
