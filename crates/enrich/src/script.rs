@@ -56,51 +56,59 @@ pub(crate) fn open_scripts(
     let Some(likeliest) = candidates.first() else {
         return Vec::new();
     };
-    let script = match opened {
-        Some((candidate, script)) if candidate == *likeliest => script,
-        _ => open_script(process, likeliest, named),
+    let scripts = match opened {
+        Some((candidate, script)) if candidate == *likeliest => vec![script],
+        _ => open_likeliest(process, likeliest, named),
     };
-    if script.fd.is_some() && is_first(interpreter, args, likeliest) {
-        vec![script]
+    let is_found = scripts.iter().any(|script| script.fd.is_some());
+    if is_found && is_first(interpreter, args, likeliest) {
+        scripts
     } else {
-        open_others(process, &candidates, script, named)
+        open_others(process, &candidates, scripts, named)
     }
 }
 
-/// Opens those of `candidates` that are files for `process`. `likeliest` is the first of them, opened; it stays when no other
-/// is a file.
+fn open_likeliest(process: &Process, argument: &Text, named: &[(Text, OwnedFd)]) -> Vec<Script> {
+    let now = open_script(process, argument, &[]);
+    let Some(given) = open_given(named, argument) else {
+        return vec![now];
+    };
+    let script = |fd| Script::of(process, argument, fd);
+    both(given, now.fd).map(script).collect()
+}
+
+/// Opens those of `candidates` that are files for `process`. `likeliest` are those of the first of them, opened; it stays when no
+/// other is a file.
 fn open_others(
     process: &Process,
     candidates: &[Text],
-    likeliest: Script,
+    likeliest: Vec<Script>,
     named: &[(Text, OwnedFd)],
 ) -> Vec<Script> {
     let pid = process.key.pid;
     let is_gone = proc_reader::namespace(pid, "mnt").is_none();
+    let is_found = likeliest.iter().any(|script| script.fd.is_some());
     let mut opened = Vec::new();
     for argument in candidates.iter().skip(1) {
         if opened.len() + 1 >= SCRIPT_FILES_MAX {
             break;
         }
-        let given = join(&process.cwd, argument);
-        let found = open_given(named, argument).or_else(|| {
-            if is_gone {
-                open_beside(process, &given)
-            } else {
-                open_named(process, &given)
-            }
-        });
-        if let Some(fd) = found {
-            opened.push(Script {
-                facts: script_facts(&fd, normalize(&given)),
-                path_used: argument.clone(),
-                fd: Some(fd),
-            });
+        let path = join(&process.cwd, argument);
+        let now = if is_gone {
+            open_beside(process, &path)
+        } else {
+            open_named(process, &path)
+        };
+        let script = |fd| Script::of(process, argument, fd);
+        match open_given(named, argument) {
+            Some(given) => opened.extend(both(given, now).map(script)),
+            None => opened.extend(now.map(script)),
         }
     }
-    if likeliest.fd.is_some() || opened.is_empty() {
-        opened.insert(0, likeliest);
+    if is_found || opened.is_empty() {
+        opened.splice(0..0, likeliest);
     }
+    opened.truncate(SCRIPT_FILES_MAX);
     opened
 }
 
@@ -110,29 +118,45 @@ fn open_given(named: &[(Text, OwnedFd)], argument: &Text) -> Option<OwnedFd> {
     proc::reopen_regular(file)
 }
 
-/// Opens the file that `argument` names for `process`: what the sensor has opened; below its root; when the name is gone, among the descriptors of the
-/// interpreter, which keeps its script open; when the process is gone, below the root of an ancestor in the same mount
-/// namespace.
+/// What the sensor has opened, and what is there by now if that is another file: who starts an interpreter can put its script there
+/// after the exec.
+fn both(given: OwnedFd, now: Option<OwnedFd>) -> impl Iterator<Item = OwnedFd> {
+    let inode = |fd: &OwnedFd| fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let other = now.filter(|now| inode(now) != inode(&given));
+    std::iter::once(given).chain(other)
+}
+
+/// Opens the file that `argument` names for `process`: what the sensor has opened; below its root; when the name is gone, among the
+/// descriptors of the interpreter, which keeps its script open; when the process is gone, below the root of an ancestor in the
+/// same mount namespace.
 pub(crate) fn open_script(process: &Process, argument: &Text, named: &[(Text, OwnedFd)]) -> Script {
-    let pid = process.key.pid;
-    let given = join(&process.cwd, argument);
-    let wanted = normalize(&given);
+    let path = join(&process.cwd, argument);
+    let wanted = normalize(&path);
     let found = open_given(named, argument)
-        .or_else(|| open_named(process, &given))
-        .or_else(|| open_descriptor(pid, &wanted))
-        .or_else(|| open_beside(process, &given));
-    let facts = match &found {
-        None => FileFacts {
-            path: wanted,
-            missing: Some(MissingReason::ProcessGone),
-            ..FileFacts::default()
+        .or_else(|| open_named(process, &path))
+        .or_else(|| open_descriptor(process.key.pid, &wanted))
+        .or_else(|| open_beside(process, &path));
+    match found {
+        Some(fd) => Script::of(process, argument, fd),
+        None => Script {
+            facts: FileFacts {
+                path: wanted,
+                missing: Some(MissingReason::ProcessGone),
+                ..FileFacts::default()
+            },
+            path_used: argument.clone(),
+            fd: None,
         },
-        Some(fd) => script_facts(fd, wanted),
-    };
-    Script {
-        facts,
-        path_used: argument.clone(),
-        fd: found,
+    }
+}
+
+impl Script {
+    fn of(process: &Process, argument: &Text, fd: OwnedFd) -> Self {
+        Self {
+            facts: script_facts(&fd, normalize(&join(&process.cwd, argument))),
+            path_used: argument.clone(),
+            fd: Some(fd),
+        }
     }
 }
 

@@ -16,8 +16,9 @@
 //! looked at: text that is piped into it or given as an argument (`-c`), files that a script reads with `.` or `source` or
 //! imports, and those that a variable names (`BASH_ENV`, `ENV`, `PYTHONSTARTUP`).
 //! A script that deletes itself is opened before the interpreter's first instruction when it is the standard input or one of the
-//! first three arguments that are no options (since Linux 5.12; of relative ones those below the working directory). Another one
-//! may be gone by the time that it is looked for; that is counted as a file that could not be hashed.
+//! first five arguments that are no options. Another one may be gone by the time that it is looked for; that is counted as a file
+//! that could not be hashed. Who has another file in its place for just the moment in which the interpreter opens it is not seen
+//! through; one that stays there is.
 //! Behind an option of an interpreter, a known file among the first arguments is taken for its script, also when the script
 //! only reads it. A list that names a tool you use yourself raises this finding rightly by its letter; remove the entry from
 //! the list.

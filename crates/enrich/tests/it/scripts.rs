@@ -333,6 +333,47 @@ fn a_script_that_is_gone_was_opened_by_the_sensor() {
     }
 }
 
+/// The name leads to another file by the time that the interpreter opens it.
+#[test]
+fn a_script_that_takes_the_place_of_another_after_the_exec_is_found() {
+    let mut container = Container::start("cp /usr/bin/perl layer0/usr/bin/perl", &[]);
+    for (path, arguments) in [
+        ("/bin/busybox", &["sh", "script"][..]),
+        ("/usr/bin/perl", &["perl", "-Z", "none", "script"]),
+    ] {
+        for known in [&b"evil"[..], b"harmless"] {
+            container.sh("printf harmless > /opt/script; printf evil > /opt/evil");
+            let script = rustix::fs::open(
+                format!("/proc/{}/root/opt/script", container.pid()),
+                OFlags::PATH,
+                Mode::empty(),
+            );
+            container.sh("mv /opt/evil /opt/script");
+            let fd = container.open(path);
+            let exec = Exec {
+                file: facts(&fd, path),
+                ..shell(&container, arguments)
+            };
+            let mut observation = observe(&container, exec);
+            observation.file = Some(fd);
+            observation.named = Some(Box::new(Named {
+                files: vec![(Text::from("script"), script.unwrap())],
+                program: None,
+            }));
+            let mut pipeline = Pipeline::new();
+            pipeline.known.0.lock().unwrap().push(digest(known));
+            pipeline.observe(observation);
+            let events = pipeline.settle();
+            let script = events[0].process.as_ref().unwrap().script.clone();
+            assert_eq!(
+                script.unwrap().sha256(),
+                Some(digest(known)),
+                "{arguments:?}"
+            );
+        }
+    }
+}
+
 /// Fanotify merges its events, so that one descriptor comes with the first.
 #[test]
 fn a_script_that_its_process_executes_again_is_read_again_while_its_name_is_there() {
