@@ -125,9 +125,9 @@ static __always_inline struct inode *real_inode(struct file *file)
 }
 
 /* Filesystems that change the times of a file whenever its bytes change, if nobody had it mapped, or that have no changes. */
-static __always_inline bool is_stamped(struct inode *real)
+static __always_inline bool is_stamped(struct super_block *sb)
 {
-	switch (READ(READ(real, i_sb), s_magic)) {
+	switch (READ(sb, s_magic)) {
 	case EXT4_SUPER_MAGIC:
 	case XFS_SUPER_MAGIC:
 	case BTRFS_SUPER_MAGIC:
@@ -142,18 +142,9 @@ static __always_inline bool is_stamped(struct inode *real)
 /* Filesystems that no server is behind. */
 static __always_inline bool is_local(struct super_block *sb)
 {
-	switch (READ(sb, s_magic)) {
-	case OVERLAYFS_SUPER_MAGIC:
-	case TMPFS_MAGIC:
-	case EXT4_SUPER_MAGIC:
-	case XFS_SUPER_MAGIC:
-	case BTRFS_SUPER_MAGIC:
-	case EROFS_SUPER_MAGIC_V1:
-	case SQUASHFS_MAGIC:
-		return true;
-	default:
-		return false;
-	}
+	unsigned long magic = READ(sb, s_magic);
+
+	return magic == OVERLAYFS_SUPER_MAGIC || magic == TMPFS_MAGIC || is_stamped(sb);
 }
 
 /* Somebody has the file mapped and may write to it: only the first write to a page changes the file's times. */

@@ -627,7 +627,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	/* Of a tmpfs itself user space knows that. */
 	if (is_mapped || (real && real != file->f_inode && is_never_stamped(real)))
 		record->flags |= EXEC_UNSETTLED;
-	else if (real && is_stamped(real))
+	else if (real && is_stamped(READ(real, i_sb)))
 		record->flags |= EXEC_STAMPED;
 	if (is_memfd(sb))
 		record->flags |= EXEC_MEMFD;
