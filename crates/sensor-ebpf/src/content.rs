@@ -174,6 +174,11 @@ pub(crate) fn is_one_of_many(fd: &OwnedFd) -> bool {
     usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd >= DESCRIPTORS_MANY)
 }
 
+/// What arguments name is opened on the mere chance of a script: only while less than half of them are.
+pub(crate) fn is_of_second_half(fd: &OwnedFd) -> bool {
+    usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd >= limits::DESCRIPTORS_HELD_MAX / 2)
+}
+
 /// One above the limit says that as many are open.
 fn is_one_too_many(fd: &OwnedFd) -> bool {
     usize::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd > limits::DESCRIPTORS_HELD_MAX)

@@ -34,7 +34,7 @@ use rustix::{
 
 use crate::{
     Shared,
-    content::is_one_of_many,
+    content::is_of_second_half,
     decode::{Arguments, Header, Record, record},
     reader::READER_NICE,
     sys,
@@ -43,7 +43,7 @@ use crate::{
 /// Descriptors held of each kind until the exec or load is read, and as many on their way to the reader: what a loop executes in
 /// a tenth of a second, the longest that the reader should be behind. What a descriptor led to (libraries, and scripts) has room
 /// of its own: libraries are mapped much faster than programs are executed. All of it is half of
-/// [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too; what arguments name comes on top, and is let go when most of
+/// [`model::limits::DESCRIPTORS_HELD_MAX`], which counts these, too; what arguments name comes on top, and is let go when half of
 /// those are in use.
 const HELD_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
@@ -366,8 +366,7 @@ fn open_named(arguments: Arguments) -> (Named, Vec<Cold>) {
             found => files.extend(found.ok().or_else(own).map(|found| (name, found))),
         }
     }
-    // Most that may be open are.
-    files.retain(|(_, file)| !is_one_of_many(file));
+    files.retain(|(_, file)| !is_of_second_half(file));
     (files, cold)
 }
 

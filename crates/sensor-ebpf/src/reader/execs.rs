@@ -204,7 +204,7 @@ impl Reader {
         let named = record.has_arguments.then(|| {
             let files = self.prompt.take_named(pid, record.header.boot_ns);
             let is_taken = |(_, file): &(Text, OwnedFd)| {
-                !content::is_one_of_many(file) && loads::regular_file(file).is_some()
+                !content::is_of_second_half(file) && loads::regular_file(file).is_some()
             };
             Box::new(Named {
                 files: files.into_iter().filter(is_taken).collect(),
