@@ -6,6 +6,7 @@
 mod container;
 mod contents;
 mod events;
+mod scripts;
 mod watch;
 
 use std::sync::OnceLock;
