@@ -18,7 +18,7 @@
 //! A script that deletes itself is opened before the interpreter's first instruction when it is the standard input or one of the
 //! first five arguments that are no options. Another one may be gone by the time that it is looked for; that is counted as a file
 //! that could not be hashed. Who has another file in its place for just the moment in which the interpreter opens it is not seen
-//! through; one that stays there is.
+//! through; one that stays there is told of, also when the interpreter had opened the first one by then.
 //! Behind an option of an interpreter, a known file among the first arguments is taken for its script, also when the script
 //! only reads it. A list that names a tool you use yourself raises this finding rightly by its letter; remove the entry from
 //! the list.
