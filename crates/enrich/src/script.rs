@@ -39,7 +39,7 @@ pub(crate) struct Script {
 pub(crate) fn open_early(process: &Process, args: &[Text]) -> Option<(Text, Script)> {
     let candidates = candidates(Interpreter::Shell, args, &process.stdio[0]);
     let likeliest = candidates.into_iter().next()?;
-    let script = open_script(process, &likeliest, &[]);
+    let script = open_script(process, &likeliest);
     Some((likeliest, script))
 }
 
@@ -68,8 +68,13 @@ pub(crate) fn open_scripts(
     }
 }
 
-fn open_likeliest(process: &Process, argument: &Text, named: &[(Text, OwnedFd)]) -> Vec<Script> {
-    let now = open_script(process, argument, &[]);
+/// The files that `argument` names, at least one: what the sensor has opened, and what is there by now, as in [`both`].
+pub(crate) fn open_likeliest(
+    process: &Process,
+    argument: &Text,
+    named: &[(Text, OwnedFd)],
+) -> Vec<Script> {
+    let now = open_script(process, argument);
     let Some(given) = open_given(named, argument) else {
         return vec![now];
     };
@@ -126,14 +131,12 @@ fn both(given: OwnedFd, now: Option<OwnedFd>) -> impl Iterator<Item = OwnedFd> {
     std::iter::once(given).chain(other)
 }
 
-/// Opens the file that `argument` names for `process`: what the sensor has opened; below its root; when the name is gone, among the
-/// descriptors of the interpreter, which keeps its script open; when the process is gone, below the root of an ancestor in the
-/// same mount namespace.
-pub(crate) fn open_script(process: &Process, argument: &Text, named: &[(Text, OwnedFd)]) -> Script {
+/// Opens the file that `argument` names for `process`: below its root; when the name is gone, among the descriptors of the
+/// interpreter, which keeps its script open; when the process is gone, below the root of an ancestor in the same mount namespace.
+pub(crate) fn open_script(process: &Process, argument: &Text) -> Script {
     let path = join(&process.cwd, argument);
     let wanted = normalize(&path);
-    let found = open_given(named, argument)
-        .or_else(|| open_named(process, &path))
+    let found = open_named(process, &path)
         .or_else(|| open_descriptor(process.key.pid, &wanted))
         .or_else(|| open_beside(process, &path));
     match found {
@@ -174,7 +177,7 @@ fn script_facts(fd: &OwnedFd, wanted: Text) -> FileFacts {
 /// changed.
 pub(crate) fn open_again(process: &Process, used: &Text, facts: &FileFacts) -> Option<OwnedFd> {
     let inode = |facts: &FileFacts| Some(facts.key?.inode);
-    let found = open_script(process, used, &[]);
+    let found = open_script(process, used);
     found.fd.filter(|_| inode(&found.facts) == inode(facts))
 }
 

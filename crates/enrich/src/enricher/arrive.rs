@@ -143,7 +143,7 @@ impl Enricher {
                 && facts.key.is_none()
             {
                 // fanotify did not tell of it: what is there by that name has to do.
-                let mut found = open_script(&process, used, &[]);
+                let mut found = open_script(&process, used);
                 // The sensor knows better why.
                 found.facts.missing = found.facts.missing.and(facts.missing);
                 (facts, fd) = (found.facts, found.fd);

@@ -14,7 +14,7 @@ use crate::{
     draft::{Draft, Kind, Part, Place, Slot, ready, the_script},
     file_facts::Fallback,
     proc,
-    script::{Script, open_early, open_script, open_scripts},
+    script::{Script, open_early, open_likeliest, open_scripts},
     script_arguments::{STANDARD_INPUT, of_loaded_program},
 };
 
@@ -224,7 +224,10 @@ impl Enricher {
             };
             if draft.loaded.is_none() {
                 let files = named.as_ref().map_or(&[][..], |named| &named.files);
-                let loaded = open_script(&process, argument, files);
+                let mut opened = open_likeliest(&process, argument, files).into_iter();
+                let Some(loaded) = opened.next() else {
+                    return;
+                };
                 let slot = self.file(
                     number,
                     Part::Loaded,

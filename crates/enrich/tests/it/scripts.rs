@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    os::fd::OwnedFd,
     process::{Command, Stdio},
     time::SystemTime,
 };
@@ -285,6 +286,31 @@ fn a_script_that_only_its_process_can_name_is_found() {
     assert_eq!(script(&container, "/proc/7/fd/3"), None);
 }
 
+/// `/opt/script`, as the sensor opens it.
+fn as_sensors_open(container: &Container) -> OwnedFd {
+    let path = format!("/proc/{}/root/opt/script", container.pid());
+    rustix::fs::open(path, OFlags::PATH, Mode::empty()).unwrap()
+}
+
+/// The program at `path`, with what its arguments named when it was executed.
+fn observe_named(
+    container: &Container,
+    path: &str,
+    arguments: &[&str],
+    named: Named,
+) -> Observation {
+    let fd = container.open(path);
+    let exec = Exec {
+        file: facts(&fd, path),
+        ..shell(container, arguments)
+    };
+    Observation {
+        file: Some(fd),
+        named: Some(Box::new(named)),
+        ..observe(container, exec)
+    }
+}
+
 /// What the sensor has opened counts, and it is told which programs it is worth to do that for.
 #[test]
 fn a_script_that_is_gone_was_opened_by_the_sensor() {
@@ -304,23 +330,13 @@ fn a_script_that_is_gone_was_opened_by_the_sensor() {
         ("/bin/busybox", &["sh", "script"], None),
     ] {
         container.sh("printf 'rm $0' > /opt/script");
-        let script = rustix::fs::open(
-            format!("/proc/{}/root/opt/script", container.pid()),
-            OFlags::PATH,
-            Mode::empty(),
-        );
+        let script = as_sensors_open(&container);
         container.sh("rm /opt/script");
-        let fd = container.open(path);
-        let exec = Exec {
-            file: facts(&fd, path),
-            ..shell(&container, arguments)
-        };
-        let mut observation = observe(&container, exec);
-        observation.file = Some(fd);
-        observation.named = Some(Box::new(Named {
-            files: vec![(Text::from("script"), script.unwrap())],
+        let named = Named {
+            files: vec![(Text::from("script"), script)],
             program: expected.is_some().then_some(asked),
-        }));
+        };
+        let observation = observe_named(&container, path, arguments, named);
         let mut pipeline = Pipeline::new();
         pipeline.observe(observation);
         let events = pipeline.settle();
@@ -343,23 +359,13 @@ fn a_script_that_takes_the_place_of_another_after_the_exec_is_found() {
     ] {
         for known in [&b"evil"[..], b"harmless"] {
             container.sh("printf harmless > /opt/script; printf evil > /opt/evil");
-            let script = rustix::fs::open(
-                format!("/proc/{}/root/opt/script", container.pid()),
-                OFlags::PATH,
-                Mode::empty(),
-            );
+            let script = as_sensors_open(&container);
             container.sh("mv /opt/evil /opt/script");
-            let fd = container.open(path);
-            let exec = Exec {
-                file: facts(&fd, path),
-                ..shell(&container, arguments)
-            };
-            let mut observation = observe(&container, exec);
-            observation.file = Some(fd);
-            observation.named = Some(Box::new(Named {
-                files: vec![(Text::from("script"), script.unwrap())],
+            let named = Named {
+                files: vec![(Text::from("script"), script)],
                 program: None,
-            }));
+            };
+            let observation = observe_named(&container, path, arguments, named);
             let mut pipeline = Pipeline::new();
             pipeline.known.0.lock().unwrap().push(digest(known));
             pipeline.observe(observation);
