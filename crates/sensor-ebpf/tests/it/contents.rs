@@ -367,7 +367,7 @@ fn a_program_that_runs_all_the_time_is_read_after_each_change() {
             scripts.push(number(watch.content(script).as_deref()));
         } else {
             runs += 1;
-            let expected = exec.args[1].as_str().unwrap().parse().unwrap();
+            let expected = exec.args[0].as_str().unwrap().parse().unwrap();
             assert_eq!(
                 number(content.as_deref()),
                 Some(expected),

@@ -24,7 +24,7 @@
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   changing WHAT DIR      write a `program` or a `script`, map it shared, and for each letter of standard input: change its last
  *                          four bytes to the next number by the mapping, and execute it (`p`) or `map` it (`l`)
- *   familiar CHANGES DIR   write a program and run it for a quarter of a second, with its number as argument; CHANGES times: change
+ *   familiar CHANGES DIR   write a program and run it for a quarter of a second, by its number as name; CHANGES times: change
  *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again; then
  *                          once more while it is mapped for writing. In the end run scripts that it interprets, one for each change
  *   then SCRIPT            as the interpreter of SCRIPT: execute SCRIPT-next
@@ -448,7 +448,8 @@ static void changing(const char *what, const char *dir)
 static void run_for_a_while(char *path, int number)
 {
 	char text[16];
-	char *argv[] = {path, text, NULL};
+	/* Without an argument, so that nobody looks for what it may name. */
+	char *argv[] = {text, NULL};
 	struct timespec start, now;
 	void *address;
 	int fd;
