@@ -1,11 +1,12 @@
-//! Programs that run all the time, which fanotify need not tell of.
+//! Programs that run all the time, and their program interpreters (`ld.so`), which fanotify need not tell of.
 //!
 //! Each event of fanotify costs a descriptor: a fifth of all that the sensor does when programs of a moment run one after the
-//! other. So the inode of a program that has been run some dozens of times is ignored. Nothing rests on fanotify alone then:
+//! other. So the inode of one that has been run some dozens of times is ignored. Nothing rests on fanotify alone then:
 //!
 //! * A write to the file ends that by itself (`FAN_MARK_IGNORED_MASK` without `FAN_MARK_IGNORED_SURV_MODIFY`).
 //! * A write through a mapping does not, but it changes the file's times. The probe compares them, and has the file opened promptly
-//!   when they are others (see `prompt.rs`). Only files whose times the probe sees as they are can become familiar.
+//!   when they are others (see `prompt.rs`); `ld.so` is looked for where it is mapped, and by its path, as other libraries are. Only
+//!   files whose times the probe sees as they are can become familiar.
 //! * A script needs no event of its interpreter: it says itself which one it has (see `opened.rs`).
 //!
 //! To take back a single mark needs the file, which may be gone: all are taken back at once, and earned again.
@@ -72,7 +73,8 @@ impl Familiar {
     /// On an overlay of several filesystems that is another device than `stat` says, and which inode is meant is not certain once a
     /// device number is given to the next: no program there becomes familiar.
     pub(crate) fn ran(&mut self, seen: &FileKey, content: &Content) {
-        if content.is_settled && !content.is_overload && *seen == content.key {
+        if content.is_settled && !content.is_overload && *seen == content.key && self.is_told(seen)
+        {
             let runs = self.runs.get_or_insert_mut(*seen, || 0);
             *runs = runs.saturating_add(1);
         }
@@ -110,6 +112,12 @@ impl Familiar {
             .values()
             .filter(|untold| untold.told_since.is_none())
             .map(|untold| &untold.key)
+    }
+
+    /// Whether fanotify tells of a file again, or always did.
+    pub(crate) fn is_told(&self, seen: &FileKey) -> bool {
+        let untold = self.untold.get(&(seen.device, seen.inode));
+        untold.is_none_or(|untold| untold.told_since.is_some())
     }
 
     /// Fanotify is to tell of all of them again. False when it does already.

@@ -193,6 +193,8 @@ _Static_assert(sizeof(struct exec_record) == 376, "exec_record is 376 bytes");
 #define LOAD_PROMPT (1 << 4)
 /* As EXEC_UNSETTLED. */
 #define LOAD_UNSETTLED (1 << 5)
+/* As EXEC_STAMPED, of a load by an exec. */
+#define LOAD_STAMPED (1 << 6)
 
 /* A file was mapped executable. Followed by its path, as that of an exec. */
 struct load_record {

@@ -157,6 +157,8 @@ __noinline int tell_load(u64 mapping)
 	is_mapped = is_mapped_for_writing(real);
 	if (is_mapped || (real != inode && is_never_stamped(real)))
 		record->flags |= LOAD_UNSETTLED;
+	else if (is_by_exec && is_stamped(READ(real, i_sb)))
+		record->flags |= LOAD_STAMPED;
 	if (is_mapped || !is_known(&record->file)) {
 		record->flags |= LOAD_UNKNOWN;
 		if (tell_load_promptly(record, task))

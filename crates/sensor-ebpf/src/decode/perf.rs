@@ -97,6 +97,8 @@ pub struct Seen {
     pub is_memfd: bool,
     /// It can be changed without a change of its key.
     pub is_unsettled: bool,
+    /// It is the program interpreter of an exec (`ld.so`), on a filesystem that changes the key with each change of the bytes.
+    pub is_stamped_loader: bool,
     /// The path is longer than its limit.
     pub path_truncated: bool,
     /// The probe had not been told that the file is known.

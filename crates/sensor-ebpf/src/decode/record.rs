@@ -45,6 +45,7 @@ const LOAD_BY_EXEC: u32 = 1 << 2;
 const LOAD_UNKNOWN: u32 = 1 << 3;
 const LOAD_PROMPT: u32 = 1 << 4;
 const LOAD_UNSETTLED: u32 = 1 << 5;
+const LOAD_STAMPED: u32 = 1 << 6;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -353,6 +354,7 @@ fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
                 filesystem,
                 is_memfd: flags & LOAD_MEMFD != 0,
                 is_unsettled: flags & LOAD_UNSETTLED != 0,
+                is_stamped_loader: flags & LOAD_STAMPED != 0,
                 path_truncated: flags & LOAD_PATH_TRUNCATED != 0,
                 is_unknown: flags & LOAD_UNKNOWN != 0,
                 real_inode,

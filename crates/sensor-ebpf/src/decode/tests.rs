@@ -53,6 +53,7 @@ fn a_load_record_is_read_in_full() {
             filesystem: Text::from("tmpfs"),
             is_memfd: false,
             is_unsettled: false,
+            is_stamped_loader: false,
             path_truncated: false,
             is_unknown: true,
             real_inode: 2,

@@ -118,8 +118,7 @@ impl Reader {
         let early = self.early.remove(&(pid, record.header.boot_ns));
         let seen = record.exec.file.key;
         let state = seen.map_or(State::Told, |seen| self.familiar.state(&seen));
-        let is_untold =
-            state == State::Untold && seen.is_some_and(|seen| self.delivered.contains(&seen));
+        let is_untold = seen.is_some_and(|seen| self.is_known_untold(seen));
         if early.is_none() && self.is_watched(&record) && (!is_untold || record.interpreted) {
             while !self.opened.has(&record) && self.read_fanotify(now)? > 0 {}
         }
@@ -127,9 +126,8 @@ impl Reader {
         for content in found.failed {
             self.exec_no_format(pid, content)?;
         }
-        // It has changed, or its bytes are not known any more.
-        if state != State::Told && !is_untold {
-            self.tell_all(now);
+        if let Some(seen) = seen.filter(|_| !is_untold) {
+            self.tell_again(&seen, now);
         }
         // Bytes that were known before the change, or while it may be changing, are not what ran.
         let is_unsettled = record.exec.file.is_unsettled;
@@ -152,7 +150,6 @@ impl Reader {
         if let (Some(content), Some(seen)) = (&content, &seen)
             && record.is_stamped
             && self.probes.can_expect()
-            && !is_untold
         {
             self.familiar.ran(seen, content);
         }

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, time::Instant};
 
 use model::event::FileKey;
 
-use crate::sys;
+use crate::{content::Content, decode::Seen, familiar::State, sys};
 
 use super::Reader;
 
@@ -22,6 +22,28 @@ impl Reader {
             if sys::fanotify_ignore(marks.group(), &file).is_err() {
                 self.tell_all(now);
             }
+        }
+    }
+
+    /// A file was mapped executable. If it is the program interpreter of an exec, that has opened it, too.
+    pub(super) fn loaded(&mut self, seen: &Seen, content: Option<&Content>) {
+        if !self.is_known_untold(seen.key) {
+            self.tell_again(&seen.key, Instant::now());
+        }
+        if let Some(content) = content.filter(|_| seen.is_stamped_loader) {
+            self.familiar.ran(&seen.key, content);
+        }
+    }
+
+    /// Whether fanotify does not tell of a file whose bytes are known.
+    pub(super) fn is_known_untold(&mut self, seen: FileKey) -> bool {
+        self.familiar.state(&seen) == State::Untold && self.delivered.contains(&seen)
+    }
+
+    /// A file that fanotify does not tell of has changed, or its bytes are not known any more.
+    pub(super) fn tell_again(&mut self, seen: &FileKey, now: Instant) {
+        if !self.familiar.is_told(seen) {
+            self.tell_all(now);
         }
     }
 

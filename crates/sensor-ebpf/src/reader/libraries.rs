@@ -85,6 +85,9 @@ impl Reader {
         if let (Some(content), Some(seen)) = (&mut content, &mapping.seen) {
             content.is_settled &= !seen.is_unsettled;
         }
+        if let Some(seen) = &mapping.seen {
+            self.loaded(seen, content.as_ref());
+        }
         if let (Some(content), Some(seen)) = (&content, &mapping.seen)
             && seen.is_unknown
             && content.settles(seen)

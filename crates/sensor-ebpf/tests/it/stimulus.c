@@ -27,6 +27,7 @@
  *   familiar CHANGES DIR   write a program and run it for a quarter of a second, by its number as name; CHANGES times: change
  *                          its last four bytes to the next number, in turns by a write and by a mapping, and run it again; then
  *                          once more while it is mapped for writing. In the end run scripts that it interprets, one for each change
+ *   number WAY N FILE      the last four bytes of FILE become N: WAY is `append`, or `map` what is there and write over it
  *   then SCRIPT            as the interpreter of SCRIPT: execute SCRIPT-next
  *   unlinked DIR           write a program, delete it, execute it by its descriptor
  *   memfd-wait             execute a memfd that waits for its standard input to end
@@ -505,6 +506,22 @@ static void familiar(int changes, const char *dir)
 	}
 }
 
+static void number(const char *way, int number, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	off_t end = lseek(fd, 0, SEEK_END);
+	char *address;
+
+	check(end > 0, path);
+	if (!strcmp(way, "append")) {
+		check(write(fd, &number, sizeof(number)) == sizeof(number), "write");
+		return;
+	}
+	address = mmap(NULL, end, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	check(address != MAP_FAILED, "mmap");
+	memcpy(address + end - sizeof(number), &number, sizeof(number));
+}
+
 static void unlinked(const char *dir)
 {
 	char path[256];
@@ -665,6 +682,8 @@ int main(int argc, char **argv)
 		check(0, next);
 	} else if (!strcmp(mode, "familiar")) {
 		familiar(atoi(argv[2]), argv[3]);
+	} else if (!strcmp(mode, "number")) {
+		number(argv[2], atoi(argv[3]), argv[4]);
 	} else if (!strcmp(mode, "unlinked")) {
 		unlinked(argv[2]);
 	} else if (!strcmp(mode, "socket")) {
