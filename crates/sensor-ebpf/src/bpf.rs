@@ -158,8 +158,8 @@ pub(crate) struct MissedRuns {
     pub(crate) load: u64,
 }
 
-/// The programs that tell library loads.
-const LOAD_PROGRAMS: [&str; 2] = ["on_map", "on_unlock"];
+/// The program that tells library loads; `on_exec` tells those of an exec.
+const LOAD_PROGRAM: &str = "on_unlock";
 
 /// Whether the kernel can skip a program, since another task is in the middle of it on the same CPU. Then a second one tells what
 /// the first was skipped for.
@@ -277,8 +277,8 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
     };
     let mut links = Vec::new();
     if tells_loads {
-        links = LOAD_PROGRAMS.into_iter().flat_map(attach).collect();
-        tells_loads = links.len() == LOAD_PROGRAMS.len()
+        links.extend(attach(LOAD_PROGRAM));
+        tells_loads = !links.is_empty()
             && [MapWay::Mmap, MapWay::Mprotect]
                 .into_iter()
                 .all(|way| is_load_told(&rings[0], &batch, way));
@@ -295,9 +295,7 @@ pub(crate) fn load(config: &Config) -> Result<Probes, Error> {
             links.push(attach(name)?);
         }
         if tells_loads {
-            for name in ["on_map_2", "on_unlock_2"] {
-                links.push(attach(name)?);
-            }
+            links.push(attach("on_unlock_2")?);
         }
     }
     Ok(Probes {
@@ -544,7 +542,7 @@ impl Probes {
             match program.name().to_str() {
                 Some(name) if name.ends_with(SECOND) => {}
                 Some("on_exec") => missed.exec += skipped_runs(&program),
-                Some(name) if LOAD_PROGRAMS.contains(&name) => {
+                Some(LOAD_PROGRAM) => {
                     if !self.has_second_programs {
                         missed.load += skipped_runs(&program);
                     }

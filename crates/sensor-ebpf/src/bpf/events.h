@@ -185,8 +185,6 @@ _Static_assert(sizeof(struct exec_record) == 376, "exec_record is 376 bytes");
 
 #define LOAD_PATH_TRUNCATED (1 << 0)
 #define LOAD_MEMFD (1 << 1)
-/* The kernel's doing in the middle of an exec: its program interpreter (`ld.so`). */
-#define LOAD_BY_EXEC (1 << 2)
 /* User space has not said that it knows the file. */
 #define LOAD_UNKNOWN (1 << 3)
 /* A prompt record tells of it, too: it is being opened, or has been. */

@@ -148,10 +148,6 @@ struct maple_tree {
 	void *ma_root;
 };
 
-struct ma_state {
-	struct maple_tree *tree;
-};
-
 /* Leaves, with pivots of the ranges' last addresses in front of the slots. */
 struct maple_range_64 {
 	unsigned long pivot[15];
@@ -180,7 +176,7 @@ struct vm_area_struct {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long orig_ax, bx, cx, dx, si, di, r8;
+	unsigned long orig_ax, bx, cx, dx, si, di, r8, r10;
 };
 
 struct thread_info {

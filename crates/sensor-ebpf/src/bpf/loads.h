@@ -2,11 +2,11 @@
 /*
  * Library loads: what is mapped executable, by mmap, by exec (`ld.so`) and by mprotect.
  *
- * No hook for that can be had everywhere. These two tell of it from the side: an address space keeps its mappings in a maple
- * tree, whose writes can be traced, and a change of protection lets go of the address space's lock. Both are details of the
- * kernel, so user space tries them before it relies on them, and takes perf's records otherwise. Those cost more (some 9 us a
- * call of mmap, where these take 1): with them the kernel makes up the path of each mapping of each process, of data and the
- * host's, too.
+ * No hook for that can be had everywhere. This one tells of it from the side: whoever has changed the mappings of an address space
+ * lets go of its lock. The system call says whether that can have made something executable, and where to look; the tree of the
+ * mappings, what is there. Both are details of the kernel, so user space tries them before it relies on them, and takes perf's
+ * records otherwise. Those cost more (some 9 us a call of mmap): with them the kernel makes up the path of each mapping of each
+ * process, of data and the host's, too.
  */
 
 #if defined(__TARGET_ARCH_x86) || defined(__TARGET_ARCH_arm64)
@@ -14,14 +14,18 @@
 #define VM_EXEC 0x00000004
 #define PROT_READ 0x1
 #define PROT_EXEC 0x4
+#define MAP_FIXED 0x10
+#define MAP_ANONYMOUS 0x20
+#define MAP_FIXED_NOREPLACE 0x100000
+#define SHM_EXEC 0100000
 /* Of include/uapi/linux/personality.h: what may be read may be executed. */
 #define READ_IMPLIES_EXEC 0x0400000
 
-/* Mappings that one change of protection is followed through; more are losses. */
-#define PROTECT_MAPPINGS_MAX 512
+/* SHMAT of include/uapi/linux/ipc.h. */
+#define IPC_SHMAT 21
 
-/* "mas_stor", the first eight bytes of the name of the function that stores a mapping. */
-#define MAS_STORE 0x726f74735f73616dULL
+/* Leaves of a tree that are looked through for one system call or exec: some thousand mappings. More are a loss. */
+#define LEAVES_MAX 512
 
 /* Levels of a maple tree, far more than fill an address space; and the kinds of nodes in one of ranges. */
 #define MAPLE_DEPTH_MAX 8
@@ -64,16 +68,37 @@ static __always_inline bool is_known(const struct inode_facts *file)
 	return bpf_map_lookup_elem(&known, &key) != NULL;
 }
 
+#if defined(__TARGET_ARCH_x86)
+/* TS_COMPAT: the current system call is one of a 32-bit program, by i386's numbers. */
+static __always_inline bool is_compat(struct task_struct *task)
+{
+	return task->thread_info.status & 2;
+}
+
+/* Bit 30 says x32. */
+static __always_inline u32 system_call(struct pt_regs *registers)
+{
+	return registers->orig_ax & ~0x40000000U;
+}
+#endif
+
 /* The descriptor that the current system call is to map, or -1. User space looks whether it is the file. */
 static __always_inline s32 descriptor_of_mmap(struct task_struct *task)
 {
 	struct pt_regs *registers = (struct pt_regs *)bpf_task_pt_regs(task);
 
 #if defined(__TARGET_ARCH_x86)
-	/* mmap, of x32 (bit 30), too; and mmap2 of i386. */
-	if ((registers->orig_ax & ~0x40000000UL) == 9)
-		return registers->r8;
-	return registers->orig_ax == 192 ? (s32)registers->di : -1;
+	u32 number = system_call(registers);
+	s32 descriptor = -1;
+
+	if (!is_compat(task))
+		return number == 9 ? (s32)registers->r8 : -1;
+	/* The old mmap has its arguments in memory, this one behind four others. */
+	if (number == 90)
+		bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)(u64)((u32)registers->bx + 4 * sizeof(u32)));
+	else if (number == 192)
+		descriptor = registers->di;
+	return descriptor;
 #else
 	return registers->syscallno == 222 || registers->syscallno == 192 ? (s32)registers->regs[4] : -1;
 #endif
@@ -143,7 +168,7 @@ __noinline int tell_load(u64 mapping)
 	if (is_ignored(&record->header))
 		return 0;
 	sb = READ(inode, i_sb);
-	record->flags = is_by_exec ? LOAD_BY_EXEC : 0;
+	record->flags = 0;
 	count->loads++;
 	record->address_start = READ(vma, vm_start);
 	record->address_end = READ(vma, vm_end);
@@ -176,133 +201,216 @@ __noinline int tell_load(u64 mapping)
 	return 0;
 }
 
-/* Called some twenty times an exec: what most calls end by comes first, and calls no helper. */
-static __always_inline void tell_mapped(const char *function, struct ma_state *state, void *entry, bool is_second)
+/* One of the mappings that are looked for. */
+static __always_inline void look_at(struct range *range, u64 entry)
 {
-	struct vm_area_struct *vma = entry;
-	struct mm_struct *mm;
-	u64 name = 0;
+	struct vm_area_struct *vma = (struct vm_area_struct *)entry;
 
-	/* Of another tree this is no mapping; what is read of it then leads nowhere. */
-	if (!entry || ((u64)entry & 3) || !(READ(vma, vm_flags) & VM_EXEC) || !READ(vma, vm_file))
+	if (!entry || (entry & 3) || !(READ(vma, vm_flags) & VM_EXEC) || !READ(vma, vm_file))
 		return;
-	mm = bpf_get_current_task_btf()->mm;
-	if (!mm || (u64)state->tree != (u64)mm + bpf_core_field_offset(struct mm_struct, mm_mt))
+	if (range->length && READ(vma, vm_end) - READ(vma, vm_start) != range->length)
 		return;
-	bpf_probe_read_kernel(&name, sizeof(name), function);
-	if (name == MAS_STORE && !is_told(is_second, RECORD_LOAD, (u64)entry))
-		tell_load((u64)entry);
+	range->found++;
+	tell_load(entry);
 }
 
 /*
- * void ma_write(const char *fn, struct ma_state *mas, unsigned long piv, void *val), called by mas_store_prealloc (since 6.1):
- * a mapping, all of whose fields are set, goes into the tree of an address space, whose lock is held. The functions that it
- * calls in turn trace the same again.
+ * Looks at the mappings of the leaf at the beginning of the range, and takes them off the range. Returns 1 when nothing is left. A
+ * walk down the maple tree, whose lock is held or whose process is alone with it; what is replaced meanwhile stays as it was until
+ * this is over (RCU).
  */
-SEC("tp_btf/ma_write")
-int BPF_PROG(on_map, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
-{
-	keep_cpu();
-	tell_mapped(function, state, entry, false);
-	release_cpu();
-	return 0;
-}
-
-/*
- * Tells of what is mapped at the beginning of the range, and takes it off the range. Returns 1 when the range is empty. A walk
- * down the maple tree, which nobody changes meanwhile: the lock is held.
- */
-__noinline int protect_step(void)
+__noinline int range_step(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *s = own_scratch();
 	struct mm_struct *mm = task->mm;
-	u64 entry, address, last = ~0UL;
+	u64 entry, node, kind, last = ~0UL;
 
 	if (!s || !mm || s->range.start >= s->range.end)
 		return 1;
-	address = s->range.start;
 	entry = (u64)READ(mm, mm_mt.ma_root);
 	/* A node, and not a single mapping: only the root says so. */
 	if ((entry & 3) != 2)
 		return 1;
 	for (int level = 0; level < MAPLE_DEPTH_MAX; level++) {
-		u64 kind = (entry >> 3) & 0xf, node = entry & ~0xffUL, pivots[15];
-		u32 pivot_count, slot, slots;
+		u32 slot, slots, pivot_count;
 
+		kind = (entry >> 3) & 0xf;
+		node = entry & ~0xffUL;
 		if (!node)
 			return 1;
 		if (kind == MAPLE_ARANGE_64) {
 			pivot_count = 9;
 			slots = bpf_core_field_offset(struct maple_arange_64, slot);
-			bpf_probe_read_kernel(pivots, 9 * sizeof(u64),
+			bpf_probe_read_kernel(s->pivots, 9 * sizeof(u64),
 					      (void *)node + bpf_core_field_offset(struct maple_arange_64, pivot));
 		} else {
 			pivot_count = 15;
 			slots = bpf_core_field_offset(struct maple_range_64, slot);
-			bpf_probe_read_kernel(pivots, 15 * sizeof(u64),
+			bpf_probe_read_kernel(s->pivots, 15 * sizeof(u64),
 					      (void *)node + bpf_core_field_offset(struct maple_range_64, pivot));
 		}
+		if (kind == MAPLE_LEAF_64)
+			break;
 		for (slot = 0; slot < 15; slot++) {
 			if (slot >= pivot_count)
 				break;
 			/* 0 behind the first: the rest is not in use, and this one reaches to the parent's pivot. */
-			if (slot && !pivots[slot])
+			if (slot && !s->pivots[slot])
 				break;
-			if (address <= pivots[slot]) {
-				last = pivots[slot];
+			if (s->range.start <= s->pivots[slot]) {
+				last = s->pivots[slot];
 				break;
 			}
 		}
 		bpf_probe_read_kernel(&entry, sizeof(entry), (void *)node + slots + slot * sizeof(u64));
-		if (kind == MAPLE_LEAF_64)
+	}
+	if (kind != MAPLE_LEAF_64)
+		return 1;
+	bpf_probe_read_kernel(s->slots, sizeof(s->slots), (void *)node + bpf_core_field_offset(struct maple_range_64, slot));
+	for (int slot = 0; slot < 16; slot++) {
+		u64 pivot = slot < 15 ? s->pivots[slot] : 0;
+
+		if (!pivot || pivot > last)
+			pivot = last;
+		if (pivot >= s->range.start)
+			look_at(&s->range, s->slots[slot]);
+		if (pivot >= last || pivot >= s->range.end - 1)
 			break;
 	}
-	if (entry && !(entry & 3))
-		tell_load(entry);
 	if (last == ~0UL)
 		return 1;
 	s->range.start = last + 1;
 	return 0;
 }
 
-/* The range that the current system call is to change the protection of. False when it cannot make anything executable. */
+/* Tells of what is mapped executable in the range. */
+static __always_inline void tell_range(struct counters *count)
+{
+	for (int leaf = 0; leaf < LEAVES_MAX; leaf++) {
+		if (range_step())
+			return;
+	}
+	count->loads++;
+	count->load_losses++;
+}
+
+/* Tells of what an exec has mapped besides the program. Of a process that is alone. */
+static __always_inline void tell_loads_of_exec(void)
+{
+	struct counters *count = own_counters();
+	struct scratch *s = own_scratch();
+
+	if (!count || !s)
+		return;
+	s->range.start = 0;
+	s->range.end = ~0UL;
+	s->range.length = 0;
+	tell_range(count);
+}
+
+/*
+ * Where to look for what the current system call may have made executable. False when it cannot have. Arguments are what the kernel
+ * has taken them for: they are in registers, which nobody else can write to meanwhile.
+ */
 static __always_inline bool read_range(struct task_struct *task, struct range *range)
 {
 	struct pt_regs *registers = (struct pt_regs *)bpf_task_pt_regs(task);
-	u64 protection, length;
+	u64 address, length, protection, flags = MAP_FIXED;
+	bool is_shared_memory = false;
 
 #if defined(__TARGET_ARCH_x86)
-	/* mprotect and pkey_mprotect, of x32 (bit 30) and of i386, too. */
-	u32 number = registers->orig_ax & ~0x40000000U;
+	u32 number = system_call(registers);
 
-	if (number != 10 && number != 329 && number != 125 && number != 380)
-		return false;
-	/* TS_COMPAT */
-	if (task->thread_info.status & 2) {
-		range->start = (u32)registers->bx;
+	if (is_compat(task)) {
+		address = (u32)registers->bx;
 		length = (u32)registers->cx;
+		protection = registers->dx;
+		switch (number) {
+		case 125: /* mprotect */
+		case 380: /* pkey_mprotect */
+			break;
+		case 192: /* mmap2 */
+			flags = registers->si;
+			break;
+		case 90: /* mmap, whose arguments are in memory: anything */
+			protection = PROT_EXEC;
+			length = flags = 0;
+			break;
+		case 117: /* ipc */
+			if ((registers->bx & 0xffff) != IPC_SHMAT)
+				return false;
+			is_shared_memory = true;
+			break;
+		case 397: /* shmat */
+			is_shared_memory = true;
+			break;
+		default:
+			return false;
+		}
 	} else {
-		range->start = registers->di;
+		address = registers->di;
 		length = registers->si;
+		protection = registers->dx;
+		switch (number) {
+		case 9: /* mmap */
+			flags = registers->r10;
+			break;
+		case 10: /* mprotect */
+		case 329: /* pkey_mprotect */
+			break;
+		case 30: /* shmat */
+			is_shared_memory = true;
+			break;
+		default:
+			return false;
+		}
 	}
-	protection = registers->dx;
 #else
-	/* The same, of 32-bit programs, too. */
-	if (registers->syscallno != 226 && registers->syscallno != 288 && registers->syscallno != 125 &&
-	    registers->syscallno != 394)
-		return false;
-	range->start = registers->regs[0];
+	/* The same, and of 32-bit programs: none of either has another meaning that changes mappings. */
+	address = registers->regs[0];
 	length = registers->regs[1];
 	protection = registers->regs[2];
-#endif
-	range->end = range->start + length;
-	if (range->end < range->start)
+	switch (registers->syscallno) {
+	case 222: /* mmap */
+	case 192: /* mmap2 */
+		flags = registers->regs[3];
+		break;
+	case 226: /* mprotect */
+	case 288: /* pkey_mprotect */
+	case 125:
+	case 394:
+		break;
+	case 196: /* shmat */
+	case 305:
+		is_shared_memory = true;
+		break;
+	default:
 		return false;
-	return (protection & PROT_EXEC) || ((protection & PROT_READ) && (task->personality & READ_IMPLIES_EXEC));
+	}
+#endif
+	if (is_shared_memory) {
+		/* Its flags are where the protection of others is, and its length is not told. */
+		protection = PROT_READ | (protection & SHM_EXEC ? PROT_EXEC : 0);
+		length = flags = 0;
+	}
+	if (!(protection & PROT_EXEC) && !((protection & PROT_READ) && (task->personality & READ_IMPLIES_EXEC)))
+		return false;
+	if (flags & MAP_ANONYMOUS)
+		return false;
+	range->start = 0;
+	range->end = ~0UL;
+	range->length = (length + 4095) & ~4095UL;
+	range->found = 0;
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
+		range->start = address;
+		range->end = address + length;
+		range->length = 0;
+	}
+	return range->end >= range->start;
 }
 
-static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_write, bool is_second)
+static __always_inline void tell_changed(struct mm_struct *unlocked, bool is_write, bool is_second)
 {
 	struct task_struct *task;
 	struct counters *count;
@@ -312,21 +420,22 @@ static __always_inline void tell_protected(struct mm_struct *unlocked, bool is_w
 	if (!is_write)
 		return;
 	task = bpf_get_current_task_btf();
-	/* Of an exec are nearly all calls: it changes no protection but its stack's. */
+	/* Of an exec are nearly all calls. It tells of what it has mapped when it is done. */
 	if (BPF_CORE_READ_BITFIELD(task, in_execve) || unlocked != task->mm || !read_range(task, &range) ||
-	    is_told(is_second, RECORD_LOAD, range.start))
+	    is_told(is_second, RECORD_LOAD, range.start ^ range.length))
 		return;
 	count = own_counters();
 	s = own_scratch();
 	if (!count || !s)
 		return;
 	s->range = range;
-	for (int mapping = 0; mapping < PROTECT_MAPPINGS_MAX; mapping++) {
-		if (protect_step())
-			return;
+	tell_range(count);
+	/* The kernel has chosen the place, and joined the mapping with another, or has larger pages. */
+	if (range.length && !s->range.found) {
+		s->range = range;
+		s->range.length = 0;
+		tell_range(count);
 	}
-	count->loads++;
-	count->load_losses++;
 }
 
 /*
@@ -337,7 +446,7 @@ SEC("tp_btf/mmap_lock_released")
 int BPF_PROG(on_unlock, struct mm_struct *unlocked, bool is_write)
 {
 	keep_cpu();
-	tell_protected(unlocked, is_write, false);
+	tell_changed(unlocked, is_write, false);
 	release_cpu();
 	return 0;
 }

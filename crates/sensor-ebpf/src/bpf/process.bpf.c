@@ -56,15 +56,21 @@ struct walk {
 	u32 truncated;
 };
 
-/* What is left of a range of addresses whose protection was changed. */
+/* What is left of a range of addresses that is looked through for what is mapped executable there. */
 struct range {
 	u64 start;
 	u64 end;
+	/* Only mappings of so many bytes, if not 0. */
+	u64 length;
+	u64 found;
 };
 
 struct scratch {
 	struct walk walk;
 	struct range range;
+	/* Of a node of the tree of mappings. */
+	u64 pivots[16];
+	u64 slots[16];
 	struct exec_record record;
 	union {
 		/* The masked offset plus the largest single copy stays inside. */
@@ -582,6 +588,14 @@ __noinline int tell_arguments(u32 offset)
 	return 0;
 }
 
+#ifdef SINCE_6_14
+#include "loads.h"
+#else
+static __always_inline void tell_loads_of_exec(void)
+{
+}
+#endif
+
 static __always_inline void tell_exec(struct task_struct *task, struct linux_binprm *bprm, bool is_second)
 {
 	struct counters *count = own_counters();
@@ -694,6 +708,7 @@ static __always_inline void tell_exec(struct task_struct *task, struct linux_bin
 	tell_arguments(next);
 	if (emit(&exec_ring, record, length, 512 * 1024))
 		count->exec_losses++;
+	tell_loads_of_exec();
 }
 
 /*
@@ -771,6 +786,5 @@ int BPF_PROG(on_exit, struct task_struct *task)
 }
 
 #ifdef SINCE_6_14
-#include "loads.h"
 #include "second.h"
 #endif

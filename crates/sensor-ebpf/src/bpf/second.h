@@ -30,20 +30,11 @@ int BPF_PROG(on_exit_2, struct task_struct *task)
 	return 0;
 }
 
-SEC("tp_btf/ma_write")
-int BPF_PROG(on_map_2, const char *function, struct ma_state *state, unsigned long pivot, void *entry)
-{
-	keep_cpu();
-	tell_mapped(function, state, entry, true);
-	release_cpu();
-	return 0;
-}
-
 SEC("tp_btf/mmap_lock_released")
 int BPF_PROG(on_unlock_2, struct mm_struct *unlocked, bool is_write)
 {
 	keep_cpu();
-	tell_protected(unlocked, is_write, true);
+	tell_changed(unlocked, is_write, true);
 	release_cpu();
 	return 0;
 }

@@ -41,7 +41,6 @@ const ARGUMENTS_CWD_TOO_LONG: u32 = u32::MAX;
 
 const LOAD_PATH_TRUNCATED: u32 = 1 << 0;
 const LOAD_MEMFD: u32 = 1 << 1;
-const LOAD_BY_EXEC: u32 = 1 << 2;
 const LOAD_UNKNOWN: u32 = 1 << 3;
 const LOAD_PROMPT: u32 = 1 << 4;
 const LOAD_UNSETTLED: u32 = 1 << 5;
@@ -160,8 +159,6 @@ pub struct LoadRecord {
     pub header: Header,
     /// What; its `seen` is there.
     pub mapping: Mapping,
-    /// The kernel's doing in the middle of an exec, which is not reported yet.
-    pub is_by_exec: bool,
     /// A [`Record::Prompt`] tells of it, too.
     pub has_prompt: bool,
 }
@@ -360,7 +357,6 @@ fn load(header: Header, mut fields: Fields<'_>) -> Result<LoadRecord, Error> {
                 real_inode,
             })),
         },
-        is_by_exec: flags & LOAD_BY_EXEC != 0,
         has_prompt: flags & LOAD_PROMPT != 0,
     })
 }

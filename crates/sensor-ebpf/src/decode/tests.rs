@@ -31,7 +31,6 @@ fn a_load_record_is_read_in_full() {
         panic!("not a load");
     };
     assert_eq!(read.header.process.pid, 30773);
-    assert!(!read.is_by_exec);
     let expected = Mapping {
         pid: 30773,
         boot_ns: read.header.boot_ns,

@@ -65,7 +65,9 @@ impl Reader {
         match record {
             Record::Exec(record) => self.exec(*record, now),
             Record::Fork { header, parent } => {
-                self.saw(&header, now);
+                // It goes on with its parent's program.
+                let program = self.processes.peek(&parent.pid).copied();
+                self.saw(&header, program.unwrap_or_default(), now);
                 let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
                 self.send(&header, cgroup, Payload::Fork { parent })
             }
@@ -86,25 +88,23 @@ impl Reader {
                 let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
                 self.send(&header, cgroup, Payload::Exit)
             }
-            Record::Load(load) => {
-                if load.is_by_exec {
-                    self.exec_begins(load.header.process.pid, now);
-                }
-                self.mapping(load.mapping).map(|_| ())
-            }
+            // An exec tells of its loads, too.
+            Record::Load(_) if !self.probes.tells_loads => Ok(()),
+            Record::Load(load) => self.mapping(load.mapping).map(|_| ()),
             // Comes by another ring, to another reader.
             Record::Prompt { .. } | Record::Arguments(_) => Ok(()),
         }
     }
 
-    pub(super) fn saw(&mut self, header: &Header, now: Instant) {
+    /// `program` is what is known of the program that the process runs.
+    fn saw(&mut self, header: &Header, program: Known, now: Instant) {
         self.processes.put(
             header.process.pid,
             Known {
                 start_ns: header.process.start_ns,
                 mnt_namespace: header.mnt_namespace,
                 cgroup_id: header.cgroup_id,
-                ..Known::default()
+                ..program
             },
         );
         if let Some(marks) = &mut self.marks {
@@ -153,15 +153,18 @@ impl Reader {
         {
             self.familiar.ran(seen, content);
         }
-        self.saw(&record.header, now);
-        if let (Some(known), Some(key)) = (self.processes.get_mut(&pid), record.exec.file.key) {
-            known.program_inode = key.inode;
+        let program = record.exec.file.key.map_or_else(Known::default, |key| {
             let by_stat = content
                 .as_ref()
                 .map_or(key.device, |content| content.key.device);
-            known.program_devices = [key.device, by_stat];
-            known.program_mount = record.exec.file.mount_id;
-        }
+            Known {
+                program_inode: key.inode,
+                program_devices: [key.device, by_stat],
+                program_mount: record.exec.file.mount_id,
+                ..Known::default()
+            }
+        });
+        self.saw(&record.header, program, now);
         let mut file_fd = None;
         match &mut content {
             Some(content) => {

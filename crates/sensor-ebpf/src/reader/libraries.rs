@@ -31,18 +31,14 @@ impl Reader {
                 Ok(true)
             }
             PerfRecord::ExecBegins { pid, .. } => {
-                self.exec_begins(pid, now);
+                // What is mapped from now on belongs to an exec that is not reported yet.
+                if self.processes.contains(&pid) {
+                    self.held.hold(pid, now);
+                }
                 Ok(false)
             }
             PerfRecord::Mapping(mapping) => self.mapping(mapping),
             PerfRecord::Other => Ok(false),
-        }
-    }
-
-    /// What is mapped from now on belongs to an exec that is not reported yet.
-    pub(super) fn exec_begins(&mut self, pid: u32, now: Instant) {
-        if self.processes.contains(&pid) {
-            self.held.hold(pid, now);
         }
     }
 

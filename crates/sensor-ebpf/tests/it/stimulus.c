@@ -9,7 +9,9 @@
  *   library WAY N DIR      N times, each in a process that ends at once: write a file, map it executable, and take it away. WAY
  *                          is where: `file` and `unlinked` (before it is mapped) in DIR, `chroot` in one to DIR, `fresh` on a
  *                          tmpfs that was just mounted there, `memfd`; or how: `mprotect` after mapping it for reading, `part` of a
- *                          mapping, `implied` by the personality, which `late` takes effect by mprotect
+ *                          mapping, `implied` by the personality, which `late` takes effect by mprotect; or by mmap to a `fixed`
+ *                          place, so that it is `joined` with the page behind it, among `many` mappings, or as 32-bit programs
+ *                          call it: mmap2 by `compat`, and mmap by `old`. A `segment` of shared memory is no file
  *   exec WAY N DIR         N times, each in a process: write a program to DIR and execute it. WAY is how: by another `thread`, in a
  *                          `chroot` to DIR; or what: a `compat` program, of 32 bits
  *   script WAY N DIR       N times, each in a process that ends at once: execute a script by its descriptor. WAY is where it is:
@@ -54,6 +56,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -207,6 +210,65 @@ static void fresh(int count, const char *dir)
 	}
 }
 
+/* A system call by the numbers of 32-bit programs. The sixth argument is 0. */
+static long compat_call(long number, long b, long c, long d, long si, long di)
+{
+	int result;
+
+	asm volatile("mov %%rbp, %%r12; xor %%ebp, %%ebp; int $0x80; mov %%r12, %%rbp"
+		     : "=a"(result)
+		     : "a"(number), "b"(b), "c"(c), "d"(d), "S"(si), "D"(di)
+		     : "memory", "r8", "r9", "r10", "r11", "r12");
+	return result;
+}
+
+/* Maps a file executable in one of the less usual ways. Returns 0 when that is none of them. */
+static int map_as(const char *way, int fd)
+{
+	const int code = PROT_READ | PROT_EXEC, many = 1000;
+	char *room;
+
+	if (!strcmp(way, "compat")) {
+		long address = compat_call(192, 0, 4096, code, MAP_PRIVATE, fd);
+
+		check((address & 0xfff) == 0, "mmap2");
+		return 1;
+	}
+	room = mmap(NULL, 2 * many * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	check(room != MAP_FAILED, "room");
+	if (!strcmp(way, "old")) {
+		unsigned *arguments = (void *)room;
+		const unsigned values[] = {0, 4096, code, MAP_PRIVATE, fd, 0};
+
+		check(mprotect(room, 4096, PROT_READ | PROT_WRITE) == 0, "arguments");
+		memcpy(arguments, values, sizeof(values));
+		check((compat_call(90, (long)arguments, 0, 0, 0, 0) & 0xfff) == 0, "old mmap");
+	} else if (!strcmp(way, "fixed")) {
+		check(mmap(room + 4096, 4096, code, MAP_PRIVATE | MAP_FIXED, fd, 0) != MAP_FAILED, way);
+	} else if (!strcmp(way, "joined")) {
+		munmap(room, 2 * many * 4096);
+		check(mmap(room + 4096, 4096, code, MAP_PRIVATE | MAP_FIXED, fd, 4096) != MAP_FAILED, way);
+		/* Not MAP_FIXED: the place is a wish. */
+		check(mmap(room, 4096, code, MAP_PRIVATE, fd, 0) == room, way);
+	} else if (!strcmp(way, "many")) {
+		for (int i = 0; i < many; i++)
+			check(mprotect(room + i * 8192, 4096, PROT_READ) == 0, way);
+		check(mmap(NULL, 4096, code, MAP_PRIVATE, fd, 0) != MAP_FAILED, way);
+	} else {
+		return 0;
+	}
+	return 1;
+}
+
+static void map_segment(void)
+{
+	int segment = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0700);
+
+	check(segment >= 0 && shmat(segment, NULL, SHM_EXEC) != (void *)-1, "shmat");
+	shmctl(segment, IPC_RMID, NULL);
+	_exit(0);
+}
+
 static void load(const char *way, int number, const char *dir)
 {
 	char path[256];
@@ -214,6 +276,8 @@ static void load(const char *way, int number, const char *dir)
 	int fd, is_part = !strcmp(way, "part"), is_late = !strcmp(way, "late");
 	int by_mprotect = is_part || is_late || !strcmp(way, "mprotect");
 
+	if (!strcmp(way, "segment"))
+		map_segment();
 	snprintf(path, sizeof(path), "%s/library-%d", dir, number);
 	if (!strcmp(way, "fresh")) {
 		check(unshare(CLONE_NEWNS) == 0, "unshare");
@@ -223,7 +287,8 @@ static void load(const char *way, int number, const char *dir)
 		check(chroot(dir) == 0, "chroot");
 		snprintf(path, sizeof(path), "/library-%d", number);
 	}
-	if (!strcmp(way, "memfd")) {
+	/* On an overlay each mapping has a file of its own, and is joined with no other. */
+	if (!strcmp(way, "memfd") || !strcmp(way, "joined")) {
 		fd = memfd(nothing, sizeof(nothing), number);
 	} else {
 		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
@@ -232,6 +297,10 @@ static void load(const char *way, int number, const char *dir)
 	}
 	if (!strcmp(way, "unlinked"))
 		unlink(path);
+	if (map_as(way, fd)) {
+		unlink(path);
+		_exit(0);
+	}
 	if (!strcmp(way, "implied"))
 		check(personality(READ_IMPLIES_EXEC) == 0, "personality");
 	address = mmap(NULL, is_part ? 3 * 4096 : 4096,
