@@ -5,7 +5,7 @@
 //! one that has more than that loses its ended processes first, then those not heard of for the longest time.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +24,7 @@ use model::{
     proc_files::environment,
 };
 use rustc_hash::{FxBuildHasher, FxHashMap};
+use smallvec::SmallVec;
 
 /// Bytes that a process takes at least, in all the maps.
 const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + 64;
@@ -122,11 +123,11 @@ pub(crate) struct Entry {
 pub(crate) struct ProcessTable {
     entries: LruCache<ProcessKey, Entry, FxBuildHasher>,
     /// Start times of the processes with a pid, in the order they were heard of.
-    by_pid: FxHashMap<u32, Vec<u64>>,
+    by_pid: FxHashMap<u32, SmallVec<[u64; 1]>>,
     exited: VecDeque<(Timestamp, ProcessKey)>,
     bytes: usize,
     /// The same by the container's id.
-    held: HashMap<String, usize>,
+    held: FxHashMap<String, usize>,
 }
 
 impl Default for ProcessTable {
@@ -136,7 +137,7 @@ impl Default for ProcessTable {
             by_pid: FxHashMap::default(),
             exited: VecDeque::new(),
             bytes: 0,
-            held: HashMap::new(),
+            held: FxHashMap::default(),
         }
     }
 }
@@ -425,7 +426,7 @@ impl ProcessTable {
         };
         self.let_go(&entry);
         if let Some(starts) = self.by_pid.get_mut(&key.pid) {
-            starts.retain(|&start_ns| start_ns != key.start_ns);
+            starts.retain(|start_ns| *start_ns != key.start_ns);
             if starts.is_empty() {
                 self.by_pid.remove(&key.pid);
             }

@@ -12,13 +12,13 @@
 //! To take back a single mark needs the file, which may be gone: all are taken back at once, and earned again.
 
 use std::{
-    collections::HashMap,
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
 use lru::LruCache;
 use model::event::FileKey;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::content::Content;
 
@@ -55,16 +55,16 @@ pub(crate) enum State {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Familiar {
-    runs: LruCache<FileKey, u32>,
+    runs: LruCache<FileKey, u32, FxBuildHasher>,
     /// By device and inode number.
-    untold: HashMap<(u64, u64), Untold>,
+    untold: FxHashMap<(u64, u64), Untold>,
 }
 
 impl Familiar {
     pub(crate) fn new() -> Self {
         Self {
-            runs: LruCache::new(COUNTED_MAX),
-            untold: HashMap::new(),
+            runs: LruCache::with_hasher(COUNTED_MAX, FxBuildHasher),
+            untold: FxHashMap::default(),
         }
     }
 

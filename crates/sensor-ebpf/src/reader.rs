@@ -153,7 +153,7 @@ pub(crate) struct Reader {
     /// reader's time.
     roots: FxHashMap<u32, Root>,
     /// When processes ended whose end is still to be reported: `/proc` need not be asked for what they have mapped.
-    ends: FxHashMap<u32, u64>,
+    ends: Vec<(u32, u64)>,
     /// Processes to report before anything else.
     already_running: Vec<Running>,
     /// Taken, but newer than something that may still be in a ring.
@@ -286,7 +286,7 @@ impl Reader {
             perf,
             held: Held::default(),
             roots: FxHashMap::default(),
-            ends: FxHashMap::default(),
+            ends: Vec::new(),
             already_running,
             pending: Vec::new(),
             early: FxHashMap::default(),
@@ -470,6 +470,10 @@ impl Reader {
                 Item::Ring(record) => self.record(record, now)?,
                 Item::Perf(record) => was_busy |= self.perf(record, now)?,
             }
+        }
+        match self.pending.first() {
+            None => self.ends.clear(),
+            Some(next) => self.ends.retain(|&(_, end)| end >= next.boot_ns()),
         }
         // Keeps the room for the next round.
         if self.pending.is_empty() {

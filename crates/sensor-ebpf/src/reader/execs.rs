@@ -41,7 +41,7 @@ impl Reader {
             }
         }
         if let Record::Exit { .. } = record {
-            self.ends.insert(pid, header.boot_ns);
+            self.ends.push((pid, header.boot_ns));
         }
         let Record::Exec(exec) = record else {
             return;
@@ -77,7 +77,6 @@ impl Reader {
                     self.exec_no_format(pid, content)?;
                 }
                 self.release_loads(pid)?;
-                self.ends.remove(&pid);
                 self.roots.remove(&pid);
                 if let Some(known) = self.processes.pop(&pid) {
                     self.ended.put(pid, (known, header.boot_ns));

@@ -162,8 +162,8 @@ impl Reader {
         });
         let has_ended = self
             .ends
-            .get(&pid)
-            .is_some_and(|&end| mapping.boot_ns <= end);
+            .iter()
+            .any(|&(ended, end)| ended == pid && mapping.boot_ns <= end);
         loads::content(mapping, time, has_ended, root, &mut self.delivered)
     }
 }
