@@ -10,6 +10,7 @@ use model::{
     Text, Timestamp, enriched::Process, event::FileFacts, limits::SCRIPT_FILES_MAX,
     provenance::MissingReason,
 };
+use proc_reader::{below_own, parse, split_at_slash};
 use rustix::fs::{
     FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2,
     readlinkat,
@@ -214,7 +215,7 @@ fn open_named(process: &Process, path: &Text) -> Option<OwnedFd> {
             return found;
         }
         path = follow_links(pid, &path)?;
-        let Some(own) = below_own_proc(process, path.as_bytes()) else {
+        let Some(own) = below_own(path.as_bytes(), Some(process.pid_in_namespace)) else {
             return open_held(pid, path.as_bytes());
         };
         if let Some(descriptor) = own.strip_prefix(b"fd/") {
@@ -314,22 +315,6 @@ fn open_own_descriptor(pid: u32, descriptor: &[u8]) -> Option<OwnedFd> {
     }
 }
 
-/// The rest of a path that means something to the process alone: of `/proc/self/fd/3`, and of `/dev/fd/3`, that is `fd/3`.
-fn below_own_proc<'a>(process: &Process, path: &'a [u8]) -> Option<&'a [u8]> {
-    if path == b"/dev/stdin" {
-        return Some(b"fd/0");
-    }
-    if path.starts_with(b"/dev/fd/") {
-        return path.strip_prefix(b"/dev/");
-    }
-    let (name, rest) = split_at_slash(path.strip_prefix(b"/proc/")?)?;
-    let is_own = matches!(name, b"self" | b"thread-self")
-        || parse(name).is_some_and(|pid| pid == process.pid_in_namespace);
-    // Threads share what is looked for here.
-    let of_thread = rest.strip_prefix(b"task/").and_then(split_at_slash);
-    is_own.then(|| of_thread.map_or(rest, |(_, rest)| rest))
-}
-
 /// What another process of the container has open, by `/proc/1/fd/3`.
 fn open_held(pid: u32, path: &[u8]) -> Option<OwnedFd> {
     let (holder, rest) = split_at_slash(path.strip_prefix(b"/proc/")?)?;
@@ -350,15 +335,6 @@ fn open_held(pid: u32, path: &[u8]) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let found = openat(&directory, number.to_string(), flags, Mode::empty()).ok()?;
     proc::reopen_regular(&found)
-}
-
-fn split_at_slash(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let slash = path.iter().position(|&byte| byte == b'/')?;
-    Some((path.get(..slash)?, path.get(slash + 1..)?))
-}
-
-fn parse(number: &[u8]) -> Option<u32> {
-    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn open_below_root(pid: u32, path: &Text) -> Option<OwnedFd> {

@@ -64,9 +64,56 @@ pub fn namespace(pid: u32, kind: &str) -> Option<u32> {
     })
 }
 
+/// The rest of a path that means something to one process alone: `fd/3` of `/dev/fd/3` and of `/proc/self/fd/3`, `cwd/x` of
+/// `/proc/self/cwd/x`. `pid` is the process's number in its own namespace, when that is known: it may call itself by that.
+pub fn below_own(path: &[u8], pid: Option<u32>) -> Option<&[u8]> {
+    if path == b"/dev/stdin" {
+        return Some(b"fd/0");
+    }
+    if path.starts_with(b"/dev/fd/") {
+        return path.strip_prefix(b"/dev/");
+    }
+    let (name, rest) = split_at_slash(path.strip_prefix(b"/proc/")?)?;
+    let is_own = matches!(name, b"self" | b"thread-self") || (pid.is_some() && parse(name) == pid);
+    // Threads share what is looked for here.
+    let of_thread = rest.strip_prefix(b"task/").and_then(split_at_slash);
+    is_own.then(|| of_thread.map_or(rest, |(_, rest)| rest))
+}
+
+/// What is in front of the first slash, and behind it.
+pub fn split_at_slash(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = path.iter().position(|&byte| byte == b'/')?;
+    Some((path.get(..slash)?, path.get(slash + 1..)?))
+}
+
+/// A pid or the number of a descriptor, as a name in `/proc`.
+pub fn parse(number: &[u8]) -> Option<u32> {
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_a_process_own_is_found_by_all_names_of_it() {
+        for (path, expected) in [
+            ("/dev/stdin", Some("fd/0")),
+            ("/dev/fd/3", Some("fd/3")),
+            ("/proc/self/fd/3", Some("fd/3")),
+            ("/proc/thread-self/cwd/x/y", Some("cwd/x/y")),
+            ("/proc/self/task/9/root/x", Some("root/x")),
+            ("/proc/7/fd/3", Some("fd/3")),
+            ("/proc/8/fd/3", None),
+            ("/proc/self", None),
+            ("/tmp/proc/self/fd/3", None),
+        ] {
+            let own = |pid| below_own(path.as_bytes(), pid);
+            assert_eq!(own(Some(7)), expected.map(str::as_bytes), "{path}");
+            let is_by_number = path.starts_with("/proc/7/");
+            assert_eq!(own(None).is_some(), expected.is_some() && !is_by_number);
+        }
+    }
 
     #[test]
     fn the_first_thread_is_asked_first_and_the_others_when_it_has_no_answer() {

@@ -355,7 +355,7 @@ fn open_named(arguments: Arguments) -> (Named, Vec<Cold>) {
             found = open_below(root, &path, ResolveFlags::NO_XDEV);
         }
         // A link that only the process itself can follow, unless the container has something else there.
-        let own = || own_descriptor(&path).and_then(|link| open(tid, &link));
+        let own = || open_own(tid, root, cwd.as_ref(), &path);
         match found {
             Err(error) if is_cold(error) => cold.push(Cold {
                 root: Arc::clone(root),
@@ -370,14 +370,17 @@ fn open_named(arguments: Arguments) -> (Named, Vec<Cold>) {
     (files, cold)
 }
 
-/// `fd/3` of `/dev/fd/3` and of `/proc/self/fd/3`.
-fn own_descriptor(path: &Text) -> Option<String> {
-    let path = path.as_str()?;
-    let number = path
-        .strip_prefix("/dev/fd/")
-        .or_else(|| path.strip_prefix("/proc/self/fd/"))?;
-    let number: u32 = number.parse().ok()?;
-    Some(format!("fd/{number}"))
+/// What the process alone is led to by a path. No server is waited for.
+fn open_own(tid: u32, root: &OwnedFd, cwd: Option<&Text>, path: &Text) -> Option<OwnedFd> {
+    let own = proc_reader::below_own(path.as_bytes(), None)?;
+    if let Some(number) = own.strip_prefix(b"fd/") {
+        return open(tid, &format!("fd/{}", proc_reader::parse(number)?));
+    }
+    let path = match own.strip_prefix(b"cwd/") {
+        Some(rest) => Text::from([cwd?.as_bytes(), b"/", rest].concat()),
+        None => Text::from([b"/", own.strip_prefix(b"root/")?].concat()),
+    };
+    open_below(root, &path, ResolveFlags::CACHED).ok()
 }
 
 fn open_below(root: &OwnedFd, path: &Text, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {

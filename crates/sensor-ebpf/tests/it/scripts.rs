@@ -62,6 +62,7 @@ fn what_arguments_name_is_opened_before_it_can_be_deleted() {
     for way in [
         "absolute",
         "relative",
+        "own",
         "link",
         "option",
         "descriptor",

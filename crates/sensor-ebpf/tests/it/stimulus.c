@@ -18,8 +18,8 @@
  *                          `memfd`, or `unlinked` in DIR; or `disguised`: it is called as the descriptor of another, on a
  *                          tmpfs that was just mounted on /dev/fd, and executed by that name
  *   named WAY N DIR        N times, each in a process that ends at once: write a file to DIR and execute what `delete`s it. WAY is how
- *                          that is told of it: by an `absolute` name, a `relative` one, a `link`, behind an `option`; or, when it has
- *                          no name any more, by its `descriptor`, or as the `input`
+ *                          that is told of it: by an `absolute` name, a `relative` one, a `link`, its `own` working directory, behind
+ *                          an `option`; or, when it has no name any more, by its `descriptor`, or as the `input`
  *   delete FILE            delete FILE
  *   keep FILE              nothing
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
@@ -413,7 +413,7 @@ static void in_children(void (*act)(const char *, int, const char *), char **arg
 
 static void named(const char *way, int number, const char *dir)
 {
-	char path[256];
+	char path[256], own[300];
 	char *argv[] = {"s", "delete", path, NULL, NULL};
 	int fd;
 
@@ -423,6 +423,10 @@ static void named(const char *way, int number, const char *dir)
 	if (!strcmp(way, "relative")) {
 		check(chdir(dir) == 0, dir);
 		argv[2] = strrchr(path, '/') + 1;
+	} else if (!strcmp(way, "own")) {
+		check(chdir(dir) == 0, dir);
+		snprintf(own, sizeof(own), "/proc/self/cwd%s", strrchr(path, '/'));
+		argv[2] = own;
 	} else if (!strcmp(way, "link")) {
 		check(chdir("/") == 0 && symlink(path, "link") == 0, "link");
 		argv[2] = "mnt/../link";
