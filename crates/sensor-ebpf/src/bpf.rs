@@ -190,7 +190,7 @@ pub(crate) fn check_loads() -> Result<bool, Error> {
 }
 
 /// Whether the trace points of mappings may be the ones that `loads.h` was written for, and are cheap: in older kernels each
-/// call of one made up the path of a control group. Tried on 6.16 to 6.18 and on 7.3.
+/// call of one made up the path of a control group. Tried on 6.17, 6.18 and 7.3.
 pub(crate) fn traces_mappings() -> bool {
     probe::is_linux((6, 14))
 }

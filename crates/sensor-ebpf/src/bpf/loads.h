@@ -21,6 +21,9 @@
 /* Of include/uapi/linux/personality.h: what may be read may be executed. */
 #define READ_IMPLIES_EXEC 0x0400000
 
+/* What of an address says where it is: the processor may be told to ignore the bits above (LAM, TBI), and mprotect does then. */
+#define ADDRESS_MASK 0x00ffffffffffffffULL
+
 /* SHMAT of include/uapi/linux/ipc.h. */
 #define IPC_SHMAT 21
 
@@ -403,6 +406,7 @@ static __always_inline bool read_range(struct task_struct *task, struct range *r
 	range->length = (length + 4095) & ~4095UL;
 	range->found = 0;
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
+		address &= ADDRESS_MASK;
 		range->start = address;
 		range->end = address + length;
 		range->length = 0;
