@@ -154,8 +154,7 @@ impl Agent {
         let recording = record
             .map(|path| Recording::create(&path, config.detection.report_secrets_in_args))
             .transpose()?;
-        let now = Moment::now();
-        let begun = Timestamp::from(now.wall);
+        let begun = Timestamp::from(SystemTime::now());
         let gap = store.begin_run(begun)?;
         earlier::end_losses(&store, begun)?;
 
@@ -226,7 +225,8 @@ impl Agent {
             outages,
             pipeline,
             recorder,
-            last_beat: now,
+            // Not of the beginning: on a slow machine it takes longer to start than a gap has to last.
+            last_beat: Moment::now(),
             pipeline_turn,
             is_orphaned,
             stuck: None,
