@@ -226,19 +226,17 @@ fn write_program(path: &Path, bytes: &[u8]) -> Result<()> {
 fn storms(settings: &Settings) -> Result<Vec<Row>> {
     let container = Container::new("bench-storm")?;
     let noop = noop(&container)?;
+    let script = "/tmp/script";
+    fs::write(container.path(script), "exit 0\n")?;
     let mut rows = Vec::new();
-    for (program, count, budget) in [
-        ("/bin/true", TRUE_COUNT, "1.05"),
-        (noop.as_str(), NOOP_COUNT, "1.10"),
+    for (name, command, count, budget) in [
+        ("/bin/true", &["/bin/true"][..], TRUE_COUNT, "1.05"),
+        ("a static no-op", &[&noop], NOOP_COUNT, "1.10"),
+        ("`sh` with a script", &["/bin/sh", script], TRUE_COUNT, "-"),
     ] {
         let count = count.to_string();
-        let Ratios { again, .. } =
-            ratios(settings, || work(&container, &["storm", program, &count]))?;
-        let name = if program == noop {
-            "a static no-op"
-        } else {
-            program
-        };
+        let args = [&["storm", &count][..], command].concat();
+        let Ratios { again, .. } = ratios(settings, || work(&container, &args))?;
         let workload = format!(
             "{count} times, one after the other, in a container that runs for a second, {} pairs of {RUNS_AGAIN}",
             settings.pairs

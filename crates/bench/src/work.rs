@@ -16,7 +16,11 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Work {
     /// Run a program for a second, then COUNT times, one after the other; prints nanoseconds of the latter
-    Storm { program: PathBuf, count: u32 },
+    Storm {
+        count: u32,
+        program: PathBuf,
+        args: Vec<String>,
+    },
     /// Run a program for SECONDS, as fast as it goes; prints how often
     Rate { program: PathBuf, seconds: u64 },
     /// Run a program PER_SECOND times a second for SECONDS; prints how often
@@ -39,21 +43,25 @@ pub(crate) enum Work {
 pub(crate) fn run(work: &Work) -> Result<()> {
     let begin = Instant::now();
     let number = match work {
-        Work::Storm { program, count } => {
+        Work::Storm {
+            count,
+            program,
+            args,
+        } => {
             // What a new container costs is over by then.
             while begin.elapsed() < Duration::from_secs(1) {
-                run_once(program)?;
+                run_once(program, args)?;
             }
             let begin = Instant::now();
             for _ in 0..*count {
-                run_once(program)?;
+                run_once(program, args)?;
             }
             begin.elapsed().as_nanos()
         }
         Work::Rate { program, seconds } => {
             let mut times = 0_u128;
             while begin.elapsed() < Duration::from_secs(*seconds) {
-                run_once(program)?;
+                run_once(program, &[])?;
                 times += 1;
             }
             times
@@ -66,7 +74,7 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             let pause = Duration::from_secs(1) / *per_second;
             for turn in 0..per_second * seconds {
                 thread::sleep((begin + pause * turn).saturating_duration_since(Instant::now()));
-                run_once(program)?;
+                run_once(program, &[])?;
             }
             u128::from(per_second * seconds)
         }
@@ -89,8 +97,9 @@ pub(crate) fn run(work: &Work) -> Result<()> {
     writeln!(io::stdout(), "{number}").context("printing the result")
 }
 
-fn run_once(program: &PathBuf) -> Result<()> {
+fn run_once(program: &PathBuf, args: &[String]) -> Result<()> {
     let status = Command::new(program)
+        .args(args)
         .stdin(Stdio::null())
         .status()
         .context("running the program")?;
@@ -106,7 +115,7 @@ fn drop_and_run(sample: &PathBuf, directory: &PathBuf, size: usize, count: u32) 
         fs::write(&path, numbered(&sample, size, number))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         let start = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        run_once(&path)?;
+        run_once(&path, &[])?;
         writeln!(io::stdout(), "{} {}", path.display(), start.as_nanos())?;
         // Ten a second: the time of one finding is measured, not that of a queue.
         thread::sleep(Duration::from_millis(100));
