@@ -56,8 +56,15 @@ const NAP: Duration = Duration::from_millis(3);
 /// execution wait in the kernel meanwhile; a library that is gone by then is told as such.
 const LONG_NAP: Duration = Duration::from_millis(8);
 
-/// Rounds in a row that found something, after which naps are long: some fifty milliseconds.
+/// And when they come in floods. Each time that the agent wakes up, what has the CPU moves to another one, and finds nothing of its
+/// own in the caches there.
+const FLOOD_NAP: Duration = Duration::from_millis(20);
+
+/// Rounds in a row that found something, or a flood, after which naps are longer: some fifty milliseconds.
 const BUSY_ROUNDS_MIN: u32 = 16;
+
+/// Records of one round that are a flood: of a long nap, some six thousand a second.
+const FLOOD_RECORDS_MIN: usize = 48;
 
 /// After as long without anything new the reader sleeps until it is woken.
 const NAPS_BEFORE_SLEEP: u32 = 7;
@@ -170,6 +177,8 @@ pub(crate) struct Reader {
     batch: Batch,
     /// More was in the rings than one round takes.
     is_backlog: bool,
+    /// What was in the rings in the last round.
+    records_of_round: usize,
     /// Waited on while napping: what must not wait, and control.
     nap: OwnedFd,
     /// Waited on while asleep: everything.
@@ -295,6 +304,7 @@ impl Reader {
             prompt,
             batch: Batch::default(),
             is_backlog: false,
+            records_of_round: 0,
             nap,
             sleep,
             clock: Clock::new(),
@@ -334,7 +344,7 @@ impl Reader {
         self.report_running()?;
         self.send_state(running(Sensor::Ebpf, "what ran before has been reported"))?;
         self.send_all()?;
-        let (mut quiet, mut busy) = (0, 0_u32);
+        let (mut quiet, mut busy, mut floods) = (0, 0_u32, 0_u32);
         loop {
             if self.shared.is_stopping.load(Ordering::Relaxed) {
                 self.probes.detach();
@@ -347,11 +357,18 @@ impl Reader {
             } else {
                 (quiet + 1, 0)
             };
+            let is_flood = self.records_of_round >= FLOOD_RECORDS_MIN;
+            floods = if is_flood {
+                floods.saturating_add(1)
+            } else {
+                0
+            };
             if quiet < NAPS_BEFORE_SLEEP {
                 let nap = match self.is_backlog {
                     true => Duration::ZERO,
                     false if busy < BUSY_ROUNDS_MIN => NAP,
-                    false => LONG_NAP,
+                    false if floods < BUSY_ROUNDS_MIN => LONG_NAP,
+                    false => FLOOD_NAP,
                 };
                 self.wait(nap, false);
                 continue;
@@ -450,6 +467,7 @@ impl Reader {
                 break;
             }
         }
+        self.records_of_round = batch.records.len();
         let mut was_busy = !batch.records.is_empty() || fanotify_count > 0;
         items.extend(batch.records.drain(..).map(Item::Ring));
         // Times are taken before a record is written: a fork sorts before the child's exec, which sorts before its exit.
