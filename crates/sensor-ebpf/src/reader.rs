@@ -60,10 +60,10 @@ const LONG_NAP: Duration = Duration::from_millis(8);
 /// own in the caches there.
 const FLOOD_NAP: Duration = Duration::from_millis(20);
 
-/// Rounds in a row that found something, or a flood, after which naps are longer: some fifty milliseconds.
+/// Rounds in a row that found something, or naps that brought a flood, after which they are longer: some fifty milliseconds.
 const BUSY_ROUNDS_MIN: u32 = 16;
 
-/// Records of one round that are a flood: of a long nap, some six thousand a second.
+/// Records that come during one nap in a flood: of a long nap, some six thousand a second.
 const FLOOD_RECORDS_MIN: usize = 48;
 
 /// After as long without anything new the reader sleeps until it is woken.
@@ -344,7 +344,7 @@ impl Reader {
         self.report_running()?;
         self.send_state(running(Sensor::Ebpf, "what ran before has been reported"))?;
         self.send_all()?;
-        let (mut quiet, mut busy, mut floods) = (0, 0_u32, 0_u32);
+        let (mut quiet, mut busy, mut floods, mut records) = (0, 0_u32, 0_u32, 0);
         loop {
             if self.shared.is_stopping.load(Ordering::Relaxed) {
                 self.probes.detach();
@@ -357,12 +357,17 @@ impl Reader {
             } else {
                 (quiet + 1, 0)
             };
-            let is_flood = self.records_of_round >= FLOOD_RECORDS_MIN;
-            floods = if is_flood {
-                floods.saturating_add(1)
-            } else {
-                0
-            };
+            records += self.records_of_round;
+            // A backlog is what came during the same nap.
+            if !self.is_backlog {
+                let is_flood = records >= FLOOD_RECORDS_MIN;
+                floods = if is_flood {
+                    floods.saturating_add(1)
+                } else {
+                    0
+                };
+                records = 0;
+            }
             if quiet < NAPS_BEFORE_SLEEP {
                 let nap = match self.is_backlog {
                     true => Duration::ZERO,
