@@ -67,6 +67,7 @@ impl Reader {
             Record::Fork { header, parent } => {
                 // It goes on with its parent's program.
                 let program = self.processes.peek(&parent.pid).copied();
+                let program = program.filter(|known| known.start_ns == parent.start_ns);
                 self.saw(&header, program.unwrap_or_default(), now);
                 let cgroup = self.cgroups.get(&header.cgroup_id).cloned();
                 self.send(&header, cgroup, Payload::Fork { parent })
