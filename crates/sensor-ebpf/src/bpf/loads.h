@@ -30,6 +30,9 @@
 /* Leaves of a tree that are looked through for one system call or exec: some thousand mappings. More are a loss. */
 #define LEAVES_MAX 512
 
+/* Mappings that one of them tells of, and the rest of a leaf: each is a record that others have less room for. More are a loss. */
+#define FOUND_MAX 512
+
 /* Levels of a maple tree, far more than fill an address space; and the kinds of nodes in one of ranges. */
 #define MAPLE_DEPTH_MAX 8
 #define MAPLE_LEAF_64 1
@@ -288,9 +291,10 @@ __noinline int range_step(void)
 }
 
 /* Tells of what is mapped executable in the range. */
-static __always_inline void tell_range(struct counters *count)
+static __always_inline void tell_range(struct counters *count, struct scratch *s)
 {
-	for (int leaf = 0; leaf < LEAVES_MAX; leaf++) {
+	s->range.found = 0;
+	for (int leaf = 0; leaf < LEAVES_MAX && s->range.found < FOUND_MAX; leaf++) {
 		if (range_step())
 			return;
 	}
@@ -309,7 +313,7 @@ static __always_inline void tell_loads_of_exec(void)
 	s->range.start = 0;
 	s->range.end = ~0UL;
 	s->range.length = 0;
-	tell_range(count);
+	tell_range(count, s);
 }
 
 /*
@@ -433,12 +437,12 @@ static __always_inline void tell_changed(struct mm_struct *unlocked, bool is_wri
 	if (!count || !s)
 		return;
 	s->range = range;
-	tell_range(count);
+	tell_range(count, s);
 	/* The kernel has chosen the place, and joined the mapping with another, or has larger pages. */
 	if (range.length && !s->range.found) {
 		s->range = range;
 		s->range.length = 0;
-		tell_range(count);
+		tell_range(count, s);
 	}
 }
 

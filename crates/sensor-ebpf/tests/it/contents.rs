@@ -265,6 +265,32 @@ fn every_library_of_a_process_that_ends_at_once_is_read() {
     }
 }
 
+/// Each record of one container leaves less room for those of others.
+#[test]
+fn what_one_call_makes_executable_is_told_up_to_a_limit_and_counted_above() {
+    const COUNT: usize = 700;
+    const LIMIT: usize = 512;
+    /// The rest of a leaf of the kernel's tree.
+    const LEAF: usize = 16;
+    let mut watch = Watch::start(Config::default());
+    if !watch.has_load_probes() {
+        return;
+    }
+    let mut container = Container::new("crowd");
+    let library = "/lib/x86_64-linux-gnu/libz.so.1";
+    container.run(&["/stimulus/s", "crowd", &COUNT.to_string(), library]);
+    let seen = watch.wait_end(&container.cgroup());
+    let path = std::fs::canonicalize(library).unwrap();
+    let is_it = |seen: &&Seen| {
+        load(seen).is_some_and(|load| load.file.path == path.to_str().unwrap().into())
+    };
+    let told = seen.iter().filter(is_it).count();
+    let limit = COUNT + LIMIT..=COUNT + LIMIT + LEAF;
+    assert!(limit.contains(&told), "{told}");
+    let counters = watch.sensors.take().unwrap().stop().unwrap();
+    assert_eq!(counters.mapping_losses, 1);
+}
+
 #[test]
 fn a_library_of_the_image_is_read_again_after_a_change() {
     let watch = watch();

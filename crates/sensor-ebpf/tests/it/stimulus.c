@@ -22,6 +22,7 @@
  *                          an `option`; or, when it has no name any more, by its `descriptor`, or as the `input`
  *   delete FILE            delete FILE
  *   keep FILE              nothing
+ *   crowd N LIBRARY        map LIBRARY executable N times side by side, and change the protection of all in one call
  *   map LIBRARY            map LIBRARY executable in a process that ends at once
  *   patched LIBRARY        change the last four bytes of LIBRARY, `map` it, and delete it
  *   changing WHAT DIR      write a `program` or a `script`, map it shared, and for each letter of standard input: change its last
@@ -460,6 +461,17 @@ static void map_in_child(const char *library)
 	check(waitpid(pid, &status, 0) == pid && status == 0, "library");
 }
 
+static void crowd(size_t count, const char *library)
+{
+	int fd = open(library, O_RDONLY);
+	char *room = mmap(NULL, count * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check(fd >= 0 && room != MAP_FAILED, library);
+	for (size_t i = 0; i < count; i++)
+		check(mmap(room + i * 4096, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) != MAP_FAILED, library);
+	check(mprotect(room, count * 4096, PROT_READ | PROT_EXEC) == 0, "mprotect");
+}
+
 static void patched(const char *library)
 {
 	int number = 7, fd;
@@ -742,6 +754,8 @@ int main(int argc, char **argv)
 		check(unlink(argv[argc - 1]) == 0, argv[argc - 1]);
 	} else if (!strcmp(mode, "map")) {
 		map_in_child(argv[2]);
+	} else if (!strcmp(mode, "crowd")) {
+		crowd(atoi(argv[2]), argv[3]);
 	} else if (!strcmp(mode, "patched")) {
 		patched(argv[2]);
 	} else if (!strcmp(mode, "changing")) {
