@@ -18,7 +18,7 @@ use std::{
 
 use lru::LruCache;
 use model::event::FileKey;
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 
 use crate::content::Content;
 
@@ -55,7 +55,8 @@ pub(crate) enum State {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Familiar {
-    runs: LruCache<FileKey, u32, FxBuildHasher>,
+    /// A container chooses times and sizes: the hash is a keyed one.
+    runs: LruCache<FileKey, u32>,
     /// By device and inode number.
     untold: FxHashMap<(u64, u64), Untold>,
 }
@@ -63,7 +64,7 @@ pub(crate) struct Familiar {
 impl Familiar {
     pub(crate) fn new() -> Self {
         Self {
-            runs: LruCache::with_hasher(COUNTED_MAX, FxBuildHasher),
+            runs: LruCache::new(COUNTED_MAX),
             untold: FxHashMap::default(),
         }
     }
